@@ -1,0 +1,1 @@
+"""What answers a request on the host that has the model."""

@@ -1,0 +1,118 @@
+"""What every engine offers, and what an engine needs from the agent.
+
+An engine answers HTTP-shaped requests for one model. `llama_server` and `echo` implement it, later
+`upstream` and `sessions`; one suite (tests/llm/engine_contract.py) holds them to the words here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP-shaped request for a model, whole body in memory.
+
+    path: as received, query included ("/v1/chat/completions").  headers: lower-case names, hop-by-hop
+    and authorization headers already removed.  deadline_s: budget left when it was made.
+    """
+
+    request_id: str
+    model: str
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    deadline_s: float
+
+
+class Reply(Protocol):
+    """An answer whose head has arrived and whose body is still coming. Close it, read or not."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Headers: ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises `EngineFailed` when it breaks off. One consumer."""
+
+    async def close(self) -> None:
+        """Stop the answer and free what it held; the engine's slot is free within a second. Idempotent."""
+
+
+class EngineState(Enum):
+    """Where an engine is in its life. FAILED engines are restarted by themselves with back-off."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Snapshot of an engine. reason: why it is in that state, in words for a person."""
+
+    state: EngineState
+    reason: str
+    in_flight: int
+    context_tokens: int
+    slots: int
+
+
+class EngineFailed(Exception):
+    """The engine could not answer or stopped half-way. `retryable`: nothing of the answer was sent yet."""
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class Engine(Protocol):
+    """Serves one model. `run` owns whatever the engine needs and returns only when cancelled."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def status(self) -> EngineStatus: ...
+
+    async def run(self) -> None:
+        """Start, watch and restart the engine until cancelled; leave nothing running behind."""
+
+    async def changed(self) -> None:
+        """Wait until `status.state` next differs from what it was at the call."""
+
+    async def answer(self, request: Request) -> Reply:
+        """Send `request` and return when the head of the answer is there. Raises EngineFailed."""
+
+
+class Child(Protocol):
+    """A running child process. Its output goes to the log file it was started with."""
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> int:
+        """The exit status; negative for a signal."""
+
+
+class Launcher(Protocol):
+    """Starts children that die with the agent, also on its `kill -9`. Implemented in meshd."""
+
+    def start(
+        self, argv: Sequence[str], env: Mapping[str, str], log: Path
+    ) -> AbstractAsyncContextManager[Child]:
+        """Run `argv` with `env` added to a minimal environment, output appended to `log`.
+
+        Leaving the context ends the child: SIGTERM, then SIGKILL after 5 s.
+        """

@@ -1,0 +1,3 @@
+"""The agent: configuration, wiring, and the doors for people and programs."""
+
+__version__ = "0.1.0"

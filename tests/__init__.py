@@ -1,0 +1,1 @@
+"""Shows that each package does what it says, alone and together."""

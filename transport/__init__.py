@@ -1,0 +1,1 @@
+"""Carries bytes between nodes that have proved who they are."""

@@ -1,0 +1,191 @@
+"""What every carrier offers the layers above: links to proved peers, streams of records, datagrams.
+
+`quic` and `memory` implement `Transport`; nothing above `meshd.agent` names either. One contract
+suite (tests/transport/contract.py) holds them to the words written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import NewType, Protocol
+
+import msgspec
+
+from transport.errors import ResetCode
+
+NodeId = NewType("NodeId", bytes)
+"""SHA-256 of a node's raw Ed25519 public key, 32 bytes. Shown by `transport.identity.node_text`."""
+
+MAX_RECORD_BYTES = 1 << 20
+MAX_DATAGRAM_BYTES = 1100
+"""Larger DATAGRAM frames wedge aioquic's send queue for good (measured: 1,170 B on a 1,200 B path)."""
+
+
+class Role(Enum):
+    """What a member certificate lets its node do."""
+
+    OWNER = "owner"
+    MEMBER = "member"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a node's UDP socket answers. `host` is an IP literal or a name, without brackets."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node that has proved its identity on a live connection.
+
+    boot: grows with every start of that node.  certificate: its encoded membership certificate.
+    """
+
+    node: NodeId
+    role: Role
+    boot: int
+    name: str
+    certificate: bytes
+
+
+class RecordKind(IntEnum):
+    """First byte of a record after its length. OPEN and CREDIT never reach users of a stream."""
+
+    OPEN = 1
+    MESSAGE = 2
+    DATA = 3
+    CREDIT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One unit of a stream: a MessagePack message or raw bytes, at most `MAX_RECORD_BYTES`."""
+
+    kind: RecordKind
+    payload: bytes
+
+
+class StreamHeader(msgspec.Struct, frozen=True):
+    """First record of every stream: which protocol it speaks, for which request, and for how long.
+
+    deadline_ms: what is left of the opener's budget when it opens; 0 means none was set.
+    """
+
+    protocol: str
+    request_id: str
+    deadline_ms: int = 0
+
+
+class Stream(Protocol):
+    """Records both ways with one peer, in order, under the receiver's credit.
+
+    Sending past the peer's credit waits. When the connection is lost, every pending and later call
+    raises `Unreachable`. When the peer resets, they raise `StreamReset`.
+    """
+
+    @property
+    def peer(self) -> Peer: ...
+
+    @property
+    def header(self) -> StreamHeader: ...
+
+    async def send(self, record: Record) -> None:
+        """Queue one record, waiting for credit. Raises StreamReset, Unreachable, ValueError (too large)."""
+
+    async def receive(self) -> Record | None:
+        """The next record, or None once the peer has finished. Taking it grants the peer new credit."""
+
+    async def finish(self) -> None:
+        """Say that nothing more will be sent (FIN). The other direction stays open."""
+
+    def reset(self, code: ResetCode) -> None:
+        """Abandon both directions with `code`. Safe to call at any time, also twice; never waits."""
+
+
+class LinkState(Enum):
+    """A kept peer's link. RECONNECTING lasts at most 10 s, then LOST; dialling goes on with back-off."""
+
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """The state of the link with a peer changed. `peer` is None until the first connection."""
+
+    node: NodeId
+    state: LinkState
+    peer: Peer | None
+    address: Address | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramReceived:
+    """One unreliable message of at most `MAX_DATAGRAM_BYTES` from an admitted peer."""
+
+    node: NodeId
+    payload: bytes
+
+
+TransportEvent = LinkChanged | DatagramReceived
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Snapshot of one link, for status and ranking.
+
+    rtt_ms: smoothed round trip, None before the first sample.  carrier: "quic" | "memory".
+    """
+
+    node: NodeId
+    role: Role
+    name: str
+    state: LinkState
+    address: Address | None
+    carrier: str
+    rtt_ms: float | None
+    bytes_sent: int
+    bytes_received: int
+
+
+class Transport(Protocol):
+    """Links to every peer we want, on one local endpoint. Use as `async with` by the agent."""
+
+    @property
+    def node(self) -> NodeId: ...
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where peers can reach this endpoint, most useful first."""
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """How many handshakes were refused here, by `RefusalCode` value."""
+
+    def links(self) -> tuple[Link, ...]:
+        """Every kept or connected peer, ordered by NodeId."""
+
+    def keep(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+        """Hold a link to `node`: dial by the dial rule, again with back-off when it breaks."""
+
+    def drop(self, node: NodeId, reason: str) -> None:
+        """Stop holding a link to `node` and close any connection with it."""
+
+    async def open(self, node: NodeId, header: StreamHeader) -> Stream:
+        """Open a stream to a connected peer. Raises Unreachable at once when there is no connection."""
+
+    def send_datagram(self, node: NodeId, payload: bytes) -> bool:
+        """Send unreliably; False when there is no connection. ValueError past `MAX_DATAGRAM_BYTES`."""
+
+    def streams(self) -> AsyncIterator[Stream]:
+        """Streams that peers opened, each after its header arrived. One consumer."""
+
+    def events(self) -> AsyncIterator[TransportEvent]:
+        """Link changes (never dropped) and datagrams (dropped oldest first when not taken). One consumer."""
