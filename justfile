@@ -1,0 +1,52 @@
+# Recipes for people; CI runs `just test` and nothing else.
+# Needs uv. The environment, the engine included, is made by the first recipe that wants it.
+
+run := "uv run --extra llm"
+
+# List the recipes
+default:
+    @just --list
+
+# Make the environment; the first time llama.cpp is compiled (about ten CPU-minutes, then cached)
+setup:
+    uv sync --extra llm
+
+# Rebuild the engine for this host's hardware: cpu, cuda, rocm, vulkan or metal (MESHD_ENGINE_FLAGS adds more)
+engine backend="cpu":
+    {{run}} python tools/engine.py {{backend}}
+
+# Format and put imports in order
+fmt:
+    {{run}} ruff format .
+    {{run}} ruff check --fix .
+
+# What needs no process: format, lint, types, layers
+check:
+    {{run}} ruff format --check .
+    {{run}} ruff check .
+    {{run}} mypy
+    {{run}} lint-imports
+
+# Everything that CI runs
+test: check
+    {{run}} pytest
+
+# Only the tests that start real processes
+test-live:
+    {{run}} pytest -m live
+
+# Three agents on this machine, one chat through the lite client
+demo *arguments:
+    {{run}} meshd demo {{arguments}}
+
+# Pin every version that resolves today
+pin:
+    uv run --no-project python tools/pin.py
+
+# Build the wheel
+bundle:
+    uv build --wheel --out-dir dist
+
+# Check that the docs name files that exist
+docs:
+    {{run}} pytest tests/docs -q
