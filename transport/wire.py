@@ -1,0 +1,101 @@
+"""Turn typed structs into MessagePack and back, trusting nothing about bytes that a peer sent.
+
+`msgpack` reads first, under limits on size, count and depth; `msgspec` then checks every field against
+the type. Framing (where a message starts and ends) belongs to `record`.
+"""
+
+from __future__ import annotations
+
+from types import UnionType
+from typing import Annotated, Any, NoReturn, TypeVar, overload
+
+import msgpack
+import msgspec
+
+from transport.errors import ProtocolError
+from transport.identity import short
+from transport.interface import NodeId
+
+T = TypeVar("T")
+
+# A list header of five bytes makes msgpack allocate the list it announces, and 1024 may nest:
+# 4096 entries bound that to 32 MiB for a moment (measured), and no honest message has more.
+MAX_ITEMS = 4096
+
+Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+ShortText = Annotated[str, msgspec.Meta(max_length=64)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
+"""Unix time or a span, whole seconds."""
+Counter = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+# Everything that msgpack and msgspec raise for bytes or values they cannot read.
+_UNREADABLE = (
+    msgpack.UnpackException,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(struct: msgspec.Struct) -> bytes:
+    """Write `struct` as MessagePack."""
+    return _encoder.encode(struct)
+
+
+@overload
+def decode(
+    data: bytes, expected: type[T], *, peer: NodeId | None, max_bytes: int, max_items: int = ..., source: str = ...
+) -> T: ...
+@overload
+def decode(
+    data: bytes, expected: UnionType, *, peer: NodeId | None, max_bytes: int, max_items: int = ..., source: str = ...
+) -> Any: ...
+def decode(
+    data: bytes, expected: Any, *, peer: NodeId | None, max_bytes: int, max_items: int = MAX_ITEMS, source: str = ""
+) -> Any:
+    """Read one `expected` (a struct, or a union of tagged structs) out of `data`.
+
+    peer: who sent it, None before it has proved that.  max_bytes: of the whole message.  max_items: of any
+    one list or map.  source: named in errors instead of the peer, for bytes that are not from one.
+    Raises ProtocolError, and nothing else, whatever `data` holds.
+    """
+    origin = source or (f"node {short(peer)}" if peer is not None else "a peer that has not proved its identity")
+    wanted = getattr(expected, "__name__", None) or str(expected)
+    if len(data) > max_bytes:
+        raise ProtocolError(f"expected {wanted} of at most {max_bytes} bytes, got {len(data)} bytes from {origin}")
+    try:
+        return msgspec.convert(_unpack(data, max_items), expected, strict=True, builtin_types=(bytes,))
+    except _UNREADABLE as error:
+        reason = printable(str(error), 200) or error.__class__.__name__
+        raise ProtocolError(f"expected {wanted}, got {len(data)} bytes from {origin}: {reason}") from error
+
+
+def printable(text: str, max_length: int) -> str:
+    """Text of a peer's choosing, made safe to show on a terminal or to log: one line, no control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text[:max_length])
+
+
+def _unpack(data: bytes, max_items: int) -> object:
+    size = len(data)
+    items = min(size, max_items)
+    return msgpack.unpackb(
+        data,
+        raw=False,
+        strict_map_key=True,
+        max_str_len=size,
+        max_bin_len=size,
+        max_array_len=items,
+        max_map_len=items,
+        max_ext_len=0,
+        ext_hook=_refuse_extension,
+    )
+
+
+def _refuse_extension(code: int, data: bytes) -> NoReturn:
+    raise ValueError(f"extension type {code} is not part of this protocol")
