@@ -5,12 +5,11 @@ Pure: the caller hands in the flags, the environment and the parsed file.
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 LogFormat = Literal["text", "json"]
 KvType = Literal["f16", "q8_0", "q4_0"]
@@ -20,33 +19,26 @@ class BadConfig(Exception):
     """A setting that cannot be used; the message says which, where it came from and what is allowed."""
 
 
-def _setting(default: Any, help_text: str) -> Any:
-    metadata = {"help": help_text}
-    if isinstance(default, tuple):
-        return field(default_factory=lambda: default, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything `meshd` may be told. Field names are the toml keys; flags spell `_` as `-`."""
+    """Everything `meshd` may be told, each with the help a person gets. Flags spell `_` as `-`."""
 
-    join: tuple[str, ...] = _setting((), "token of the mesh to join; may be repeated")
-    model: tuple[str, ...] = _setting((), "a GGUF file to serve, or echo:NAME for the built-in fake; may be repeated")
-    client: bool = _setting(False, "be a lite client: an API of its own, no engine, hosts nothing")
-    name: str = _setting("", "this node's name (default: the host name)")
-    mesh: str = _setting("", "name of the mesh to found (default: made from the node's name)")
-    port: int = _setting(9337, "TCP port of the OpenAI API (0: any free one)")
-    bind: str = _setting("[::]:7842", "UDP address of the mesh")
-    listen: str = _setting("127.0.0.1", "address the API listens on; another than loopback needs --api-key-file")
-    data_dir: str = _setting("", "where keys, membership and logs are kept (default: the user's data directory)")
-    ctx: int = _setting(0, "context in tokens a slot (default: what the model was trained with, at most 8192)")
-    parallel: int = _setting(4, "requests a model answers at once")
-    kv_type: KvType = _setting("f16", "type of the KV cache")
-    threads: int = _setting(0, "CPU threads of an engine (default: its own choice)")
-    vram_limit: float = _setting(0.0, "GB of memory this node offers at most (default: all)")
-    api_key_file: str = _setting("", "file with one API key a line; then every request needs one")
-    log_format: LogFormat = _setting("text", "text for people, json for machines")
+    join: Annotated[tuple[str, ...], "token of the mesh to join; may be repeated"] = ()
+    model: Annotated[tuple[str, ...], "a GGUF file to serve, or echo:NAME for the built-in fake; may be repeated"] = ()
+    client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
+    name: Annotated[str, "this node's name (default: the host name)"] = ""
+    mesh: Annotated[str, "name of the mesh to found (default: made from the node's name)"] = ""
+    port: Annotated[int, "TCP port of the OpenAI API (0: any free one)"] = 9337
+    bind: Annotated[str, "UDP address of the mesh"] = "[::]:7842"
+    listen: Annotated[str, "address the API listens on; another than loopback needs --api-key-file"] = "127.0.0.1"
+    data_dir: Annotated[str, "where keys, membership and logs are kept (default: the user's data directory)"] = ""
+    ctx: Annotated[int, "context in tokens a slot (default: what the model was trained with, at most 8192)"] = 0
+    parallel: Annotated[int, "requests a model answers at once"] = 4
+    kv_type: Annotated[KvType, "type of the KV cache"] = "f16"
+    threads: Annotated[int, "CPU threads of an engine (default: its own choice)"] = 0
+    vram_limit: Annotated[float, "GB of memory this node offers at most (default: all)"] = 0.0
+    api_key_file: Annotated[str, "file with one API key a line; then every request needs one"] = ""
+    log_format: Annotated[LogFormat, "text for people, json for machines"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,7 @@ class Resolved:
 
 
 def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], document: Mapping[str, Any]) -> Resolved:
-    """Merge the sources. Flags that are None, False or empty were not given.
+    """Merge the sources. Flags that are None were not given.
 
     Raises BadConfig for an unknown key of the file, a value of the wrong type or out of its range.
     """
@@ -79,7 +71,7 @@ def _pick(
 ) -> tuple[str, Any]:
     flag = "--" + name.replace("_", "-")
     variable = "MESHD_" + name.upper()
-    if flags.get(name) not in (None, False, (), []):
+    if flags.get(name) is not None:
         return flag, _convert(flags[name], kind, flag)
     if environment.get(variable):
         return variable, _convert(environment[variable], kind, variable)
@@ -89,8 +81,7 @@ def _pick(
 
 
 def _default(name: str) -> Any:
-    entry = next(entry for entry in fields(Config) if entry.name == name)
-    return entry.default_factory() if entry.default_factory is not MISSING else entry.default
+    return next(entry.default for entry in fields(Config) if entry.name == name)
 
 
 def _convert(value: Any, kind: Any, source: str) -> Any:
@@ -102,7 +93,6 @@ def _convert(value: Any, kind: Any, source: str) -> Any:
         return _choose(value, typing.get_args(kind), source)
     if kind is bool:
         return _truth(value, source)
-    assert isinstance(kind, type) and not isinstance(kind, types.GenericAlias)
     try:
         return kind(value)
     except (TypeError, ValueError):

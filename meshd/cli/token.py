@@ -1,0 +1,69 @@
+"""`meshd token`: invitations, made and kept by the running agent that may invite."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import typer
+
+from meshd.cli.output import JsonFlag, fail, print_json
+from meshd.cli.running import DataDirOption, call, data_dir
+
+app = typer.Typer(help="Create, list and revoke invitations.", no_args_is_help=True)
+
+DURATION = re.compile(r"(\d{1,6})([smhd])")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration_s(text: str) -> int:
+    """Seconds in `30m`, `24h` or `7d`. Raises ValueError."""
+    match = DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f"{text!r} is no duration: write 90s, 30m, 24h or 7d")
+    return int(match[1]) * SECONDS[match[2]]
+
+
+@app.command()
+def create(
+    role: Annotated[Literal["member", "client"], typer.Option(help="what the newcomer may do")] = "member",
+    ttl: Annotated[str, typer.Option(help="how long it is valid: 30m, 24h, 7d")] = "24h",
+    uses: Annotated[int, typer.Option(min=1, max=1000, help="how many nodes may use it")] = 1,
+    directory: DataDirOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Print a new token; `meshd --join TOKEN` uses it."""
+    try:
+        ttl_s = parse_duration_s(ttl)
+    except ValueError as error:
+        fail(str(error))
+    answer = call(data_dir(directory), "token_create", role=role, ttl_s=ttl_s, uses=uses)
+    if as_json:
+        print_json(answer)
+    else:
+        print(answer["token"])
+
+
+@app.command(name="list")
+def list_tokens(directory: DataDirOption = "", as_json: JsonFlag = False) -> None:
+    """Show every token this node issued."""
+    answer = call(data_dir(directory), "token_list")
+    if as_json:
+        print_json(answer)
+        return
+    for entry in answer["tokens"]:
+        print(f"{entry['id']}  {entry['role']:<7} {entry['state']:<8} uses left {entry['uses_left']}")
+
+
+@app.command()
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="as `meshd token list` shows it")],
+    directory: DataDirOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a token useless from now on."""
+    answer = call(data_dir(directory), "token_revoke", id=token_id)
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"revoked {token_id}")

@@ -1,0 +1,103 @@
+"""The control door: JSON over HTTP on a Unix socket in the data directory, for this user only.
+
+`control_app` is the agent's side; `ControlClient` is what the command line uses.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+MAX_COMMAND_BYTES = 64 << 10
+
+
+class CommandFailed(Exception):
+    """A control command that the agent understood and could not carry out; the message says why."""
+
+
+class NotRunning(Exception):
+    """No agent answers on the data directory's control socket."""
+
+
+def control_app(commands: dict[str, Command]) -> Starlette:
+    """An app that answers `POST /NAME` with each command's object, or 409 with `{"error": …}`."""
+
+    def route(name: str, command: Command) -> Route:
+        async def answer(request: Request) -> Response:
+            try:
+                arguments = await _arguments(request)
+                return JSONResponse(await command(arguments))
+            except CommandFailed as failure:
+                return JSONResponse({"error": str(failure)}, status_code=409)
+
+        return Route(f"/{name}", answer, methods=["POST"])
+
+    return Starlette(routes=[route(name, command) for name, command in commands.items()])
+
+
+async def _arguments(request: Request) -> dict[str, Any]:
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MAX_COMMAND_BYTES:
+        raise CommandFailed("the command is too large")
+    try:
+        arguments = json.loads(await request.body() or b"{}")
+    except ValueError:
+        raise CommandFailed("the command is not JSON") from None
+    if not isinstance(arguments, dict):
+        raise CommandFailed("expected a JSON object")
+    return arguments
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class ControlClient:
+    """Talks to the agent of one data directory. Blocking: for the command line only."""
+
+    def __init__(self, socket_path: Path, timeout_s: float = 10.0) -> None:
+        self._path = socket_path
+        self._timeout_s = timeout_s
+
+    def call(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send one command. Raises NotRunning, CommandFailed."""
+        connection = _UnixConnection(self._path, self._timeout_s)
+        try:
+            connection.request("POST", f"/{command}", json.dumps(arguments), {"content-type": "application/json"})
+            response = connection.getresponse()
+            body = response.read()
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(f"no meshd runs on {self._path.parent}; start one with `meshd`") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailed(f"the agent did not answer {command!r}: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+        return _result(command, response.status, body)
+
+
+def _result(command: str, status: int, body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if status == 200 and isinstance(answer, dict):
+        return answer
+    reason = answer.get("error") if isinstance(answer, dict) else f"status {status}"
+    raise CommandFailed(f"{command}: {reason}")

@@ -1,0 +1,107 @@
+"""The data directory: keys, membership, tokens and the boot counter, each written whole or not at all.
+
+Layout: node.key, root.key (founder only), mesh (membership), tokens (issuer only), boot, addresses,
+control.sock, meshd.lock, logs/, engines/. The directory is 0700, every file 0600.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DataDirBusy(Exception):
+    """Another agent runs on this data directory."""
+
+
+class DataDirDamaged(Exception):
+    """A file of the data directory does not hold what it should; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """Paths and whole-file reads and writes below one directory."""
+
+    root: Path
+
+    @property
+    def control_socket(self) -> Path:
+        return self.root / "control.sock"
+
+    @property
+    def addresses(self) -> Path:
+        return self.root / "addresses"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def create(self) -> None:
+        """Make the directory and its folders, closed to others."""
+        for folder in (self.root, self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+
+    def read(self, name: str) -> bytes | None:
+        """The file's bytes, or None when there is none."""
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace the file atomically and durably (fsync of the file and of the directory), mode 0600."""
+        handle, temporary = tempfile.mkstemp(dir=self.root, prefix=f".{name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.root / name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        directory = os.open(self.root, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def remove(self, name: str) -> None:
+        """Delete the file if it is there."""
+        (self.root / name).unlink(missing_ok=True)
+
+    def next_boot(self, at_least: int = 0) -> int:
+        """Count this start: a number above every earlier one, on disk before it is used.
+
+        at_least: the highest boot that a peer remembers of this node, which heals a lost file.
+        """
+        kept = self.read("boot") or b"0"
+        try:
+            boot = max(int(kept), at_least) + 1
+        except ValueError:
+            raise DataDirDamaged(f"{self.root / 'boot'} is not a number; delete it, peers remember the value") from None
+        self.write("boot", str(boot).encode())
+        return boot
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for one agent. Raises DataDirBusy with the holder's pid."""
+        with (self.root / "meshd.lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise DataDirBusy(
+                    f"another meshd (pid {holder}) runs on {self.root}; stop it, or give this one its own --data-dir"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
