@@ -6,6 +6,7 @@ printable stand-ins for bytes, since GGUF stores tokens so. Special tokens are m
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -74,7 +75,7 @@ class Tokenizer:
     def _pieces(self, word: str) -> tuple[str, ...]:
         pieces = letters_of(word)
         while len(pieces) > 1:
-            best = min(zip(pieces, pieces[1:], strict=False), key=lambda pair: self._ranks.get(pair, len(self.merges)))
+            best = min(itertools.pairwise(pieces), key=lambda pair: self._ranks.get(pair, len(self.merges)))
             if best not in self._ranks:
                 break
             pieces = join_pair(pieces, best)
@@ -115,7 +116,7 @@ def join_pair(pieces: tuple[str, ...], pair: Pair) -> tuple[str, ...]:
 
 
 def split_words(text: str) -> Iterator[str]:
-    """Split `text` as GPT-2's pattern does: contractions, then ` ?letters`, ` ?digits`, ` ?others`, then white space."""
+    """Split `text` as GPT-2's pattern does: contractions, ` ?letters`, ` ?digits`, ` ?others`, then white space."""
     place = 0
     while place < len(text):
         end = _word_end(text, place)
@@ -152,7 +153,7 @@ def _kind(letter: str) -> str:
 def _count_pairs(words: Counter[tuple[str, ...]]) -> Counter[Pair]:
     pairs: Counter[Pair] = Counter()
     for pieces, count in words.items():
-        for pair in zip(pieces, pieces[1:], strict=False):
+        for pair in itertools.pairwise(pieces):
             pairs[pair] += count
     return pairs
 

@@ -46,7 +46,7 @@ def as_shipped(shape: Shape, weights: dict[str, Array]) -> dict[str, Array]:
 
 
 def _check(shape: Shape, weights: dict[str, Array], tokenizer: Tokenizer) -> None:
-    expected = {name: size for name, size in shape.matrices().items()} | {name: (shape.width,) for name in shape.norms()}
+    expected: dict[str, tuple[int, ...]] = {**shape.matrices(), **dict.fromkeys(shape.norms(), (shape.width,))}
     found = {name: weight.shape for name, weight in weights.items()}
     if found != expected or len(tokenizer.tokens) != shape.vocabulary:
         raise ValueError(f"{shape.name}: weights or vocabulary do not match the shape")

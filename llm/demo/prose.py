@@ -8,8 +8,25 @@ from __future__ import annotations
 from random import Random
 
 PEOPLE = ("Anna", "Boris", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas")
-PLACES = ("the mill", "the harbour", "the station", "the old library", "the market", "the lab", "the garden", "the bridge")
-THINGS = ("a lamp", "a small radio", "a box of cables", "a red book", "a basket of apples", "a graphics card", "a letter")
+PLACES = (
+    "the mill",
+    "the harbour",
+    "the station",
+    "the old library",
+    "the market",
+    "the lab",
+    "the garden",
+    "the bridge",
+)
+THINGS = (
+    "a lamp",
+    "a small radio",
+    "a box of cables",
+    "a red book",
+    "a basket of apples",
+    "a graphics card",
+    "a letter",
+)
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 WEATHER = ("it rained all day", "the sun was out", "the wind was cold", "the snow was deep", "the fog was thick")
 MOODS = ("glad", "tired", "hungry", "proud", "quiet", "curious")

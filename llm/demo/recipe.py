@@ -30,5 +30,5 @@ class Recipe:
         return self.row_lengths[step % len(self.row_lengths)]
 
 
-CHAT_RECIPE = Recipe(seed=20, steps=1300)
+CHAT_RECIPE = Recipe(seed=20, steps=800)
 DRAFT_RECIPE = Recipe(seed=21, steps=900)

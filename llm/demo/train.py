@@ -95,9 +95,7 @@ def _report(log: Log, progress: learn.Progress) -> None:
     log.write(f"step {progress.step:5d}/{progress.steps}  loss {progress.loss:.4f}  left {progress.left_s:5.0f} s")
 
 
-def _judge(
-    shape: Shape, weights: dict[str, learn.Array], texts: Texts, tokenizer: Tokenizer, log: Log
-) -> None:
+def _judge(shape: Shape, weights: dict[str, learn.Array], texts: Texts, tokenizer: Tokenizer, log: Log) -> None:
     """Log how many answers come out word for word, for the phrasings trained on and for those kept out."""
     trained = [corpus.Turn(question, entry.answer) for entry in texts.entries for question in entry.questions]
     for kind, turns in (("trained", trained), ("unseen", list(corpus.read_unseen(texts.entries)))):
