@@ -1,0 +1,1 @@
+"""Runnable comparisons behind every figure in docs/benchmarks.md."""

@@ -1,0 +1,189 @@
+"""The OpenAI door: `/v1/models`, `/health`, and every other path passed through to the model it names.
+
+A request is read for its model only; the body goes to the engine and the answer comes back untouched.
+Errors are OpenAI-shaped. A client that leaves cancels its request wherever it runs.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from llm.chat import MAX_BODY_BYTES
+from llm.client import Answer, Router
+from llm.engines.interface import Headers, Request
+from llm.errors import BadRequest, BodyTooLarge, RequestFailed
+from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_event
+from meshd import http_exchange
+from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
+from transport.identity import short
+
+logger = logging.getLogger("meshd.api")
+
+REQUEST_BUDGET_S = 600.0
+"""A request without a deadline of its own ends after this long, whatever holds it up."""
+
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
+    | {"transfer-encoding", "upgrade", "host", "content-length", "authorization", "x-api-key", "accept-encoding"}
+)
+
+
+class Unauthorized(RequestFailed):
+    """The API demands a key and none of ours came."""
+
+    status = 401
+    kind = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NoSuchPath(RequestFailed):
+    """A path that names no model and that this door does not answer itself."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """The keys that open the API; none: open to whoever reaches it."""
+
+    keys: tuple[str, ...]
+
+    def admit(self, authorization: str) -> None:
+        """Raises Unauthorized."""
+        given = authorization.removeprefix("Bearer ").strip().encode()
+        if self.keys and not any(hmac.compare_digest(given, key.encode()) for key in self.keys):
+            raise Unauthorized("this API needs a key: send `Authorization: Bearer KEY`, as in the --api-key-file")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The ASGI application. models, health: what `GET /v1/models` and `GET /health` answer now."""
+
+    router: Router
+    keys: ApiKeys
+    models: Callable[[], dict[str, Any]]
+    health: Callable[[], tuple[bool, dict[str, Any]]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP exchange; nothing but a client's leaving ends it without an answer."""
+        assert scope["type"] == "http"
+        exchange = _Exchange(self, scope, receive, send, _request_id(scope))
+        try:
+            await exchange.run()
+        except ClientLeft:
+            logger.debug("client left request_id=%s", exchange.request_id)
+        except RequestFailed as error:
+            logger.info("%s %s: %d %s", scope["method"], scope["path"], error.status, error)
+            response = error_response(error, exchange.request_id, scope["path"])
+            await send_whole(send, response.status, response.headers, response.body)
+
+
+@dataclass(slots=True)
+class _Exchange:
+    api: Api
+    scope: Scope
+    receive: Receive
+    send: Send
+    request_id: str
+
+    async def run(self) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        match (self.scope["method"], self.scope["path"]):
+            case ("GET", "/health"):
+                healthy, detail = self.api.health()
+                await self._answer_json(200 if healthy else 503, detail)
+            case ("GET", "/v1/models" | "/models"):
+                self.api.keys.admit(headers.get("authorization", ""))
+                await self._answer_json(200, self.api.models())
+            case _:
+                self.api.keys.admit(headers.get("authorization") or headers.get("x-api-key", ""))
+                await self._pass_through(headers)
+
+    async def _answer_json(self, status: int, answer: dict[str, Any]) -> None:
+        headers = (("content-type", "application/json"), ("x-request-id", self.request_id))
+        await send_whole(self.send, status, headers, json.dumps(answer).encode())
+
+    async def _pass_through(self, headers: dict[str, str]) -> None:
+        try:
+            body = await http_exchange.read_body(self.scope, self.receive, MAX_BODY_BYTES)
+        except http_exchange.BodyTooLarge as error:
+            raise BodyTooLarge(error.limit_bytes) from error
+        request = self._request(headers, body)
+        await until_client_leaves(self.receive, lambda: self._relay(request))
+
+    def _request(self, headers: dict[str, str], body: bytes) -> Request:
+        method, path = self.scope["method"], _full_path(self.scope)
+        content_type = headers.get("content-type", "")
+        facts = read_request(method, path, content_type, body, model_header=headers.get(MODEL_HEADER))
+        known = [entry["id"] for entry in self.api.models()["data"]]
+        if facts.model is None and method in ("GET", "HEAD"):
+            raise NoSuchPath(
+                f"no such path here: {method} {self.scope['path']}; name a model with ?model=NAME to ask its engine"
+            )
+        kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
+        return Request(self.request_id, facts.required_model(known), method, path, kept, body, REQUEST_BUDGET_S)
+
+    async def _relay(self, request: Request) -> None:
+        answer = await self.api.router.answer(request)
+        try:
+            await send_head(self.send, answer.status, self._headers_of(answer))
+            await self._relay_body(answer, request)
+        finally:
+            await answer.close()
+
+    def _headers_of(self, answer: Answer) -> Headers:
+        ours = (
+            ("x-meshd-node", answer.node_name or short(answer.node)),
+            ("x-meshd-mode", answer.mode),
+            ("x-request-id", self.request_id),
+        )
+        return (*answer.headers, *ours)
+
+    async def _relay_body(self, answer: Answer, request: Request) -> None:
+        try:
+            async for chunk in answer.chunks():
+                await send_body(self.send, chunk, more=True)
+        except RequestFailed as error:
+            logger.warning("answer broke off request_id=%s: %s", self.request_id, error)
+            if not _is_event_stream(answer.headers):
+                raise BrokenAnswer(str(error)) from error
+            await send_body(self.send, sse_error_event(error, self.request_id, request.path), more=False)
+            return
+        await send_body(self.send, b"", more=False)
+
+
+class BrokenAnswer(Exception):
+    """An answer with a fixed shape broke off half-way: the connection is cut, so that nobody takes it for whole."""
+
+
+def _request_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return given if 0 < len(given) <= 64 and given.isprintable() and given.isascii() else f"req-{secrets.token_hex(8)}"
+
+
+def _full_path(scope: Scope) -> str:
+    path = scope["raw_path"].decode("latin-1") if scope.get("raw_path") else scope["path"]
+    query = scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return any(name == "content-type" and value.startswith("text/event-stream") for name, value in headers)
+
+
+def read_key_file(text: str) -> ApiKeys:
+    """One key a line; blank lines and `#` comments are skipped. ValueError when none is left."""
+    keys = tuple(line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+    if not keys:
+        raise ValueError("expected one API key a line, found none")
+    return ApiKeys(keys)

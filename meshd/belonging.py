@@ -1,0 +1,150 @@
+"""Which mesh this node belongs to: its keys, its membership and, for an issuer, its tokens, on disk.
+
+`decide` chooses between founding, joining and coming back; the rest reads and writes the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshd.datadir import DataDir, DataDirDamaged
+from transport.admission import Site
+from transport.certificate import Membership, Signer, found_mesh
+from transport.errors import ProtocolError, Refused
+from transport.identity import NodeKey, RandomBytes
+from transport.interface import Role
+from transport.invite import Invite
+from transport.token_book import TokenBook
+
+
+class CannotBelong(Exception):
+    """What was asked does not fit the mesh this data directory belongs to; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Make a new mesh and own it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Become part of the mesh that `invites` name; they are tried in order."""
+
+    invites: tuple[Invite, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Be a node of `membership`'s mesh again. Tokens of the same mesh only give more addresses to try."""
+
+    membership: Membership
+    invites: tuple[Invite, ...]
+
+
+def decide(membership: Membership | None, invites: Sequence[Invite], is_client: bool) -> Found | Join | Return:
+    """What a start means. Raises CannotBelong."""
+    if membership is None:
+        if invites:
+            return Join(tuple(invites))
+        if is_client:
+            raise CannotBelong("a lite client needs a mesh to join: meshd --client --join TOKEN")
+        return Found()
+    for invite in invites:
+        if invite.mesh_id != membership.mesh_id:
+            raise CannotBelong(
+                f"this token is for another mesh; this node belongs to {membership.mesh_name!r}: "
+                "run `meshd leave` first, or give the other mesh its own --data-dir"
+            )
+    return Return(membership, tuple(invites))
+
+
+@dataclass(slots=True)
+class Belonging:
+    """One node's keys and papers. root and tokens are held by the founder only."""
+
+    directory: DataDir
+    key: NodeKey
+    membership: Membership | None
+    root: NodeKey | None
+    tokens: TokenBook | None
+
+    def site(self, name: str, boot: int, role: Role) -> Site:
+        """What the transport brings to every handshake."""
+        signer = Signer(self.root) if self.root else None
+        return Site(self.key, name, boot, self.membership, role, tokens=self.tokens, signer=signer)
+
+    def found(self, mesh_name: str, now: float, random_bytes: RandomBytes) -> Membership:
+        """Make a mesh with a new root key. The key is on disk before anything is signed with it."""
+        root = NodeKey.generate(random_bytes)
+        self.directory.write("root.key", root.seed)
+        membership = found_mesh(mesh_name, root, self.key, now, random_bytes)
+        self.root = root
+        self.tokens = TokenBook(self.key, membership, random_bytes(32))
+        self.save_tokens()
+        self.accept(membership)
+        return membership
+
+    def accept(self, membership: Membership) -> None:
+        """Keep a membership."""
+        self.directory.write("mesh", membership.to_bytes())
+        self.membership = membership
+
+    def save_tokens(self) -> None:
+        """Keep the token book; nothing to do without one."""
+        if self.tokens is not None:
+            self.directory.write("tokens", self.tokens.to_bytes())
+
+    def forget(self) -> None:
+        """Belong to no mesh any more. The node keeps its key, and with it its id."""
+        for name in ("mesh", "tokens", "root.key", "addresses"):
+            self.directory.remove(name)
+        self.membership = self.root = self.tokens = None
+
+
+def load(directory: DataDir, now: float, random_bytes: RandomBytes) -> Belonging:
+    """Read what the directory holds, making a node key on the first start.
+
+    Raises DataDirDamaged naming the file, CannotBelong for an expired membership.
+    """
+    seed = directory.read("node.key")
+    if seed is None:
+        seed = random_bytes(32)
+        directory.write("node.key", seed)
+    key = _key(directory, "node.key", seed)
+    membership = _membership(directory, now)
+    root_seed = directory.read("root.key") if membership else None
+    root = _key(directory, "root.key", root_seed) if root_seed else None
+    tokens = _tokens(directory, key, membership, random_bytes) if membership and root else None
+    return Belonging(directory, key, membership, root, tokens)
+
+
+def _key(directory: DataDir, name: str, seed: bytes) -> NodeKey:
+    try:
+        return NodeKey(seed)
+    except ValueError as error:
+        raise DataDirDamaged(f"{directory.root / name} holds no key: {error}; restore it from a backup") from None
+
+
+def _membership(directory: DataDir, now: float) -> Membership | None:
+    content = directory.read("mesh")
+    if content is None:
+        return None
+    try:
+        membership = Membership.from_bytes(content)
+        membership.verified(now)
+    except ProtocolError as error:
+        raise DataDirDamaged(f"{directory.root / 'mesh'}: {error}; delete it and join again with a token") from None
+    except Refused as refused:
+        raise CannotBelong(f"{refused} (delete {directory.root / 'mesh'} and join again)") from None
+    return membership
+
+
+def _tokens(directory: DataDir, key: NodeKey, membership: Membership, random_bytes: RandomBytes) -> TokenBook:
+    content = directory.read("tokens")
+    if content is None:
+        return TokenBook(key, membership, random_bytes(32))
+    try:
+        return TokenBook.from_bytes(content, key, membership)
+    except ProtocolError as error:
+        raise DataDirDamaged(f"{directory.root / 'tokens'}: {error}; delete it to start an empty one") from None
