@@ -256,6 +256,30 @@ def test_the_pipe_alone_is_enough_where_there_is_no_prctl(tmp_path: Path) -> Non
         assert process.wait(PATIENCE_S) == -signal.SIGTERM
 
 
+def test_the_death_signal_is_enough_where_the_pipe_is_held_open(tmp_path: Path) -> None:
+    """As by a process that the agent forked without exec: the launcher sees no end of file."""
+    order = encode_order((sys.executable, "-u", "-c", SLEEPS), {})
+    agent_program = (
+        "import os, signal, subprocess, sys\n"
+        "command = [sys.executable, '-I', '-S', sys.argv[1], str(os.getpid()), '5', sys.argv[2], 'sleeps']\n"
+        "subprocess.Popen(command, stdin=0); signal.pause()"
+    )
+    arguments = (str(launcher_module.LAUNCH_CHILD), str(len(order)))
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(
+            (sys.executable, "-c", agent_program, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        ) as agent,
+    ):
+        assert agent.stdin is not None and agent.stdout is not None
+        agent.stdin.write(order)
+        agent.stdin.flush()
+        child = int(agent.stdout.readline().split()[1])
+        agent.kill()
+        assert is_gone(child, PATIENCE_S)
+        assert agent.stdout.read() == b"done\n"
+
+
 def test_a_launcher_whose_agent_is_already_gone_starts_nothing(tmp_path: Path) -> None:
     order = encode_order(("touch", str(tmp_path / "started")), {"PATH": os.environ["PATH"]})
     not_its_parent = "1"
