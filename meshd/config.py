@@ -36,6 +36,7 @@ class Config:
     parallel: Annotated[int, "requests a model answers at once"] = 4
     kv_type: Annotated[KvType, "type of the KV cache"] = "f16"
     threads: Annotated[int, "CPU threads of an engine (default: its own choice)"] = 0
+    engine: Annotated[str, "the llama-server to run (default: what `just engine` built, else meshd's own)"] = ""
     vram_limit: Annotated[float, "GB of memory this node offers at most (default: all)"] = 0.0
     api_key_file: Annotated[str, "file with one API key a line; then every request needs one"] = ""
     log_format: Annotated[LogFormat, "text for people, json for machines"] = "text"
