@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import NewType, Protocol
+from typing import Annotated, NewType, Protocol
 
 import msgspec
 
@@ -54,12 +54,16 @@ class Peer:
 
 
 class RecordKind(IntEnum):
-    """First byte of a record after its length. OPEN and CREDIT never reach users of a stream."""
+    """The byte between a record's length and its payload. Users of a stream see MESSAGE and DATA only.
+
+    FINISH: the sender will send no more of those two; it still sends CREDIT for what comes back.
+    """
 
     OPEN = 1
     MESSAGE = 2
     DATA = 3
     CREDIT = 4
+    FINISH = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +80,18 @@ class StreamHeader(msgspec.Struct, frozen=True):
     deadline_ms: what is left of the opener's budget when it opens; 0 means none was set.
     """
 
-    protocol: str
-    request_id: str
-    deadline_ms: int = 0
+    protocol: Annotated[str, msgspec.Meta(max_length=64)]
+    request_id: Annotated[str, msgspec.Meta(max_length=128)]
+    deadline_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
 
 
 class Stream(Protocol):
     """Records both ways with one peer, in order, under the receiver's credit.
 
     Sending past the peer's credit waits. When the connection is lost, every pending and later call
-    raises `Unreachable`. When the peer resets, they raise `StreamReset`.
+    raises `Unreachable`. When the peer resets, they raise `StreamReset`; after our own `reset` too. When the
+    peer breaks the protocol, `ProtocolError`. What the peer had sent and finished stays readable after all three
+    but our own reset. A stream holds memory at both ends until it is finished both ways or reset: do one of them.
     """
 
     @property
@@ -95,10 +101,14 @@ class Stream(Protocol):
     def header(self) -> StreamHeader: ...
 
     async def send(self, record: Record) -> None:
-        """Queue one record, waiting for credit. Raises StreamReset, Unreachable, ValueError (too large)."""
+        """Queue one MESSAGE or DATA record, waiting for credit.
+
+        Raises StreamReset, Unreachable, ProtocolError; ValueError when too large or of another kind;
+        RuntimeError after `finish`.
+        """
 
     async def receive(self) -> Record | None:
-        """The next record, or None once the peer has finished. Taking it grants the peer new credit."""
+        """The next record, or None once the peer has finished. Taking it grants the peer new credit. One consumer."""
 
     async def finish(self) -> None:
         """Say that nothing more will be sent (FIN). The other direction stays open."""

@@ -1,0 +1,16 @@
+"""Which event loop a test module runs on: its own `loop_factory`, or asyncio's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """A module that says `loop_factory = VirtualTimeLoop` has all its async tests run in virtual time."""
+    module = getattr(item, "module", None)
+    return {"loop": getattr(module, "loop_factory", asyncio.new_event_loop)}

@@ -1,0 +1,60 @@
+"""An event loop whose clock jumps to the next timer instead of waiting for it.
+
+For tests and simulations over `memory`: hours of back-off and time-outs pass in moments, and one seed replays
+one history. Only for code that waits on timers and on itself; real sockets and threads keep real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+DEADLOCK_AFTER_S = 5.0
+"""Real seconds without a timer, a socket or a thread's result after which nothing can ever happen."""
+
+
+class Deadlock(RuntimeError):
+    """Every task waits and no timer is set."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Polls the real descriptors once, then moves the clock instead of waiting."""
+
+    clock_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            ready = super().select(DEADLOCK_AFTER_S)
+            if not ready:
+                raise Deadlock("every task waits and no timer is set")
+            return list(ready)
+        ready = super().select(0)
+        if not ready:
+            self.clock_s += max(0.0, timeout)
+        return list(ready)
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Starts at zero; `time()` is virtual seconds."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.clock_s
+
+
+def run(scenario: Coroutine[Any, Any, T], seed: int | None = None) -> T:
+    """Run `scenario` to its end in virtual time; a failure carries the seed it ran with as a note."""
+    try:
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            return runner.run(scenario)
+    except BaseException as error:
+        if seed is not None:
+            error.add_note(f"seed {seed}")
+        raise
