@@ -15,7 +15,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 logger = logging.getLogger("meshd.launcher")
@@ -61,7 +61,7 @@ class ProcessLauncher:
     environment: the agent's own, from which PASSED_ON is taken.  grace_s: between SIGTERM and SIGKILL.
     """
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     grace_s: float = 5.0
 
     @contextlib.asynccontextmanager
