@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from meshd.config import BadConfig, Resolved, resolve
 def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Resolved:
     """The merged configuration. Raises BadConfig, with the file's name where it is at fault."""
     named = flags.get("config") or environment.get("MESHD_CONFIG")
-    base = Path(environment.get("XDG_CONFIG_HOME") or Path(os.path.expanduser("~")) / ".config")
+    base = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     path = Path(named) if named else base / "meshd" / "meshd.toml"
     return resolve(flags, environment, _document(path, required=bool(named)))
 

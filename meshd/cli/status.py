@@ -1,0 +1,79 @@
+"""`meshd status`: who is in the mesh, who hosts what, and how far away they are."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from meshd.cli.output import JsonFlag, print_json
+from meshd.cli.running import DataDirOption, call, data_dir
+
+
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="show it again every second until Ctrl-C")] = False,
+    directory: DataDirOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the mesh as this node sees it."""
+    agent = data_dir(directory)
+    if watch:
+        _watch(lambda: call(agent, "status"))
+    elif as_json:
+        print_json(call(agent, "status"))
+    else:
+        _show(call(agent, "status"))
+
+
+def _show(status: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    Console().print(_page(status))
+
+
+def _watch(read: Any) -> None:
+    from rich.live import Live
+
+    with Live(_page(read()), screen=False, auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(1)
+                live.update(_page(read()), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+def _page(status: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    node, mesh = status["node"], status["mesh"]
+    host = ", hosting" if status["host"] else ""
+    head = f"{node['name']} ({node['id'][:8]}), {node['role']}{host}, in mesh {mesh['name']}"
+    memory = f"{status['vram_total_gb']:.1f} GB for models in the mesh, clients not counted"
+    doors = "\n".join(f"{name:<8} {address}" for name, address in status["doors"].items())
+    return Group(head, memory, doors, "", _peers(status), "", _models(status))
+
+
+def _peers(status: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        "peer", "id", "role", "state", "rtt ms", "carrier", "free / total GB", title="peers", title_justify="left"
+    )
+    for peer in status["peers"]:
+        vram = f"{peer['vram']['free_gb']:.1f} / {peer['vram']['total_gb']:.1f} {peer['vram']['kind']}"
+        rtt = "" if peer["rtt_ms"] is None else f"{peer['rtt_ms']:.1f}"
+        memory = "" if peer["role"] == "client" else vram
+        table.add_row(peer["name"], peer["id"][:8], peer["role"], peer["state"], rtt, peer["carrier"] or "", memory)
+    return table
+
+
+def _models(status: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("model", "host", "mode", "state", "in flight", "why", title="models", title_justify="left")
+    for model in status["models"]:
+        row = (model["name"], model["host"], model["mode"], model["state"], str(model["in_flight"]), model["reason"])
+        table.add_row(*row)
+    return table

@@ -1,0 +1,62 @@
+"""Reads `--model SPEC`: a GGUF file, or `echo:NAME` for the fake that ships."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ECHO = re.compile(r"echo:(?P<name>[A-Za-z0-9._-]{1,64})(?:@(?P<rate>\d{1,6}(?:\.\d+)?))?")
+
+
+class BadModelSpec(Exception):
+    """A model that cannot be served as it was named; the message says what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """A GGUF file on this host, known in the mesh by `name`."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EchoSpec:
+    """The echo engine under `name`. tokens_per_s: of each answer, 0 for as fast as it goes."""
+
+    name: str
+    tokens_per_s: float
+
+
+ModelSpec = FileSpec | EchoSpec
+
+
+def parse_spec(text: str) -> ModelSpec:
+    """Read one spec. Raises BadModelSpec."""
+    if echo := ECHO.fullmatch(text):
+        return EchoSpec(echo["name"], float(echo["rate"] or 0))
+    if text.startswith("echo:"):
+        raise BadModelSpec(f"{text!r}: expected echo:NAME or echo:NAME@TOKENS_PER_S")
+    if text.startswith("hf:"):
+        raise BadModelSpec(f"{text!r}: meshd does not download models yet; fetch the GGUF file and give its path")
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise BadModelSpec(f"{text!r}: there is no such file; expected the path of a GGUF file")
+    return FileSpec(_model_name(path), path.resolve())
+
+
+def _model_name(path: Path) -> str:
+    """The file's name without its ending and without the number of a split part."""
+    stem = path.name.removesuffix(".gguf")
+    return re.sub(r"-\d{5}-of-\d{5}$", "", stem).replace("@", "-")[:128]
+
+
+def parse_specs(texts: tuple[str, ...]) -> tuple[ModelSpec, ...]:
+    """Read all specs. Raises BadModelSpec, also for two models of one name."""
+    specs = tuple(parse_spec(text) for text in texts)
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadModelSpec(f"two models would both be called {name!r}; rename one of the files")
+    return specs

@@ -1,0 +1,151 @@
+"""What `meshd status` says, built from a view and the links. Pure; its shape is stable (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import meshd
+from gossip.facts import GpuFact, read_gpu
+from gossip.lease import Claim, claims
+from gossip.view import NodeView, Status, View
+from llm.offer import MeshModel, Offer, catalogue
+from transport.address import format_address
+from transport.identity import node_text, short
+from transport.interface import Link, Role
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything a status is made of. doors: name → address as a person types it.  refusals: by code."""
+
+    mesh_id: bytes
+    mesh_name: str
+    role: Role
+    view: View
+    links: Sequence[Link]
+    offers: tuple[Offer, ...]
+    doors: Mapping[str, str]
+    refusals: Mapping[str, int]
+    uptime_s: float
+
+
+def build_status(now: Situation) -> dict[str, Any]:
+    """The object that `meshd status --json` prints. VRAM totals leave clients out."""
+    me = now.view.me
+    models = catalogue(now.view, now.offers)
+    terms = claims(now.view)
+    return {
+        "node": {
+            "id": node_text(me.node),
+            "name": me.name,
+            "role": now.role.value,
+            "version": meshd.__version__,
+            "uptime_s": round(now.uptime_s, 1),
+        },
+        "mesh": {"id": now.mesh_id.hex(), "name": now.mesh_name},
+        "host": any(claim.host == me.node for claim in terms.values()),
+        "peers": [_peer(node, now.links) for node in now.view.nodes[1:]],
+        "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
+        "models": [_model(model, terms) for model in models],
+        "forms": [],
+        "links": [_link(link) for link in now.links],
+        "waiting": [],
+        "doors": dict(now.doors),
+        "refusals": dict(now.refusals),
+    }
+
+
+def _members(view: View) -> list[NodeView]:
+    return [node for node in view.nodes if node.role is not Role.CLIENT and node.status <= Status.SUSPECT]
+
+
+def _vram(node: NodeView) -> dict[str, Any]:
+    fact: GpuFact | None = read_gpu(node)
+    devices = fact.devices if fact else ()
+    return {
+        "total_gb": round(sum(device.total_bytes for device in devices) / GIB, 2),
+        "free_gb": round(sum(device.free_bytes for device in devices) / GIB, 2),
+        "kind": devices[0].kind if devices else "none",
+    }
+
+
+def _peer(node: NodeView, links: Sequence[Link]) -> dict[str, Any]:
+    link = next((link for link in links if link.node == node.node), None)
+    return {
+        "id": node_text(node.node),
+        "name": node.name,
+        "role": node.role.value,
+        "state": node.status.name.lower(),
+        "rtt_ms": node.rtt_ms,
+        "carrier": link.carrier if link else None,
+        "vram": _vram(node),
+    }
+
+
+def _model(model: MeshModel, terms: Mapping[str, Claim]) -> dict[str, Any]:
+    claim = terms.get(f"host/{model.name}")
+    best = min(model.hostings, key=lambda hosting: (hosting.offer.state != "ready", hosting.node.node))
+    host = next((hosting.node.name for hosting in model.hostings if claim and hosting.node.node == claim.host), None)
+    return {
+        "name": model.name,
+        "digest": best.offer.digest or best.offer.fingerprint,
+        "mode": best.offer.mode,
+        "host": host or best.node.name,
+        "term": claim.term if claim else 0,
+        "workers": [],
+        "hosts": [hosting.node.name for hosting in model.hostings],
+        "in_flight": sum(hosting.offer.in_flight for hosting in model.hostings),
+        "state": best.offer.state,
+        "reason": best.offer.reason,
+    }
+
+
+def _link(link: Link) -> dict[str, Any]:
+    return {
+        "node": short(link.node),
+        "name": link.name,
+        "state": link.state.value,
+        "carrier": link.carrier,
+        "address": format_address(link.address) if link.address else None,
+        "rtt_ms": link.rtt_ms,
+        "bytes_sent": link.bytes_sent,
+        "bytes_received": link.bytes_received,
+    }
+
+
+def build_models(now: Situation) -> dict[str, Any]:
+    """What `GET /v1/models` answers: OpenAI's list, with `meshd` details on each model."""
+    return {"object": "list", "data": [_openai_model(model) for model in catalogue(now.view, now.offers)]}
+
+
+def _openai_model(model: MeshModel) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "meshd",
+        "meshd": {
+            "hosts": [
+                {"node": hosting.node.name, "state": hosting.offer.state, "in_flight": hosting.offer.in_flight}
+                for hosting in model.hostings
+            ],
+            "mode": model.hostings[0].offer.mode,
+            "context": max(hosting.offer.context_tokens for hosting in model.hostings),
+            "digest": model.identity,
+        },
+    }
+
+
+def build_health(now: Situation) -> tuple[bool, dict[str, Any]]:
+    """Whether at least one model answers, and the body that says so."""
+    models = catalogue(now.view, now.offers)
+    ready = [model.name for model in models if any(hosting.offer.state == "ready" for hosting in model.hostings)]
+    if ready:
+        return True, {"status": "ok", "models": ready}
+    waiting = {model.name: model.hostings[0].offer.reason or model.hostings[0].offer.state for model in models}
+    why = "no model answers yet" if models else "no node serves any model: start one with `meshd --model PATH.gguf`"
+    return False, {"status": "unavailable", "reason": why, "models": waiting}

@@ -1,0 +1,47 @@
+"""`--model SPEC`: what it may name, and what people are told otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshd.model_specs import BadModelSpec, EchoSpec, FileSpec, parse_spec, parse_specs
+
+
+def test_a_file_is_known_by_its_name_without_ending(tmp_path: Path) -> None:
+    path = tmp_path / "qwen3-8b-q4.gguf"
+    path.touch()
+
+    assert parse_spec(str(path)) == FileSpec("qwen3-8b-q4", path)
+
+
+def test_the_first_part_of_a_split_model_lends_its_stem(tmp_path: Path) -> None:
+    path = tmp_path / "big-00001-of-00003.gguf"
+    path.touch()
+
+    assert parse_spec(str(path)).name == "big"
+
+
+def test_the_echo_engine_may_have_a_pace() -> None:
+    assert parse_spec("echo:parrot") == EchoSpec("parrot", 0)
+    assert parse_spec("echo:parrot@12.5") == EchoSpec("parrot", 12.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nowhere.gguf", "there is no such file"),
+        ("hf:owner/repo", "does not download models yet"),
+        ("echo:", "expected echo:NAME"),
+        ("echo:a@fast", "expected echo:NAME"),
+    ],
+)
+def test_what_cannot_be_served_is_explained(text: str, message: str) -> None:
+    with pytest.raises(BadModelSpec, match=message):
+        parse_spec(text)
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(BadModelSpec, match="both be called 'a'"):
+        parse_specs(("echo:a", "echo:a@5"))

@@ -1,0 +1,1 @@
+"""The repository itself: what the wheel holds, and what no file may say."""
