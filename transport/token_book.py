@@ -140,8 +140,9 @@ class TokenBook:
         if len(self._grants) >= MAX_TOKENS:
             raise ValueError(f"{MAX_TOKENS} tokens are valid already; revoke some first: meshd token revoke ID")
         grant = _Grant(random_bytes(TOKEN_ID_BYTES), role, uses, int(now + ttl_s), False, [])
+        token = format_token(self._invite(grant, addresses), self._issuer)
         self._grants[grant.token_id] = grant
-        return format_token(self._invite(grant, addresses), self._issuer)
+        return token
 
     def list(self, now: float) -> tuple[TokenEntry, ...]:
         """Every token still remembered, the next to expire first."""
