@@ -1,0 +1,120 @@
+"""Where log lines go and how they look: text for people, one JSON object a line for machines, both on stderr.
+
+Packages log through `logging.getLogger("meshd.<package>")` and know nothing of this. Key-value pairs come from
+`extra=` and from structlog's context variables; `during_request` binds the request id that way.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import traceback
+from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.stdlib import ExtraAdder, ProcessorFormatter
+
+LogFormat = Literal["text", "json"]
+Event = MutableMapping[str, Any]
+
+CHATTY_LIBRARIES = ("quic", "aioquic", "asyncio", "aiohttp.access", "uvicorn", "zeroconf", "urllib3")
+"""Loggers that tell of their own workings at INFO; heard from WARNING up, unless we log at DEBUG."""
+
+HEAD = ("time", "level", "logger", "event", "exception")
+
+SECRETS = re.compile(
+    r"""(?P<kept> \bmeshd1:              # an invitation
+                | \bsk-                  # an API key as OpenAI spells it
+                | \bBearer\s+
+                | --api-key["',=\s]+ )
+        [\w.~+/=-]{6,}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+_add_extra = ExtraAdder()
+
+NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def configure(format: LogFormat, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send every logger's lines to `stream` (default: stderr) in that format, in place of what was set before."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_formatter(format))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in CHATTY_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.NOTSET if root.level <= logging.DEBUG else logging.WARNING)
+
+
+def during_request(request_id: str) -> AbstractContextManager[None]:
+    """Put `request_id` on every line logged inside the block, by the tasks begun inside it too."""
+    return bound_contextvars(request_id=request_id)
+
+
+def _formatter(format: LogFormat) -> logging.Formatter:
+    render = render_json if format == "json" else render_text
+
+    def finish(_logger: Any, _method: str, event: Event) -> str:
+        return redact(render(event))
+
+    return ProcessorFormatter(
+        foreign_pre_chain=[_with_head],
+        processors=[ProcessorFormatter.remove_processors_meta, finish],
+    )
+
+
+def _with_head(logger: Any, method: str, event: Event) -> Event:
+    """The record's own pairs after what every line begins with, which they cannot replace."""
+    record: logging.LogRecord = event["_record"]
+    head: dict[str, Any] = {
+        "time": datetime.fromtimestamp(record.created, UTC),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "event": event["event"],
+    }
+    if error := event.pop("exc_info", None):
+        head["exception"] = "".join(traceback.format_exception(*error)).rstrip()
+    pairs = _add_extra(logger, method, merge_contextvars(logger, method, event))
+    return {**head, **{name: value for name, value in pairs.items() if name not in head}}
+
+
+def render_json(event: Event) -> str:
+    """One object on one line; the time in UTC, the message as `message`, what JSON has no type for as a string."""
+    renamed = {"message" if name == "event" else name: value for name, value in event.items()}
+    renamed["time"] = event["time"].isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return json.dumps(renamed, ensure_ascii=False, default=str)
+
+
+def render_text(event: Event) -> str:
+    """Local time, level, short logger name, message, pairs; a traceback below.
+
+    Messages may quote what a peer sent: characters that move the cursor or forge a line are escaped.
+    """
+    time = event["time"].astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    name = event["logger"].removeprefix("meshd.")
+    pairs = "".join(f" {key}={_shown(value)}" for key, value in event.items() if key not in HEAD)
+    line = f"{time} {event['level'].upper():<7} {name:<10} {_escaped(str(event['event']))}{pairs}"
+    return f"{line}\n{event['exception']}" if "exception" in event else line
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return _escaped(text) if text and " " not in text else json.dumps(text, ensure_ascii=False)
+
+
+def _escaped(text: str) -> str:
+    return NOT_PRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def redact(line: str) -> str:
+    """Blank out what looks like a secret, wherever it stands in the line.
+
+    The last resort: whoever logs a secret has a bug.
+    """
+    return SECRETS.sub(r"\g<kept>…", line)
