@@ -198,6 +198,16 @@ def test_a_token_that_does_not_hold_is_refused_in_words_the_joiner_gets(
     assert "meshd token create" in str(at_client.value)
 
 
+def test_server_hears_why_a_joiner_turned_away(mesh: Mesh) -> None:
+    """So that it counts a token of another mesh among its refusals."""
+    meeting = Meeting(mesh, mesh.owner_site(), mesh.joiner_site(), Mesh(seed=2).invite())
+    with pytest.raises(Refused) as at_client:
+        meeting.proof()
+    with pytest.raises(Refused) as at_server:
+        meeting.server.receive(refusal_message(at_client.value), NOW)
+    assert at_server.value.code is RefusalCode.WRONG_MESH
+
+
 def test_only_the_issuer_redeems(mesh: Mesh) -> None:
     refused = refusal(mesh, mesh.member_site(), mesh.joiner_site(), mesh.invite())
     assert refused.code is RefusalCode.NOT_ISSUER
@@ -301,6 +311,21 @@ def test_member_started_as_client_without_a_token_hears_what_to_do(mesh: Mesh) -
     assert "--role client" in str(refused)
 
 
+def test_expired_member_with_a_token_of_another_mesh_spends_nothing(mesh: Mesh) -> None:
+    old = mesh.member_site(issued=NOW - LIFETIME_S - DAY_S)
+    refused = refusal(mesh, mesh.owner_site(), old, Mesh(seed=2).invite())
+    assert refused.code is RefusalCode.EXPIRED_CERTIFICATE
+
+
+def test_client_refuses_its_mesh_under_another_root(mesh: Mesh) -> None:
+    """The impostor signed a flawless mesh of his own that carries our mesh's id."""
+    impostor = Mesh(seed=2)
+    impostor.membership = msgspec.structs.replace(impostor.membership, mesh_id=mesh.membership.mesh_id)
+    refused = refusal(mesh, impostor.member_site(), mesh.member_site())
+    assert refused.code is RefusalCode.BAD_CERTIFICATE
+    assert "another root key" in str(refused)
+
+
 def test_client_refuses_an_expired_server(mesh: Mesh) -> None:
     server = mesh.member_site(issued=NOW - LIFETIME_S - DAY_S)
     assert refusal(mesh, server, mesh.member_site()).code is RefusalCode.EXPIRED_CERTIFICATE
@@ -334,10 +359,15 @@ def test_another_node_at_a_known_address_is_refused(mesh: Mesh) -> None:
     assert "expected node" in str(refused)
 
 
-def test_two_ends_with_one_key_are_refused(mesh: Mesh) -> None:
-    refused = refusal(mesh, mesh.owner_site(), mesh.owner_site())
-    assert refused.code is RefusalCode.BAD_PROOF
-    assert "data directory was copied" in str(refused)
+def test_client_that_reaches_its_own_key_hears_why(mesh: Mesh) -> None:
+    meeting = Meeting(mesh, mesh.owner_site(), mesh.owner_site())
+    with pytest.raises(Refused, match="data directory was copied") as caught:
+        meeting.proof()
+    assert caught.value.code is RefusalCode.BAD_PROOF
+
+
+def test_server_refuses_its_own_key(mesh: Mesh) -> None:
+    assert refused_by_server(mesh, mesh.owner_site(), mesh.owner_site()) is RefusalCode.BAD_PROOF
 
 
 # The channel
