@@ -42,21 +42,48 @@ class Return:
     invites: tuple[Invite, ...]
 
 
-def decide(membership: Membership | None, invites: Sequence[Invite], is_client: bool) -> Found | Join | Return:
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """A membership from disk. role: what its certificate grants.  problem: why it no longer counts, else empty."""
+
+    membership: Membership
+    role: Role
+    problem: str = ""
+
+
+def decide(papers: Papers | None, invites: Sequence[Invite], is_client: bool) -> Found | Join | Return:
     """What a start means. Raises CannotBelong."""
-    if membership is None:
+    if papers is None:
         if invites:
             return Join(tuple(invites))
         if is_client:
             raise CannotBelong("a lite client needs a mesh to join: meshd --client --join TOKEN")
         return Found()
+    _check_same_mesh(papers.membership, invites)
+    if papers.problem:
+        if invites:
+            return Join(tuple(invites))
+        raise CannotBelong(papers.problem)
+    _check_same_role(papers, is_client)
+    return Return(papers.membership, tuple(invites))
+
+
+def _check_same_mesh(membership: Membership, invites: Sequence[Invite]) -> None:
     for invite in invites:
         if invite.mesh_id != membership.mesh_id:
             raise CannotBelong(
                 f"this token is for another mesh; this node belongs to {membership.mesh_name!r}: "
                 "run `meshd leave` first, or give the other mesh its own --data-dir"
             )
-    return Return(membership, tuple(invites))
+
+
+def _check_same_role(papers: Papers, is_client: bool) -> None:
+    if is_client != (papers.role is Role.CLIENT):
+        here, wanted = papers.role.value, "client" if is_client else "member"
+        raise CannotBelong(
+            f"this node is a {here} of mesh {papers.membership.mesh_name!r}, not a {wanted}: "
+            f"{'leave out --client' if is_client else 'add --client'}, or run `meshd leave` and join with a {wanted} token"
+        )
 
 
 @dataclass(slots=True)
@@ -68,6 +95,15 @@ class Belonging:
     membership: Membership | None
     root: NodeKey | None
     tokens: TokenBook | None
+
+    def papers(self, now: float) -> Papers | None:
+        """The membership, and whether it still counts."""
+        if self.membership is None:
+            return None
+        try:
+            return Papers(self.membership, self.membership.verified(now).role)
+        except Refused as refused:
+            return Papers(self.membership, Role.MEMBER, str(refused))
 
     def site(self, name: str, boot: int, role: Role) -> Site:
         """What the transport brings to every handshake."""
@@ -102,17 +138,14 @@ class Belonging:
         self.membership = self.root = self.tokens = None
 
 
-def load(directory: DataDir, now: float, random_bytes: RandomBytes) -> Belonging:
-    """Read what the directory holds, making a node key on the first start.
-
-    Raises DataDirDamaged naming the file, CannotBelong for an expired membership.
-    """
+def load(directory: DataDir, random_bytes: RandomBytes) -> Belonging:
+    """Read what the directory holds, making a node key on the first start. Raises DataDirDamaged naming the file."""
     seed = directory.read("node.key")
     if seed is None:
         seed = random_bytes(32)
         directory.write("node.key", seed)
     key = _key(directory, "node.key", seed)
-    membership = _membership(directory, now)
+    membership = _membership(directory)
     root_seed = directory.read("root.key") if membership else None
     root = _key(directory, "root.key", root_seed) if root_seed else None
     tokens = _tokens(directory, key, membership, random_bytes) if membership and root else None
@@ -126,18 +159,14 @@ def _key(directory: DataDir, name: str, seed: bytes) -> NodeKey:
         raise DataDirDamaged(f"{directory.root / name} holds no key: {error}; restore it from a backup") from None
 
 
-def _membership(directory: DataDir, now: float) -> Membership | None:
+def _membership(directory: DataDir) -> Membership | None:
     content = directory.read("mesh")
     if content is None:
         return None
     try:
-        membership = Membership.from_bytes(content)
-        membership.verified(now)
+        return Membership.from_bytes(content)
     except ProtocolError as error:
         raise DataDirDamaged(f"{directory.root / 'mesh'}: {error}; delete it and join again with a token") from None
-    except Refused as refused:
-        raise CannotBelong(f"{refused} (delete {directory.root / 'mesh'} and join again)") from None
-    return membership
 
 
 def _tokens(directory: DataDir, key: NodeKey, membership: Membership, random_bytes: RandomBytes) -> TokenBook:

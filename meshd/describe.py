@@ -1,0 +1,50 @@
+"""Tells the mesh about this host: the facts `sys` and `gpu`, again when they have changed enough to matter."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from gossip.facts import GPU, SYSTEM, Device, GpuFact, SystemFact
+from meshd.hardware import Limits, read_devices, read_system
+from transport.wire import encode
+
+Publish = Callable[[str, bytes], None]
+
+SAMPLE_INTERVAL_S = 5.0
+SYSTEM_INTERVAL_S = 30.0
+WORTH_TELLING = 0.05
+
+
+def is_worth_telling(before: GpuFact | None, now: GpuFact) -> bool:
+    """Whether devices came or went, or free memory moved by more than 5 % of a device."""
+    if before is None or [_fixed(one) for one in before.devices] != [_fixed(one) for one in now.devices]:
+        return True
+    pairs = zip(before.devices, now.devices, strict=True)
+    return any(abs(old.free_bytes - new.free_bytes) > WORTH_TELLING * new.total_bytes for old, new in pairs)
+
+
+def _fixed(device: Device) -> tuple[str, str, int]:
+    return device.name, device.kind, device.total_bytes
+
+
+async def describe_host(publish: Publish, limits: Limits, role: Literal["host", "client"]) -> None:
+    """Sample and publish until cancelled. A lite client offers no memory, so it tells only `sys`."""
+    started = time.monotonic()
+    told: GpuFact | None = None
+    told_system_at = float("-inf")
+    while True:
+        system, devices = await asyncio.to_thread(_sample, started, limits)
+        if role == "host" and is_worth_telling(told, devices):
+            publish(GPU, encode(devices))
+            told = devices
+        if time.monotonic() - told_system_at >= SYSTEM_INTERVAL_S:
+            publish(SYSTEM, encode(system))
+            told_system_at = time.monotonic()
+        await asyncio.sleep(SAMPLE_INTERVAL_S)
+
+
+def _sample(started: float, limits: Limits) -> tuple[SystemFact, GpuFact]:
+    return read_system(started), read_devices(limits)

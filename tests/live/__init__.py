@@ -1,0 +1,1 @@
+"""Real agents, real QUIC, real llama-server, real signals, all on this machine."""

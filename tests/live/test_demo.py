@@ -1,0 +1,27 @@
+"""`meshd demo --once`: what a newcomer sees first."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import psutil
+
+DEMO = [sys.executable, "-m", "meshd", "demo", "--once"]
+
+
+def test_the_demo_answers_through_the_lite_client_and_leaves_nothing() -> None:
+    before = set(psutil.pids())
+    done = subprocess.run([*DEMO, "--json"], capture_output=True, text=True, timeout=110, check=False)
+
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert set(answer) == {"answer", "path", "ttft_ms", "tokens_per_s", "nodes"}
+    assert "meshd" in answer["answer"]
+    assert answer["path"] == ["laptop", "QUIC", "host", "llama-server (solo)"]
+    assert answer["ttft_ms"] > 0 and answer["tokens_per_s"] > 0
+    assert [node["role"] for node in answer["nodes"]] == ["owner", "member", "client"]
+    assert "starting the host" in done.stderr
+    started = [psutil.Process(pid).name() for pid in set(psutil.pids()) - before if psutil.pid_exists(pid)]
+    assert not [name for name in started if name == "llama-server"]
