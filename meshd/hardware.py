@@ -48,7 +48,7 @@ def read_system(started: float) -> SystemFact:
 def read_devices(limits: Limits) -> GpuFact:
     """This host's devices within the limits, NVIDIA's first, else its RAM."""
     devices = _nvidia_devices() or (_ram(),)
-    return GpuFact(_limited(devices, limits.vram_limit_bytes))
+    return GpuFact(within_limit(devices, limits.vram_limit_bytes))
 
 
 def _ram() -> Device:
@@ -87,7 +87,7 @@ def _nvidia_device(nvml: Any, number: int) -> Device:
     return Device(name[:64], "cuda", int(memory.total), int(memory.free))
 
 
-def _limited(devices: tuple[Device, ...], limit_bytes: int) -> tuple[Device, ...]:
+def within_limit(devices: tuple[Device, ...], limit_bytes: int) -> tuple[Device, ...]:
     """Cut the devices so that they offer no more than `limit_bytes` together, the first ones kept whole."""
     if not limit_bytes:
         return devices
