@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from llm.errors import RequestFailed
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -60,17 +62,26 @@ class EngineState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Snapshot of an engine. reason: why it is in that state, in words for a person."""
+    """Snapshot of an engine.
+
+    reason: why it is in that state, in words for a person.  context_tokens: what one request may use, 0 before
+    it is known.  tokens_per_s: generated lately by one slot, 0 before it was measured.
+    """
 
     state: EngineState
     reason: str
     in_flight: int
     context_tokens: int
     slots: int
+    tokens_per_s: float
 
 
-class EngineFailed(Exception):
+class EngineFailed(RequestFailed):
     """The engine could not answer or stopped half-way. `retryable`: nothing of the answer was sent yet."""
+
+    status = 502
+    code = "engine_failed"
+    retry_after_s = 2
 
     def __init__(self, message: str, *, retryable: bool) -> None:
         super().__init__(message)
@@ -109,9 +120,7 @@ class Child(Protocol):
 class Launcher(Protocol):
     """Starts children that die with the agent, also on its `kill -9`. Implemented in meshd."""
 
-    def start(
-        self, argv: Sequence[str], env: Mapping[str, str], log: Path
-    ) -> AbstractAsyncContextManager[Child]:
+    def start(self, argv: Sequence[str], env: Mapping[str, str], log: Path) -> AbstractAsyncContextManager[Child]:
         """Run `argv` with `env` added to a minimal environment, output appended to `log`.
 
         Leaving the context ends the child: SIGTERM, then SIGKILL after 5 s.

@@ -1,0 +1,277 @@
+"""Gets a request answered somewhere: here, or over a chat/1 stream by the best host that the view knows.
+
+Until the first byte of the answer's body a failure only means another try: engines send the head of a stream
+long before its first token (llama-server at once, measured), so the head is held back until a chunk is there.
+After it, what fails is told by `chunks`. Ranking is `placement`'s; error bodies are `openai`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from gossip.view import View
+from llm.chat import ACCEPT_TIMEOUT_S, MAX_BODY_BYTES
+from llm.engines.interface import Headers, Reply, Request
+from llm.errors import BodyTooLarge, DeadlineExceeded, HostSilent, NoHost, RequestFailed
+from llm.events import WholeEvents
+from llm.host import Host
+from llm.offer import MeshModel, catalogue
+from llm.placement import Choice, Experience, rank
+from llm.remote import ask
+from transport.interface import NodeId, Transport
+
+logger = logging.getLogger("meshd.llm")
+
+RECOVERY_S = 2.5
+"""How long a request looks for another host after its first failure. An engine's restart fits, and with
+ACCEPT_TIMEOUT_S before it a dead host is reported within 5 s."""
+SAME_NODE_PAUSE_S = 0.25
+SHORTEST_ACCEPT_S = 0.5
+
+
+class Views(Protocol):
+    """The mesh as this node sees it; the gossip runner has one."""
+
+    @property
+    def view(self) -> View: ...
+
+    async def changed(self) -> None:
+        """Wait until `view` is next replaced."""
+
+
+class Router:
+    """Answers any request for any model of the mesh.
+
+    hint: told of a node that did not answer although its facts say it would, for gossip to probe it at once.
+    """
+
+    def __init__(self, host: Host, transport: Transport, views: Views, hint: Callable[[NodeId, str], None]) -> None:
+        self._host = host
+        self._transport = transport
+        self._views = views
+        self._hint = hint
+        self._busy: Counter[NodeId] = Counter()
+
+    def catalogue(self) -> tuple[MeshModel, ...]:
+        """Every model that can be asked for."""
+        return catalogue(self._views.view, self._host.offers())
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to `request` from the best host for `request.model` that gives one.
+
+        Returns when the first piece of the body is there. Raises RequestFailed: UnknownModel at once, any other
+        when `request.deadline_s` is over or no host answered within RECOVERY_S after the first failure.
+        """
+        if len(request.body) > MAX_BODY_BYTES:
+            raise BodyTooLarge(MAX_BODY_BYTES)
+        deadline = asyncio.get_running_loop().time() + request.deadline_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._answer(request, deadline)
+        except TimeoutError as error:
+            raise _deadline_exceeded(request) from error
+
+    async def _answer(self, request: Request, deadline: float) -> Answer:
+        tries = _Tries()
+        while True:
+            try:
+                choice = self._best(request.model, tries)
+            except NoHost as error:
+                await self._pause(tries.time_left_s(error))
+                continue
+            if choice.node in tries.failed:
+                await self._pause(SAME_NODE_PAUSE_S)
+            try:
+                return await self._try(choice, request, deadline, tries.accept_timeout_s())
+            except RequestFailed as error:
+                logger.info("request %s at node %s: %s", request.request_id, choice.node_name, error)
+                tries.note(choice.node, error)
+
+    def _best(self, model: str, tries: _Tries) -> Choice:
+        experience = Experience(self._busy, tries.failed, tries.left_out)
+        return rank(model, self._views.view, self._host.offers(), experience)[0]
+
+    async def _try(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Answer:
+        """One node's answer, with the first piece of its body. Raises RequestFailed."""
+        self._busy[choice.node] += 1
+        reply: Reply | None = None
+        try:
+            reply = await self._ask(choice, request, deadline, accept_timeout_s)
+            chunks = reply.chunks()
+            first = await _first_chunk(chunks)
+        except BaseException as error:
+            self._done(choice.node)
+            if reply is not None:
+                await reply.close()
+            if isinstance(error, HostSilent):
+                self._hint(choice.node, str(error))
+            raise
+        return Answer(reply, choice, first, chunks, deadline, lambda: self._done(choice.node))
+
+    async def _ask(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Reply:
+        left_s = deadline - asyncio.get_running_loop().time()
+        routed = Request(
+            request.request_id, choice.model, request.method, request.path, request.headers, request.body, left_s
+        )
+        if choice.is_local:
+            return await self._host.answer(routed)
+        return await ask(self._transport, choice, routed, accept_timeout_s)
+
+    def _done(self, node: NodeId) -> None:
+        self._busy[node] -= 1
+
+    async def _pause(self, at_most_s: float) -> None:
+        """Wait until hosts may look different, but no longer than `at_most_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s), asyncio.TaskGroup() as group:
+                waits = [
+                    group.create_task(self._views.changed(), name="wait for a view"),
+                    group.create_task(self._host.changed(), name="wait for an offer"),
+                ]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What one request has met so far. failed: may be asked again.  left_out: not again, and why."""
+
+    failed: set[NodeId] = field(default_factory=set)
+    left_out: dict[NodeId, str] = field(default_factory=dict)
+    first_error: RequestFailed | None = None
+    give_up_at: float = 0.0
+
+    def note(self, node: NodeId, error: RequestFailed) -> None:
+        """Remember what `node` did. Raises `error` when trying further makes no sense or the time is over."""
+        if not error.retryable:
+            raise error
+        self._start_clock(error)
+        # An engine that failed comes back by itself; a full queue, a stale offer or silence stays for our short while.
+        if isinstance(error, HostSilent) or error.status < 500:
+            self.left_out[node] = str(error)
+        else:
+            self.failed.add(node)
+        if self._left_s() <= 0:
+            raise error
+
+    def time_left_s(self, error: NoHost) -> float:
+        """How long to wait for a host to come up. Raises the first error met when there is no hope or no time."""
+        self._start_clock(error)
+        first = self.first_error or error
+        if self._left_s() <= 0 or first.status < 500:
+            raise first
+        return self._left_s()
+
+    def accept_timeout_s(self) -> float:
+        """How long the next node may take to accept."""
+        if self.first_error is None:
+            return ACCEPT_TIMEOUT_S
+        return min(ACCEPT_TIMEOUT_S, max(SHORTEST_ACCEPT_S, self._left_s()))
+
+    def _start_clock(self, error: RequestFailed) -> None:
+        if self.first_error is None:
+            self.first_error = error
+            self.give_up_at = asyncio.get_running_loop().time() + RECOVERY_S
+
+    def _left_s(self) -> float:
+        return self.give_up_at - asyncio.get_running_loop().time()
+
+
+class Answer:
+    """A `Reply` that knows which node gives it. A stream of events breaks off only between two events."""
+
+    def __init__(
+        self,
+        reply: Reply,
+        choice: Choice,
+        first: bytes | None,
+        chunks: AsyncIterator[bytes],
+        deadline: float,
+        on_close: Callable[[], None],
+    ) -> None:
+        self._reply = reply
+        self._choice = choice
+        self._first = first
+        self._chunks = chunks
+        self._deadline = deadline
+        self._on_close = on_close
+        self._is_closed = False
+
+    @property
+    def status(self) -> int:
+        return self._reply.status
+
+    @property
+    def headers(self) -> Headers:
+        return self._reply.headers
+
+    @property
+    def node(self) -> NodeId:
+        return self._choice.node
+
+    @property
+    def node_name(self) -> str:
+        return self._choice.node_name
+
+    @property
+    def mode(self) -> Literal["solo"]:
+        """How the host serves the model, for x-meshd-mode."""
+        return self._choice.offer.mode
+
+    @property
+    def engine_kind(self) -> str:
+        return self._choice.offer.kind
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this node's own engine answers."""
+        return self._choice.is_local
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises RequestFailed when it breaks off or the deadline passes."""
+        events = WholeEvents() if _is_event_stream(self.headers) else None
+        chunk = self._first
+        while chunk is not None:
+            whole = events.feed(chunk) if events else chunk
+            if whole:
+                yield whole
+            chunk = await self._next()
+        if events and (rest := events.rest()):
+            yield rest
+
+    async def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._on_close()
+            await self._reply.close()
+
+    async def _next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await anext(self._chunks, None)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the request's time was over before its answer was complete") from error
+
+
+async def _first_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:
+    """The first piece of a body, None for an empty one. Nothing was sent yet, so what fails may be retried."""
+    try:
+        return await anext(chunks, None)
+    except RequestFailed as error:
+        error.retryable = not isinstance(error, DeadlineExceeded) and error.status != DeadlineExceeded.status
+        raise
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return any(name == "content-type" and value.startswith("text/event-stream") for name, value in headers)
+
+
+def _deadline_exceeded(request: Request) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no answer began within {request.deadline_s:g} s; ask again with a longer deadline")

@@ -1,0 +1,157 @@
+"""Passes requests to an HTTP server on loopback and its answers back, untouched.
+
+Only hop-by-hop headers, credentials and CORS answers (our own door's business) are taken out. aiohttp is
+imported when a proxy is first opened: a node without an engine never needs it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from llm.engines.interface import EngineFailed, Headers, Request
+
+if TYPE_CHECKING:
+    import aiohttp
+
+# RFC 9110 §7.6.1, and what our own client connection sets itself.
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"}
+    | {"te", "trailer", "transfer-encoding", "upgrade"}
+)
+NOT_SENT = HOP_BY_HOP | {"host", "content-length", "expect", "authorization", "x-api-key"}
+SET_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+# llama-server closes a connection that was idle for 5 s; one that we gave up before cannot be closed under a request.
+KEEP_ALIVE_S = 3.0
+CONNECT_TIMEOUT_S = 5.0
+# aiohttp warns of larger bodies handed over as bytes.
+MAX_BYTES_IN_ONE_WRITE = 1 << 20
+
+
+class HttpProxy:
+    """Connections to one server. Use as `async with`; leaving it breaks off what is still being answered.
+
+    base: "http://127.0.0.1:PORT".  api_key: sent as bearer token.  name: of the engine, for messages.
+    """
+
+    def __init__(self, base: str, api_key: str, name: str) -> None:
+        self.base = base
+        self._authorization = f"Bearer {api_key}"
+        self._name = name
+
+    async def __aenter__(self) -> Self:
+        import aiohttp
+        import yarl
+
+        self._aiohttp = aiohttp
+        self._url = yarl.URL
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=SET_BY_AIOHTTP,
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, request: Request) -> aiohttp.ClientResponse:
+        """Send `request` and return when the head of the answer is there. Raises EngineFailed, retryable."""
+        try:
+            return await self._send(request)
+        except (self._aiohttp.ServerDisconnectedError, self._aiohttp.ClientOSError) as error:
+            if isinstance(error, self._aiohttp.ClientConnectorError):
+                raise self._failed(error) from error
+            # Most likely a kept connection that the server had closed: a new one tells.
+            return await self._send_again(request)
+        except (self._aiohttp.ClientError, TimeoutError) as error:
+            raise self._failed(error) from error
+
+    async def _send_again(self, request: Request) -> aiohttp.ClientResponse:
+        try:
+            return await self._send(request)
+        except (self._aiohttp.ClientError, TimeoutError) as error:
+            raise self._failed(error) from error
+
+    async def get(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        """Status and body of a small answer. Raises EngineFailed."""
+        try:
+            async with self._session.get(
+                self.base + path,
+                headers={"authorization": self._authorization},
+                timeout=self._aiohttp.ClientTimeout(total=timeout_s),
+            ) as response:
+                return response.status, await response.read()
+        except (self._aiohttp.ClientError, TimeoutError) as error:
+            raise self._failed(error) from error
+
+    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+        headers = [(name, value) for name, value in request.headers if name not in NOT_SENT]
+        headers.append(("authorization", self._authorization))
+        small = len(request.body) <= MAX_BYTES_IN_ONE_WRITE
+        return await self._session.request(
+            request.method,
+            self._url(self.base + request.path, encoded=True),
+            headers=headers,
+            data=(request.body if small else io.BytesIO(request.body)) if request.body else None,
+            allow_redirects=False,
+        )
+
+    def _failed(self, error: Exception) -> EngineFailed:
+        return EngineFailed(f"{self._name} did not answer: {error or type(error).__name__}", retryable=True)
+
+
+class HttpReply:
+    """A `Reply` that comes from an HTTP server.
+
+    explain: makes the error to raise out of what aiohttp said when the body breaks off.  on_close: called once.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        explain: Callable[[str], Awaitable[EngineFailed]],
+        on_close: Callable[[], None],
+    ) -> None:
+        self.status = response.status
+        self.headers = _end_to_end(response)
+        self._response = response
+        self._explain = explain
+        self._on_close = on_close
+        self._is_closed = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        import aiohttp
+
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except aiohttp.ClientError as error:
+            raise await self._explain(str(error) or type(error).__name__) from error
+
+    async def close(self) -> None:
+        """Close the connection unless the answer was complete: this is how llama-server learns to free the slot."""
+        if not self._is_closed:
+            self._is_closed = True
+            if self._response.content.at_eof():
+                self._response.release()
+            else:
+                self._response.close()
+            self._on_close()
+
+
+def _end_to_end(response: aiohttp.ClientResponse) -> Headers:
+    named = {name.strip().lower() for value in response.headers.getall("connection", []) for name in value.split(",")}
+    pairs = ((name.lower(), value) for name, value in response.headers.items())
+    return tuple(
+        (name, value)
+        for name, value in pairs
+        if name not in HOP_BY_HOP and name not in named and not name.startswith("access-control-")
+    )

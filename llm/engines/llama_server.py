@@ -1,0 +1,268 @@
+"""Serves one model with llama.cpp's own server, a child process on a loopback port.
+
+Requests go through untouched, so everything that llama-server knows works. Here are the child's start, its
+watching, its restarts and its log; where the program lies is `llama_binary`'s, HTTP is `http_proxy`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Never
+
+from llm.changes import Changes
+from llm.engines import child_log
+from llm.engines.http_proxy import HttpProxy, HttpReply
+from llm.engines.interface import Child, EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
+from llm.engines.llama_binary import EngineMissing, LlamaBinary, find_llama_server
+
+logger = logging.getLogger("meshd.llm")
+
+KEY_VARIABLE = "LLAMA_API_KEY"  # an argument would show in every user's process list
+LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
+SPEED = re.compile(r"^llamacpp:predicted_tokens_seconds ([0-9.e+]+)", re.MULTILINE)
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+STABLE_S = 60.0
+FIRST_LOOK_S = 0.02
+LONGEST_LOOK_S = 0.25
+HOUSEKEEPING_S = 5.0
+ASK_TIMEOUT_S = 5.0
+MAX_LOG_BYTES = 8 << 20
+QUOTED_LINES = 3
+EXIT_GRACE_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaServerOptions:
+    """How to serve one model.
+
+    model: first part of the GGUF.  name: what clients call it.  log: its log file.  context_tokens: of each
+    slot, 0 for what the model was trained with, shared by the slots.  slots: answers at a time.  http_threads:
+    connections at a time, waiting ones included.  threads: None leaves it to llama-server.  binary: instead of
+    the one found.  more_arguments: handed on as they are.
+    """
+
+    model: Path
+    name: str
+    log: Path
+    context_tokens: int = 0
+    slots: int = 4
+    http_threads: int = 80
+    gpu_layers: int = 99
+    threads: int | None = None
+    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    start_timeout_s: float = 600.0
+    binary: Path | None = None
+    more_arguments: tuple[str, ...] = ()
+
+
+def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
+    """The command line. The port is 0: the child binds a free one and says which, so nobody can take it before."""
+    argv = [str(binary.path), "--model", str(options.model), "--alias", options.name]
+    argv += ["--host", "127.0.0.1", "--port", "0", "--threads-http", str(options.http_threads)]
+    argv += ["--offline", "--no-webui", "--metrics", "--log-colors", "off"]
+    # llama-server divides its context among the slots.
+    argv += ["--ctx-size", str(options.context_tokens * options.slots), "--parallel", str(options.slots)]
+    argv += ["--n-gpu-layers", str(options.gpu_layers)]
+    argv += ["--cache-type-k", options.kv_type, "--cache-type-v", options.kv_type]
+    if options.threads is not None:
+        argv += ["--threads", str(options.threads)]
+    return [*argv, *options.more_arguments]
+
+
+class LlamaServerEngine:
+    """An `Engine` on a child llama-server."""
+
+    kind = "llama_server"
+
+    def __init__(self, options: LlamaServerOptions, launcher: Launcher) -> None:
+        self._options = options
+        self._launcher = launcher
+        self._state = EngineState.STOPPED
+        self._reason = "not started yet"
+        self._changes = Changes()
+        self._proxy: HttpProxy | None = None
+        self._in_flight = 0
+        self._has_news = False
+        self._context_tokens = options.context_tokens
+        self._tokens_per_s = 0.0
+        self.pid: int | None = None
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(
+            self._state, self._reason, self._in_flight, self._context_tokens, self._options.slots, self._tokens_per_s
+        )
+
+    async def changed(self) -> None:
+        await self._changes.wait()
+
+    async def run(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                began = loop.time()
+                self._enter(EngineState.LOADING, "starting llama-server")
+                self._enter(EngineState.FAILED, await self._live_once())
+                if loop.time() - began > STABLE_S:
+                    backoff_s = FIRST_BACKOFF_S
+                logger.error("model %s: %s; starting again in %.1f s", self._options.name, self._reason, backoff_s)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+        finally:
+            self._enter(EngineState.STOPPED, "stopped with the agent")
+
+    async def answer(self, request: Request) -> Reply:
+        """Pass `request` on. llama-server itself queues what its slots cannot take yet."""
+        if self._proxy is None or self._state is not EngineState.READY:
+            raise self._failure(f"it is {self._state.value}: {self._reason}", retryable=True)
+        self._in_flight += 1
+        try:
+            response = await self._proxy.send(request)
+        except EngineFailed as error:
+            self._done()
+            raise await self._explain(str(error), retryable=True) from error
+        except BaseException:
+            self._done()
+            raise
+        return HttpReply(response, lambda detail: self._explain(detail, retryable=False), self._done)
+
+    def _done(self) -> None:
+        self._in_flight -= 1
+        self._has_news = True
+
+    def _enter(self, state: EngineState, reason: str) -> None:
+        is_change = state is not self._state
+        self._state, self._reason = state, reason
+        if is_change:
+            self._changes.notify()
+
+    def _failure(self, detail: str, *, retryable: bool) -> EngineFailed:
+        return EngineFailed(f"the engine of model {self._options.name!r} failed: {detail}", retryable=retryable)
+
+    async def _explain(self, detail: str, *, retryable: bool) -> EngineFailed:
+        """Say why a connection broke: a child's exit is known a moment after its connections end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EXIT_GRACE_S):
+                while self._state is EngineState.READY:
+                    await self._changes.wait()
+        return self._failure(detail if self._state is EngineState.READY else self._reason, retryable=retryable)
+
+    async def _live_once(self) -> str:
+        """Start the child and stay with it; why it is over."""
+        options = self._options
+        key = secrets.token_urlsafe(32)
+        try:
+            binary = find_llama_server(options.binary)
+            env = {KEY_VARIABLE: key}
+            if binary.library_dir is not None:
+                env["LD_LIBRARY_PATH"] = str(binary.library_dir)
+            log_start = child_log.size_bytes(options.log)
+            async with self._launcher.start(arguments(binary, options), env, options.log) as child:
+                self.pid = child.pid
+                reason = await self._accompany(child, key, log_start)
+                # Known at once, before the launcher has cleared up.
+                self._enter(EngineState.FAILED, reason)
+                return reason
+        except (OSError, EngineMissing) as error:
+            return str(error)
+        finally:
+            self.pid = None
+
+    async def _accompany(self, child: Child, key: str, log_start: int) -> str:
+        async with asyncio.TaskGroup() as group:
+            dying = group.create_task(child.wait(), name=f"wait for pid {child.pid}")
+            tending = group.create_task(self._tend(key, log_start), name=f"tend pid {child.pid}")
+            await asyncio.wait((dying, tending), return_when=asyncio.FIRST_COMPLETED)
+            if dying.done():
+                tending.cancel()
+                return self._describe_death(dying.result(), log_start)
+            dying.cancel()
+            return tending.result()
+
+    def _describe_death(self, status: int, log_start: int) -> str:
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+        lines = child_log.last_lines(self._options.log, QUOTED_LINES, log_start)
+        said = f"its last lines: {' | '.join(lines)}" if lines else "it wrote nothing"
+        return f"llama-server {how} (log: {self._options.log}); {said}"
+
+    async def _tend(self, key: str, log_start: int) -> str:
+        """Make the engine ready and keep house; why the child must go."""
+        options = self._options
+        try:
+            async with asyncio.timeout(options.start_timeout_s):
+                port = await self._wait_for_port(log_start)
+            async with HttpProxy(f"http://127.0.0.1:{port}", key, "llama-server") as proxy:
+                async with asyncio.timeout(options.start_timeout_s):
+                    await self._wait_for_health(proxy)
+                await self._keep_ready(proxy)
+        except TimeoutError:
+            return f"llama-server did not load {options.model.name} within {options.start_timeout_s:g} s"
+        except EngineFailed as error:
+            return str(error)
+
+    async def _keep_ready(self, proxy: HttpProxy) -> Never:
+        self._proxy = proxy
+        self._enter(EngineState.READY, f"serving {self._options.model.name} on {self._options.slots} slots")
+        try:
+            while True:
+                await asyncio.sleep(HOUSEKEEPING_S)
+                await self._keep_house(proxy)
+        finally:
+            self._proxy = None
+
+    async def _wait_for_port(self, log_start: int) -> int:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        look_s = FIRST_LOOK_S
+        # Older servers listen before they load, this one after; the health check that follows covers both.
+        while (found := LISTENING.search(child_log.read_from(self._options.log, log_start))) is None:
+            latest = "".join(child_log.last_lines(self._options.log, 1, log_start))
+            self._enter(EngineState.LOADING, f"loading for {loop.time() - began:.0f} s: {latest}")
+            await asyncio.sleep(look_s)
+            look_s = min(1.5 * look_s, LONGEST_LOOK_S)
+        return int(found[1])
+
+    async def _wait_for_health(self, proxy: HttpProxy) -> None:
+        """Wait until the model is loaded, then ask for the context that each slot got. Raises EngineFailed."""
+        while True:
+            health, _ = await proxy.get("/health", ASK_TIMEOUT_S)
+            if health == 200:
+                break
+            await asyncio.sleep(LONGEST_LOOK_S)
+        status, body = await proxy.get("/v1/models", ASK_TIMEOUT_S)
+        if status != 200:
+            raise self._failure(f"/v1/models gave status {status} instead of 200", retryable=True)
+        self._context_tokens = _context_tokens(body) or self._context_tokens
+
+    async def _keep_house(self, proxy: HttpProxy) -> None:
+        await asyncio.to_thread(child_log.trim, self._options.log, MAX_LOG_BYTES)
+        if self._has_news:
+            self._has_news = False
+            with suppress(EngineFailed):
+                _, metrics = await proxy.get("/metrics", ASK_TIMEOUT_S)
+                self._tokens_per_s = _speed(metrics.decode(errors="replace")) or self._tokens_per_s
+
+
+def _context_tokens(models: bytes) -> int:
+    """What one slot may use, out of the answer to /v1/models; 0 when it does not say."""
+    try:
+        tokens = json.loads(models)["data"][0]["meta"]["n_ctx"]
+    except (ValueError, LookupError, TypeError):
+        return 0
+    return tokens if isinstance(tokens, int) else 0
+
+
+def _speed(metrics: str) -> float:
+    found = SPEED.search(metrics)
+    return float(found[1]) if found else 0.0
