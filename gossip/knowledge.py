@@ -1,0 +1,359 @@
+"""All this node has been told: the roster, the facts, and the rumours that pass them on, kept in step.
+
+Whatever comes from a peer is checked here and counted when it cannot be believed; a bad statement costs
+that statement only, since the peer may merely have passed it on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from gossip.broadcast import Broadcast, Topic
+from gossip.facts import Fact, FactStore, open_fact, read_header, seal_fact
+from gossip.member import (
+    MAX_ADDRESSES,
+    PROTOCOL_VERSION,
+    MemberBody,
+    MemberRecord,
+    body_standing,
+    open_member,
+    read_body,
+    seal_member,
+)
+from gossip.message import Accusation, Delta, DeltaEntry, FactRumour, MemberRumour, decode_rumour
+from gossip.roster import Member, Roster, Verdict
+from gossip.timing import Timing
+from gossip.trust import Signer, Verifier
+from gossip.view import Status
+from transport import wire
+from transport.errors import ProtocolError
+from transport.identity import short
+from transport.interface import Address, NodeId, Role
+
+logger = logging.getLogger("meshd.gossip")
+
+MAX_SEEN = 2048
+# In this long after its start a node does not pass on what it learns of third parties: they told it.
+JOINING_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """Who this node is and how it signs. certificate: its encoded membership certificate."""
+
+    node: NodeId
+    public: bytes
+    role: Role
+    name: str
+    boot: int
+    addresses: tuple[Address, ...]
+    certificate: bytes
+    serial: bytes
+    mesh_id: bytes
+    signer: Signer
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the record of a delta entry said, and how its member stood before it came."""
+
+    body: MemberBody
+    before: Status | None
+
+
+class Knowledge:
+    """Takes statements in, checks them, merges them and queues them to be passed on.
+
+    changed: members whose entry changed since the engine last looked.  wanted: peers that know something
+    which this node must pull.  was_accused, was_reborn: this node itself had to answer.
+    """
+
+    def __init__(self, me: Self, verifier: Verifier, timing: Timing, now: float) -> None:
+        self._me = me
+        self._addresses = me.addresses
+        self._verifier = verifier
+        self._timing = timing
+        self._started = now
+        self._seen: dict[bytes, None] = {}
+        self.roster = Roster(me.boot, timing, self._seal, now)
+        self.facts = FactStore()
+        self.facts.begin(me.node, me.boot)
+        self.rumours = Broadcast()
+        self.counters: Counter[str] = Counter()
+        self.changed: dict[NodeId, Member] = {}
+        self.wanted: dict[NodeId, None] = {}
+        self.was_accused = False
+        self.was_reborn = False
+        self._tell_member(self.roster.own)
+
+    def hear(self, payload: bytes, peer: NodeId, now: float) -> None:
+        """Take one rumour out of a packet from `peer`."""
+        if payload in self._seen:
+            return
+        try:
+            is_settled = self._take(payload, peer, now)
+        except ProtocolError as error:
+            self._refuse(error)
+            return
+        if is_settled:
+            self._remember(payload)
+
+    def apply(self, delta: Delta, peer: NodeId, now: float) -> None:
+        """Take a page of anti-entropy: records first, since accusations and facts lean on them."""
+        known = [self._apply_record(entry, peer, now) for entry in delta.entries]
+        for entry, record in zip(delta.entries, known, strict=True):
+            if record is not None and entry.status in (Status.SUSPECT, Status.DEAD):
+                self._apply_standing(entry, record, now)
+        for entry in delta.entries:
+            for payload in entry.facts:
+                self._apply_fact(payload, NodeId(entry.node), peer)
+
+    def accuse(self, target: NodeId, now: float, *, hinted: bool = False) -> bytes | None:
+        """Accuse a silent member: the rumour, or None when it is not news."""
+        member = self.roster.get(target)
+        if member is None:
+            return None
+        said = Accusation(target, member.record.boot, member.record.incarnation, False, self._me.node)
+        verdict = self.roster.accuse(said, now, hinted=hinted)
+        if verdict not in (Verdict.CHANGED, Verdict.CONFIRMED):
+            return None
+        payload = wire.encode(said)
+        self._tell_accusation(member, said, payload, verdict)
+        return payload
+
+    def accusation_of(self, member: Member) -> bytes:
+        """What stands against a suspect or dead member, to be told to its face."""
+        record = member.record
+        is_dead = member.status is Status.DEAD
+        return wire.encode(
+            Accusation(member.node, record.boot, record.incarnation, is_dead, member.accuser or self._me.node)
+        )
+
+    def expire(self, now: float) -> None:
+        """Pass on who has died by our own clock, and forget who died long ago."""
+        for member in self.roster.expire(now):
+            record = member.record
+            said = Accusation(member.node, record.boot, record.incarnation, True, self._me.node)
+            self._tell_accusation(member, said, wire.encode(said), Verdict.CHANGED)
+        for member in self.roster.forget(now):
+            self.facts.forget(member.node)
+            self.rumours.retract(member.node)
+            self.rumours.retract_facts(member.node)
+            self.changed[member.node] = member
+
+    def publish(self, key: str, value: bytes) -> None:
+        """Say something about this node. ValueError when it breaks a bound of `facts`."""
+        fact = seal_fact(self.facts.next_header(self._me.node, key, value), value, self._me.signer, self._me.mesh_id)
+        self.facts.put(fact)
+        self.rumours.put(Topic(True, self._me.node, key), fact.told)
+        self.changed[self._me.node] = self.roster.own
+
+    def move(self, addresses: tuple[Address, ...]) -> None:
+        """Publish this node's new addresses."""
+        self._addresses = addresses
+        own = self.roster.own.record
+        self.roster.replace_own(self._seal(own.boot, own.incarnation + 1))
+        self._tell_member(self.roster.own)
+
+    def leave(self) -> bytes:
+        """Say farewell: this node's last record."""
+        self.roster.leave()
+        self._tell_member(self.roster.own)
+        return self.roster.own.record.encoded
+
+    def _take(self, payload: bytes, peer: NodeId, now: float) -> bool:
+        """Whether the rumour is done with, so that its copies may be skipped."""
+        match decode_rumour(payload, peer):
+            case MemberRumour() as rumour:
+                verdict = self._learn(rumour, payload, peer, now)
+                if verdict is Verdict.CHANGED:
+                    self._tell_member(self.roster.entry(NodeId(read_body(rumour, peer).node)))
+                return verdict is not Verdict.REFUSED
+            case Accusation() as said:
+                return self._hear_accusation(said, payload, peer, now)
+            case FactRumour() as rumour:
+                return self._hear_fact(rumour, peer)
+
+    def _learn(self, rumour: MemberRumour, payload: bytes, peer: NodeId, now: float) -> Verdict:
+        body = read_body(rumour, peer)
+        node = NodeId(body.node)
+        held = self.roster.get(node)
+        # Most copies are stale: checked before the signature, which costs a hundred times more.
+        if held is not None and body_standing(body) <= held.standing:
+            return Verdict.STALE
+        verdict = self.roster.learn(open_member(rumour, body, payload, self._verifier, self._me.mesh_id, peer), now)
+        if verdict is Verdict.CHANGED:
+            self._begin_facts(self.roster.entry(node))
+            self.changed[node] = self.roster.entry(node)
+        elif verdict in (Verdict.REFUTED, Verdict.REBORN):
+            self._answer_for_self(verdict)
+        elif verdict is Verdict.REFUSED:
+            self.counters["too_many_members"] += 1
+        return verdict
+
+    def _hear_accusation(self, said: Accusation, payload: bytes, peer: NodeId, now: float) -> bool:
+        if said.accuser == self._me.node:
+            return True
+        verdict = self.roster.accuse(said, now)
+        if verdict is Verdict.UNPROVEN:
+            self.wanted[peer] = None
+            self.counters["unproven"] += 1
+        elif verdict is Verdict.REFUSED:
+            self.counters["self_accusation"] += 1
+        elif verdict is Verdict.REFUTED:
+            self._answer_for_self(verdict)
+        elif verdict in (Verdict.CHANGED, Verdict.CONFIRMED):
+            self._tell_accusation(self.roster.entry(NodeId(said.subject)), said, payload, verdict)
+        return verdict is not Verdict.UNPROVEN
+
+    def _hear_fact(self, rumour: FactRumour, peer: NodeId) -> bool:
+        header = read_header(rumour, peer)
+        node = NodeId(header.node)
+        if not self.facts.is_known_boot(header):
+            self.wanted[peer] = None
+            self.counters["unproven"] += 1
+            return False
+        if node == self._me.node or not self.facts.is_news(header):
+            return True
+        if rumour.value is None:
+            self.wanted[peer] = None
+            return False
+        fact = self._keep_fact(rumour, peer)
+        if fact is not None:
+            self._tell_fact(fact)
+        return True
+
+    def _apply_record(self, entry: DeltaEntry, peer: NodeId, now: float) -> _Shown | None:
+        """Take the record of one entry, if it has one; what it shows of its member."""
+        if not entry.record:
+            return None
+        held = self.roster.get(NodeId(entry.node))
+        before = held.status if held is not None else None
+        try:
+            rumour = decode_rumour(entry.record, peer)
+            if not isinstance(rumour, MemberRumour):
+                raise ProtocolError(f"node {short(peer)} sent something else in place of a member record")
+            body = read_body(rumour, peer)
+            verdict = self._learn(rumour, entry.record, peer, now)
+        except ProtocolError as error:
+            self._refuse(error)
+            return None
+        if verdict is Verdict.CHANGED:
+            member = self.roster.entry(NodeId(body.node))
+            if member.status is Status.LEFT:
+                member.since = now - entry.age_s
+            if entry.status in (Status.ALIVE, Status.LEFT) and not self._was_told(member.node, peer, now):
+                self._tell_member(member)
+        return _Shown(body, before)
+
+    def _apply_standing(self, entry: DeltaEntry, shown: _Shown, now: float) -> None:
+        """Take what an entry says against its member.
+
+        A death learnt this way about one held alive enters as a suspicion, so that it can still be refuted.
+        """
+        node = NodeId(shown.body.node)
+        takes_word = shown.before is not Status.ALIVE or self._me.role is Role.CLIENT
+        is_dead = entry.status is Status.DEAD and takes_word
+        said = Accusation(node, shown.body.boot, shown.body.incarnation, is_dead, entry.accuser)
+        verdict = self.roster.accuse(said, now)
+        if verdict is Verdict.REFUTED:
+            self._answer_for_self(verdict)
+        if verdict not in (Verdict.CHANGED, Verdict.CONFIRMED):
+            return
+        member = self.roster.entry(node)
+        self.changed[node] = member
+        if is_dead:
+            member.since = now - entry.age_s
+        if not (is_dead and entry.age_s > self._timing.gossip_to_dead_s):
+            self._tell_accusation(member, said, wire.encode(said), verdict)
+
+    def _apply_fact(self, payload: bytes, node: NodeId, peer: NodeId) -> None:
+        try:
+            rumour = decode_rumour(payload, peer)
+            if not isinstance(rumour, FactRumour) or rumour.value is None:
+                raise ProtocolError(f"node {short(peer)} sent something else in place of a fact")
+            fact = self._keep_fact(rumour, peer)
+        except ProtocolError as error:
+            self._refuse(error)
+            return
+        # A newcomer's facts reach us before anyone else hears them; others' have been told already.
+        if fact is not None and node == peer:
+            self._tell_fact(fact)
+
+    def _keep_fact(self, rumour: FactRumour, peer: NodeId) -> Fact | None:
+        """Store a fact that has its value; None when it is no news. Raises ProtocolError."""
+        header = read_header(rumour, peer)
+        node = NodeId(header.node)
+        owner = self.roster.get(node)
+        if owner is None or node == self._me.node or not self.facts.is_news(header):
+            return None
+        fact = open_fact(rumour, header, owner.record.public, self._verifier, self._me.mesh_id, peer)
+        if not self.facts.put(fact):
+            raise ProtocolError(f"node {short(node)} publishes more facts than a node may")
+        self.changed[node] = owner
+        return fact
+
+    def _was_told(self, subject: NodeId, peer: NodeId, now: float) -> bool:
+        """Whether everyone but this newcomer knows already what `peer` told of a third party."""
+        return now - self._started < JOINING_S and subject != peer
+
+    def _answer_for_self(self, verdict: Verdict) -> None:
+        """This node had to raise its numbers; in a new boot its facts are signed anew."""
+        own = self.roster.own
+        if verdict is Verdict.REBORN:
+            self.was_reborn = True
+            published = dict(self.facts.shown(self._me.node))
+            self.facts.begin(self._me.node, own.record.boot)
+            for key, value in published.items():
+                self.publish(key, value)
+        else:
+            self.was_accused = True
+        self._tell_member(own)
+
+    def _begin_facts(self, member: Member) -> None:
+        if self.facts.begin(member.node, member.record.boot):
+            self.rumours.retract_facts(member.node)
+
+    def _tell_member(self, member: Member) -> None:
+        self.changed[member.node] = member
+        self.rumours.retract(member.node)
+        self.rumours.put(Topic(False, member.node), member.record.encoded)
+
+    def _tell_accusation(self, member: Member, said: Accusation, payload: bytes, verdict: Verdict) -> None:
+        self.changed[member.node] = member
+        if verdict is Verdict.CHANGED:
+            self.rumours.retract(member.node)
+        self.rumours.put(Topic(False, member.node, said.accuser), payload)
+
+    def _tell_fact(self, fact: Fact) -> None:
+        self.rumours.put(Topic(True, fact.node, fact.key), fact.told)
+
+    def _remember(self, payload: bytes) -> None:
+        if len(self._seen) >= MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        self._seen[payload] = None
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self.counters["refused"] += 1
+        logger.debug("refused: %s", error)
+
+    def _seal(self, boot: int, incarnation: int, *, has_left: bool = False) -> MemberRecord:
+        me = self._me
+        addresses = self._addresses[:MAX_ADDRESSES]
+        places = tuple((address.host, address.port) for address in addresses)
+        body = MemberBody(me.node, boot, incarnation, has_left, me.name[:64], places, PROTOCOL_VERSION)
+        return MemberRecord(
+            node=me.node,
+            public=me.public,
+            role=me.role,
+            serial=me.serial,
+            boot=boot,
+            incarnation=incarnation,
+            has_left=has_left,
+            name=me.name[:64],
+            addresses=addresses,
+            protocol=PROTOCOL_VERSION,
+            encoded=seal_member(body, me.certificate, me.signer, me.mesh_id),
+        )

@@ -1,0 +1,90 @@
+"""Nodes for tests: real keys and certificates, and cheap ones where only their shape matters."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+from gossip.knowledge import Self
+from gossip.trust import CertificateVerifier, Certified, Signer, Verifier
+from transport.certificate import Signer as CertificateSigner
+from transport.certificate import issue
+from transport.identity import NodeKey, node_id
+from transport.interface import Address, NodeId, Role
+
+MESH_ID = b"m" * 16
+UNIX_TIME = 1_800_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheapSigner:
+    """Signs by hashing with the public key: as easy to check as to forge, a hundred times faster."""
+
+    public: bytes
+
+    def sign(self, message: bytes) -> bytes:
+        return hashlib.blake2b(message, key=self.public).digest()
+
+
+class CheapVerifier:
+    """Believes `CheapSigner` and certificates made by `cheap_self`."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Certified] = {}
+
+    def certified(self, certificate: bytes) -> Certified | None:
+        if certificate not in self._known:
+            public, role = certificate[:32], certificate[32:].decode()
+            self._known[certificate] = Certified(node_id(public), public, Role(role), public[:12])
+        return self._known[certificate]
+
+    def verify(self, public: bytes, signature: bytes, message: bytes) -> bool:
+        return CheapSigner(public).sign(message) == signature
+
+
+def cheap_self(name: str, role: Role = Role.MEMBER, boot: int = 1, addresses: tuple[Address, ...] = ()) -> Self:
+    """A node that signs cheaply. Its identity follows from its name."""
+    public = hashlib.sha256(name.encode()).digest()
+    return Self(
+        node=node_id(public),
+        public=public,
+        role=role,
+        name=name,
+        boot=boot,
+        addresses=addresses or (Address(name, 7842),),
+        certificate=public + role.value.encode(),
+        serial=public[:12],
+        mesh_id=MESH_ID,
+        signer=CheapSigner(public),
+    )
+
+
+class RealMesh:
+    """A root key, and members with real Ed25519 keys and certificates under it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._dice = random.Random(seed)
+        self.root = NodeKey.generate(self._dice.randbytes)
+
+    def verifier(self) -> Verifier:
+        return CertificateVerifier(self.root.public, MESH_ID, lambda: UNIX_TIME)
+
+    def member(self, name: str, role: Role = Role.MEMBER, boot: int = 1) -> Self:
+        key = NodeKey.generate(self._dice.randbytes)
+        encoded = issue(CertificateSigner(self.root), MESH_ID, key.public, role, (), UNIX_TIME, self._dice.randbytes)
+        certified = self.verifier().certified(encoded)
+        assert certified is not None
+        signer: Signer = key
+        return Self(
+            node=NodeId(key.node),
+            public=key.public,
+            role=role,
+            name=name,
+            boot=boot,
+            addresses=(Address("10.0.0.1", 7842),),
+            certificate=encoded,
+            serial=certified.serial,
+            mesh_id=MESH_ID,
+            signer=signer,
+        )
