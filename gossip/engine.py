@@ -35,7 +35,8 @@ from gossip.event import (
     Tick,
 )
 from gossip.exchange import Exchange
-from gossip.knowledge import Knowledge, Self
+from gossip.knowledge import Knowledge
+from gossip.member import LocalNode
 from gossip.message import (
     MAX_RUMOURS_PER_PACKET,
     RUMOUR_BUDGET_BYTES,
@@ -73,7 +74,7 @@ IDLE_TICK_S = 1.0
 class Engine:
     """One node's gossip. `next_deadline` says when it wants a Tick at the latest."""
 
-    def __init__(self, me: Self, verifier: Verifier, timing: Timing, dice: Dice, now: float) -> None:
+    def __init__(self, me: LocalNode, verifier: Verifier, timing: Timing, dice: Dice, now: float) -> None:
         self._me = me
         self._timing = timing
         self._dice = dice

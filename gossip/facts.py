@@ -8,19 +8,24 @@ and no relay can hide one. Values are opaque here, but for the two that every no
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from gossip.message import MAX_FACT_BYTES, MAX_FACTS_PER_NODE, MAX_INLINE_FACT_BYTES, FactRumour
 from gossip.trust import Signer, Verifier
+from gossip.view import NodeView
 from transport import wire
 from transport.errors import ProtocolError
 from transport.identity import short
 from transport.interface import NodeId
+
+logger = logging.getLogger("meshd.gossip")
+T = TypeVar("T", bound=msgspec.Struct)
 
 SYSTEM = "sys"
 GPU = "gpu"
@@ -215,3 +220,24 @@ class FactStore:
         version = held.complete + 1
         table = fingerprint({**held.versions(), key: version})
         return FactHeader(node, held.boot, key, version, len(value), hashlib.sha256(value).digest(), table)
+
+
+def read_system(node: NodeView) -> SystemFact | None:
+    """The fact `sys` of a node in a view; None when it has none or a malformed one."""
+    return _read(node, SYSTEM, SystemFact)
+
+
+def read_gpu(node: NodeView) -> GpuFact | None:
+    """The fact `gpu` of a node in a view; None when it has none or a malformed one."""
+    return _read(node, GPU, GpuFact)
+
+
+def _read(node: NodeView, key: str, kind: type[T]) -> T | None:
+    value = node.facts.get(key)
+    if value is None:
+        return None
+    try:
+        return wire.decode(value, kind, peer=node.node, max_bytes=MAX_FACT_BYTES)
+    except ProtocolError as error:
+        logger.debug("ignoring fact %s: %s", key, error)
+        return None

@@ -15,6 +15,7 @@ from gossip.facts import Fact, FactStore, open_fact, read_header, seal_fact
 from gossip.member import (
     MAX_ADDRESSES,
     PROTOCOL_VERSION,
+    LocalNode,
     MemberBody,
     MemberRecord,
     body_standing,
@@ -25,7 +26,7 @@ from gossip.member import (
 from gossip.message import Accusation, Delta, DeltaEntry, FactRumour, MemberRumour, decode_rumour
 from gossip.roster import Member, Roster, Verdict
 from gossip.timing import Timing
-from gossip.trust import Signer, Verifier
+from gossip.trust import Verifier
 from gossip.view import Status
 from transport import wire
 from transport.errors import ProtocolError
@@ -37,22 +38,6 @@ logger = logging.getLogger("meshd.gossip")
 MAX_SEEN = 2048
 # In this long after its start a node does not pass on what it learns of third parties: they told it.
 JOINING_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Self:
-    """Who this node is and how it signs. certificate: its encoded membership certificate."""
-
-    node: NodeId
-    public: bytes
-    role: Role
-    name: str
-    boot: int
-    addresses: tuple[Address, ...]
-    certificate: bytes
-    serial: bytes
-    mesh_id: bytes
-    signer: Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +55,7 @@ class Knowledge:
     which this node must pull.  was_accused, was_reborn: this node itself had to answer.
     """
 
-    def __init__(self, me: Self, verifier: Verifier, timing: Timing, now: float) -> None:
+    def __init__(self, me: LocalNode, verifier: Verifier, timing: Timing, now: float) -> None:
         self._me = me
         self._addresses = me.addresses
         self._verifier = verifier

@@ -15,6 +15,7 @@ from gossip.message import MemberRumour
 from gossip.trust import Signer, Verifier
 from gossip.view import Status
 from transport import wire
+from transport.certificate import MemberCertificate
 from transport.errors import ProtocolError
 from transport.identity import short
 from transport.interface import Address, NodeId, Role
@@ -75,6 +76,40 @@ class MemberRecord:
     def standing(self) -> Standing:
         """As `body_standing`."""
         return Standing(self.boot, self.incarnation, Status.LEFT if self.has_left else Status.ALIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """Who this node is and how it signs. certificate: its encoded membership certificate."""
+
+    node: NodeId
+    public: bytes
+    role: Role
+    name: str
+    boot: int
+    addresses: tuple[Address, ...]
+    certificate: bytes
+    serial: bytes
+    mesh_id: bytes
+    signer: Signer
+
+    @classmethod
+    def of(
+        cls, certificate: MemberCertificate, signer: Signer, name: str, boot: int, addresses: tuple[Address, ...]
+    ) -> LocalNode:
+        """This node as its own verified certificate has it. boot: higher than at any earlier start."""
+        return cls(
+            node=certificate.node,
+            public=certificate.node_public,
+            role=certificate.role,
+            name=name,
+            boot=boot,
+            addresses=addresses,
+            certificate=certificate.encoded,
+            serial=certificate.serial,
+            mesh_id=certificate.mesh_id,
+            signer=signer,
+        )
 
 
 def seal_member(body: MemberBody, certificate: bytes, signer: Signer, mesh_id: bytes) -> bytes:

@@ -34,7 +34,7 @@ from gossip.event import (
     SendReliable,
     Tick,
 )
-from gossip.knowledge import Self
+from gossip.member import LocalNode
 from gossip.timing import LAN, Timing
 from gossip.view import NodeView, Status, View
 from tests.gossip.identities import CheapVerifier, cheap_self
@@ -47,7 +47,7 @@ REDIAL_S = 1.0
 class Node:
     """One engine, and what the world around it holds for it."""
 
-    me: Self
+    me: LocalNode
     engine: Engine
     is_up: bool = True
     tick_at: float = float("inf")

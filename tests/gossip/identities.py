@@ -6,12 +6,12 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from gossip.knowledge import Self
-from gossip.trust import CertificateVerifier, Certified, Signer, Verifier
+from gossip.member import LocalNode
+from gossip.trust import CertificateVerifier, Certified, Verifier
 from transport.certificate import Signer as CertificateSigner
-from transport.certificate import issue
+from transport.certificate import issue, verify_certificate
 from transport.identity import NodeKey, node_id
-from transport.interface import Address, NodeId, Role
+from transport.interface import Address, Role
 
 MESH_ID = b"m" * 16
 UNIX_TIME = 1_800_000_000.0
@@ -43,10 +43,10 @@ class CheapVerifier:
         return CheapSigner(public).sign(message) == signature
 
 
-def cheap_self(name: str, role: Role = Role.MEMBER, boot: int = 1, addresses: tuple[Address, ...] = ()) -> Self:
+def cheap_self(name: str, role: Role = Role.MEMBER, boot: int = 1, addresses: tuple[Address, ...] = ()) -> LocalNode:
     """A node that signs cheaply. Its identity follows from its name."""
     public = hashlib.sha256(name.encode()).digest()
-    return Self(
+    return LocalNode(
         node=node_id(public),
         public=public,
         role=role,
@@ -70,21 +70,8 @@ class RealMesh:
     def verifier(self) -> Verifier:
         return CertificateVerifier(self.root.public, MESH_ID, lambda: UNIX_TIME)
 
-    def member(self, name: str, role: Role = Role.MEMBER, boot: int = 1) -> Self:
+    def member(self, name: str, role: Role = Role.MEMBER, boot: int = 1) -> LocalNode:
         key = NodeKey.generate(self._dice.randbytes)
         encoded = issue(CertificateSigner(self.root), MESH_ID, key.public, role, (), UNIX_TIME, self._dice.randbytes)
-        certified = self.verifier().certified(encoded)
-        assert certified is not None
-        signer: Signer = key
-        return Self(
-            node=NodeId(key.node),
-            public=key.public,
-            role=role,
-            name=name,
-            boot=boot,
-            addresses=(Address("10.0.0.1", 7842),),
-            certificate=encoded,
-            serial=certified.serial,
-            mesh_id=MESH_ID,
-            signer=signer,
-        )
+        certificate = verify_certificate(encoded, self.root.public, MESH_ID, UNIX_TIME)
+        return LocalNode.of(certificate, key, name, boot, (Address("10.0.0.1", 7842),))

@@ -1,0 +1,214 @@
+"""Who hosts what: a claim with a term, no vote.
+
+A mesh of two cannot keep a majority, and a host that answers matters more than a unique one. So: every
+node makes the same deterministic choice, the incumbent is not unseated lightly, and of conflicting claims
+the highest (term, score, id) wins everywhere. A claim is a fact of its host, under the key `claims`.
+Whether a node can host (the model fits, its engine is well) is the candidate's `is_eligible`: that is
+llm's knowledge. What workers grant a claimed host, and how they refuse an old term, will stand on this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+import msgspec
+
+from gossip.view import NodeView, Status, View
+from transport.errors import ProtocolError
+from transport.interface import NodeId, Role
+from transport.wire import Counter, decode, encode
+
+logger = logging.getLogger("meshd.gossip")
+
+CLAIMS = "claims"
+MAX_CLAIMS = 64
+_MAX_BYTES = 64 * 1024
+
+GIB = 1 << 30
+CHALLENGE_FACTOR = 1.25
+CHALLENGE_S = 60.0
+UNHEALTHY_S = 30.0
+SETTLED_S = 10.0
+# Where nobody has hosted yet there is nothing to disturb: long enough to hear of the others at the start.
+FIRST_SETTLED_S = 1.0
+
+Resource = Annotated[str, msgspec.Meta(min_length=1, max_length=160)]
+
+
+class ClaimEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One claim as its host publishes it. score: bytes of usable memory, capacity rather than free."""
+
+    resource: Resource
+    term: Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]
+    score: Counter
+
+
+class ClaimsFact(msgspec.Struct, frozen=True):
+    """The fact `claims`."""
+
+    claims: Annotated[tuple[ClaimEntry, ...], msgspec.Meta(max_length=MAX_CLAIMS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that could host. score: bytes of memory it can use for hosting, in all (not what is free)."""
+
+    node: NodeId
+    score: int
+    is_eligible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`host` says that it hosts `resource`, in this term."""
+
+    resource: str
+    term: int
+    score: int
+    host: NodeId
+
+    @property
+    def rank(self) -> tuple[int, int, NodeId]:
+        """Of two claims the higher rank stands."""
+        return (self.term, self.score, self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """Stop admitting, drain, let go."""
+
+    resource: str
+    reason: str
+
+
+Decision = Claim | Yield | None
+"""Publish this claim; withdraw one's own; or leave things as they are."""
+
+
+def encode_claims(claims: Iterable[Claim]) -> bytes:
+    """The `claims` fact of a host with these claims."""
+    return encode(ClaimsFact(tuple(ClaimEntry(one.resource, one.term, one.score) for one in claims)))
+
+
+def all_claims(view: View) -> list[Claim]:
+    """Every claim of every member in `view`, whatever its state; malformed facts count as none."""
+    return [
+        Claim(entry.resource, entry.term, entry.score, node.node)
+        for node in view.nodes
+        if node.role is not Role.CLIENT and CLAIMS in node.facts
+        for entry in _read(node.facts[CLAIMS], node.node)
+    ]
+
+
+def claims(view: View) -> dict[str, Claim]:
+    """Who hosts each resource now: the highest claim among hosts that are not dead or gone."""
+    present = {node.node for node in view.nodes if node.status in (Status.ALIVE, Status.SUSPECT)}
+    standing: dict[str, Claim] = {}
+    for claim in all_claims(view):
+        held = standing.get(claim.resource)
+        if claim.host in present and (held is None or claim.rank > held.rank):
+            standing[claim.resource] = claim
+    return standing
+
+
+def capacity(score: int) -> int:
+    """A score as elections see it: whole GiB, so that small differences unseat nobody."""
+    return score // GIB
+
+
+def preference(resource: str, candidate: Candidate) -> tuple[int, bytes]:
+    """What the best candidate has most of: capacity, then a hash that spreads resources over equals."""
+    return (capacity(candidate.score), hashlib.sha256(resource.encode() + candidate.node).digest())
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What one resource's incumbent has been up to. Times are None while there is nothing to time."""
+
+    host: NodeId | None = None
+    unhealthy_since: float | None = None
+    challenged_since: float | None = None
+    highest_term: int = 0
+
+    def follow(self, host: NodeId | None) -> None:
+        if host != self.host:
+            self.host = host
+            self.unhealthy_since = self.challenged_since = None
+
+
+class Election:
+    """This node's part in choosing hosts; one for all resources. Ask it every second or on every new view."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, _Watch] = {}
+
+    def decide(self, resource: str, candidates: Iterable[Candidate], view: View, now: float) -> Decision:
+        """What this node should do about `resource`.
+
+        candidates: every node that offers it, this one included if it does.  now: monotonic seconds.
+        """
+        offers = {candidate.node: candidate for candidate in candidates}
+        said = [claim for claim in all_claims(view) if claim.resource == resource]
+        watch = self._watches.setdefault(resource, _Watch())
+        is_first = watch.highest_term == 0 and not said
+        watch.highest_term = max([watch.highest_term, *(claim.term for claim in said)])
+        incumbent = claims(view).get(resource)
+        watch.follow(incumbent.host if incumbent is not None else None)
+
+        me = view.me.node
+        if incumbent is not None and incumbent.host != me and any(claim.host == me for claim in said):
+            return Yield(resource, "another node's claim stands above this one's")
+        best = _best(resource, offers, view, FIRST_SETTLED_S if is_first else SETTLED_S)
+        if incumbent is not None and not self._is_unseated(watch, offers.get(incumbent.host), best, now):
+            return None
+        if best is not None and best.node == me:
+            return Claim(resource, watch.highest_term + 1, best.score, me)
+        if incumbent is not None and incumbent.host == me and _is_over(watch.unhealthy_since, UNHEALTHY_S, now):
+            return Yield(resource, f"its engine here has been unwell for {UNHEALTHY_S:.0f} s")
+        return None
+
+    def _is_unseated(self, watch: _Watch, offer: Candidate | None, best: Candidate | None, now: float) -> bool:
+        """Whether a present incumbent has lost its seat: unwell for long, or outdone for long."""
+        is_well = offer is not None and offer.is_eligible
+        watch.unhealthy_since = None if is_well else _start(watch.unhealthy_since, now)
+        is_challenged = offer is not None and best is not None and _outdoes(best, offer)
+        watch.challenged_since = _start(watch.challenged_since, now) if is_challenged else None
+        return _is_over(watch.unhealthy_since, UNHEALTHY_S, now) or _is_over(watch.challenged_since, CHALLENGE_S, now)
+
+
+def _best(resource: str, offers: Mapping[NodeId, Candidate], view: View, settled_s: float) -> Candidate | None:
+    able = [offers[node.node] for node in view.nodes if node.node in offers and _may_stand(node, settled_s)]
+    able = [candidate for candidate in able if candidate.is_eligible]
+    return max(able, key=lambda candidate: preference(resource, candidate), default=None)
+
+
+def _may_stand(node: NodeView, settled_s: float) -> bool:
+    return node.is_usable and node.known_for_s >= settled_s
+
+
+def _outdoes(challenger: Candidate, incumbent: Candidate) -> bool:
+    more = capacity(challenger.score)
+    return more > capacity(incumbent.score) and more >= CHALLENGE_FACTOR * capacity(incumbent.score)
+
+
+def _start(since: float | None, now: float) -> float:
+    return now if since is None else since
+
+
+def _is_over(since: float | None, span_s: float, now: float) -> bool:
+    return since is not None and now - since >= span_s
+
+
+@lru_cache(maxsize=256)
+def _read(fact: bytes, node: NodeId) -> tuple[ClaimEntry, ...]:
+    # Cached: a view is read often, and claims seldom change. So is the warning.
+    try:
+        return decode(fact, ClaimsFact, peer=node, max_bytes=_MAX_BYTES).claims
+    except ProtocolError as error:
+        logger.warning("ignoring malformed claims: %s", error)
+        return ()
