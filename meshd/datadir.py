@@ -89,6 +89,10 @@ class DataDir:
         self.write("boot", str(boot).encode())
         return boot
 
+    def keep_boot(self, boot: int) -> None:
+        """Note that this run took a higher number than it started with, because peers remember one."""
+        self.write("boot", str(boot).encode())
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory for one agent. Raises DataDirBusy with the holder's pid."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Literal
 
 from gossip.facts import GPU, SYSTEM, Device, GpuFact, SystemFact
 from meshd.hardware import Limits, read_devices, read_system
@@ -30,14 +29,14 @@ def _fixed(device: Device) -> tuple[str, str, int]:
     return device.name, device.kind, device.total_bytes
 
 
-async def describe_host(publish: Publish, limits: Limits, role: Literal["host", "client"]) -> None:
-    """Sample and publish until cancelled. A lite client offers no memory, so it tells only `sys`."""
+async def describe_host(publish: Publish, limits: Limits) -> None:
+    """Sample and publish until cancelled."""
     started = time.monotonic()
     told: GpuFact | None = None
     told_system_at = float("-inf")
     while True:
         system, devices = await asyncio.to_thread(_sample, started, limits)
-        if role == "host" and is_worth_telling(told, devices):
+        if is_worth_telling(told, devices):
             publish(GPU, encode(devices))
             told = devices
         if time.monotonic() - told_system_at >= SYSTEM_INTERVAL_S:

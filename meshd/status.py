@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import meshd
-from gossip.facts import GpuFact, read_gpu
 from gossip.lease import Claim, claims
 from gossip.view import NodeView, Status, View
+from llm.hosting import devices_of, resource_of
 from llm.offer import MeshModel, Offer, catalogue
 from transport.address import format_address
 from transport.identity import node_text, short
@@ -64,8 +64,7 @@ def _members(view: View) -> list[NodeView]:
 
 
 def _vram(node: NodeView) -> dict[str, Any]:
-    fact: GpuFact | None = read_gpu(node)
-    devices = fact.devices if fact else ()
+    devices = devices_of(node).devices
     return {
         "total_gb": round(sum(device.total_bytes for device in devices) / GIB, 2),
         "free_gb": round(sum(device.free_bytes for device in devices) / GIB, 2),
@@ -87,7 +86,7 @@ def _peer(node: NodeView, links: Sequence[Link]) -> dict[str, Any]:
 
 
 def _model(model: MeshModel, terms: Mapping[str, Claim]) -> dict[str, Any]:
-    claim = terms.get(f"host/{model.name}")
+    claim = terms.get(resource_of(model.name))
     best = min(model.hostings, key=lambda hosting: (hosting.offer.state != "ready", hosting.node.node))
     host = next((hosting.node.name for hosting in model.hostings if claim and hosting.node.node == claim.host), None)
     return {

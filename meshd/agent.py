@@ -1,0 +1,138 @@
+"""Starts this host's agent: settings, keys, sockets, transport, and belonging to a mesh; then it is a node.
+
+The only module that names the concrete transport. Everything is opened in order on one stack and closed
+in the opposite one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm.gguf import BadModelFile
+from llm.host import Host
+from meshd.api import ApiKeys, read_key_file
+from meshd.belonging import Belonging, CannotBelong, Found, Join, Return, decide, load
+from meshd.config import Config
+from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
+from meshd.engines import Kitchen
+from meshd.hardware import GIB, Limits
+from meshd.http_server import listen_tcp, listen_unix
+from meshd.launcher import ProcessLauncher
+from meshd.model_specs import BadModelSpec, parse_specs
+from meshd.node import Identity, Listeners, Node, Offering, make_gossip
+from meshd.ports import Door, PortTaken, naming_the_holder
+from transport.address import parse_address
+from transport.errors import BadToken, MeshError
+from transport.interface import Role
+from transport.invite import Invite, parse_token
+from transport.quic import QuicTransport
+
+JOIN_TIMEOUT_S = 20.0
+
+Say = Callable[[str], None]
+
+
+class CannotStart(Exception):
+    """The agent cannot run as it was told; the message says why and what to do."""
+
+
+KNOWN_CAUSES = (
+    *(BadModelSpec, BadModelFile, BadToken, CannotBelong, DataDirBusy, DataDirDamaged, PortTaken, MeshError),
+    *(OSError, ValueError),
+)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except KNOWN_CAUSES as error:
+        raise CannotStart(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One host's agent. say: prints a line for the person who started it."""
+
+    config: Config
+    directory: DataDir
+    say: Say
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. Raises CannotStart before anything of it runs."""
+        started = time.monotonic()
+        async with contextlib.AsyncExitStack() as stack:
+            with _explained():
+                node = await self._start(stack, started)
+            await node.run(stop, self.say)
+
+    async def _start(self, stack: contextlib.AsyncExitStack, started: float) -> Node:
+        specs = parse_specs(self.config.model)
+        invites = [parse_token(text) for text in self.config.join]
+        self.directory.create()
+        stack.enter_context(self.directory.locked())
+        belonging = load(self.directory, os.urandom)
+        plan = decide(belonging.papers(time.time()), invites, self.config.client)
+        listeners = self._listen(stack)
+        kitchen = Kitchen(self.config, self.directory, ProcessLauncher(os.environ))
+        offering = Offering(specs, Host([kitchen.make(spec) for spec in specs]), self._limits())
+        if isinstance(plan, Found):
+            belonging.found(self._mesh_name(), time.time(), os.urandom)
+        transport = await stack.enter_async_context(self._transport(belonging, plan))
+        identity = await self._belong(transport, belonging, plan)
+        gossip = make_gossip(identity, belonging, transport, self.directory)
+        gossip.seed((invite.issuer, invite.addresses) for invite in invites)
+        return Node(identity, belonging, transport, gossip, offering, listeners, started, isinstance(plan, Found))
+
+    def _listen(self, stack: contextlib.AsyncExitStack) -> Listeners:
+        config = self.config
+        keys = read_key_file(Path(config.api_key_file).read_text()) if config.api_key_file else ApiKeys(())
+        with naming_the_holder(Door("tcp", config.listen, config.port, "--port {port}")):
+            api = stack.enter_context(listen_tcp(config.listen, config.port))
+        control = stack.enter_context(listen_unix(str(self.directory.control_socket)))
+        stack.callback(self.directory.control_socket.unlink, missing_ok=True)
+        return Listeners(api, control, keys)
+
+    def _transport(self, belonging: Belonging, plan: Found | Join | Return) -> QuicTransport:
+        role = Role.CLIENT if self.config.client else Role.MEMBER
+        if belonging.membership is not None and not isinstance(plan, Join):
+            role = belonging.membership.verified(time.time()).role
+        site = belonging.site(self._name(), self.directory.next_boot(), role)
+        bind = parse_address(self.config.bind)
+        with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
+            return QuicTransport(site, bind, on_redeemed=belonging.save_tokens)
+
+    async def _belong(self, transport: QuicTransport, belonging: Belonging, plan: Found | Join | Return) -> Identity:
+        if isinstance(plan, Join):
+            await self._join(transport, belonging, plan.invites)
+        membership = belonging.membership
+        assert membership is not None
+        return Identity(self._name(), transport.site.boot, membership, membership.verified(time.time()))
+
+    async def _join(self, transport: QuicTransport, belonging: Belonging, invites: tuple[Invite, ...]) -> None:
+        """Redeem the first invitation that is honoured. Raises what the last one met."""
+        for number, invite in enumerate(invites, start=1):
+            try:
+                joined = await transport.join(invite, JOIN_TIMEOUT_S)
+            except MeshError:
+                if number == len(invites):
+                    raise
+                continue
+            belonging.accept(joined.membership)
+            return
+
+    def _name(self) -> str:
+        return (self.config.name or platform.node() or "node")[:64]
+
+    def _mesh_name(self) -> str:
+        return self.config.mesh or f"{self._name()[:50]}-mesh"
+
+    def _limits(self) -> Limits:
+        return Limits(int(self.config.vram_limit * GIB))
