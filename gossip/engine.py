@@ -68,6 +68,8 @@ MAX_SEEDS = 256
 FAREWELLS = 3
 # An exchange that was not answered is tried again after this long.
 RETRY_S = 2.0
+# How long gossip has to introduce a newly connected peer before an exchange with it does.
+GREETING_S = 1.5
 IDLE_TICK_S = 1.0
 
 
@@ -88,6 +90,7 @@ class Engine:
         self._kept: dict[NodeId, tuple[Address, ...]] = {}
         self._seeds: dict[NodeId, tuple[Address, ...]] = {}
         self._asked: dict[NodeId, float] = {}
+        self._greetings: dict[NodeId, float] = {}
         self._held_back: dict[str, bytes] = {}
         self._published: dict[str, float] = {}
         self._gossip_at = now
@@ -121,7 +124,7 @@ class Engine:
         if self._has_left:
             return self._last + IDLE_TICK_S
         # Never far away, so that a longer silence means that this process stood still.
-        deadline = min(self._last + IDLE_TICK_S, self._sync_at, *self._asked.values())
+        deadline = min(self._last + IDLE_TICK_S, self._sync_at, *self._asked.values(), *self._greetings.values())
         if self._is_client:
             return deadline
         if len(self._knowledge.rumours):
@@ -187,9 +190,13 @@ class Engine:
             self._probe(now)
             self._knowledge.expire(now)
         self._release(now)
-        self._retry_asking(now)
+        if self._greetings:
+            self._greet(now)
+        if self._asked:
+            self._retry_asking(now)
         if now >= self._sync_at:
             self._sync_at = now + self._sync_s
+            self._knowledge.forget(now)
             self._sync(now)
         # Before gossip, so that what expired just now is told at once.
         if now >= self._gossip_at and len(self._knowledge.rumours) and not self._is_client:
@@ -422,17 +429,26 @@ class Engine:
             member.was_linked = True
         if peer.role is Role.CLIENT:
             logger.info("client %s (%s) connected", peer.name, short(peer.node))
-        elif self._is_client or not self._is_familiar(member, peer):
-            # At once when this is how the node joins; else a little apart, as after a healed partition
-            # many links return together and the first exchange makes most of the others needless.
-            is_joining = self._knowledge.roster.present == 1
-            self._asked[peer.node] = now if is_joining else now + self._timing.gossip_s * self._dice.random()
+        elif self._knowledge.roster.present == 1:
+            self._asked[peer.node] = now
+        elif not self._is_client and not self._is_familiar(peer):
+            # Later, and only if still needed: when many links come up together, after a start or a healed
+            # partition, gossip and the first exchange make most of the others needless.
+            self._greetings[peer.node] = now + GREETING_S * (0.2 + 0.8 * self._dice.random())
 
-    def _is_familiar(self, member: Member | None, peer: Peer) -> bool:
+    def _is_familiar(self, peer: Peer) -> bool:
         """Whether gossip has already told all that a first exchange with `peer` would."""
+        member = self._knowledge.roster.get(peer.node)
         if member is None or member.record.boot != peer.boot or member.status is not Status.ALIVE:
             return False
         return self._knowledge.facts.complete(peer.node) > 0
+
+    def _greet(self, now: float) -> None:
+        for node in [node for node, due in self._greetings.items() if due <= now]:
+            del self._greetings[node]
+            peer = self._links.get(node)
+            if peer is not None and node not in self._asked and not self._is_familiar(peer):
+                self._ask(node, now, retry=True)
 
     def _disconnect(self, node: NodeId, reason: str, is_final: bool, now: float) -> None:
         self._asked.pop(node, None)

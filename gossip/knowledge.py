@@ -117,11 +117,14 @@ class Knowledge:
         )
 
     def expire(self, now: float) -> None:
-        """Pass on who has died by our own clock, and forget who died long ago."""
+        """Pass on who has died by our own clock."""
         for member in self.roster.expire(now):
             record = member.record
             said = Accusation(member.node, record.boot, record.incarnation, True, self._me.node)
             self._tell_accusation(member, said, wire.encode(said), Verdict.CHANGED)
+
+    def forget(self, now: float) -> None:
+        """Let go of who died or left long ago."""
         for member in self.roster.forget(now):
             self.facts.forget(member.node)
             self.rumours.retract(member.node)

@@ -65,15 +65,24 @@ def decode(
     one list or map.  source: named in errors instead of the peer, for bytes that are not from one.
     Raises ProtocolError, and nothing else, whatever `data` holds.
     """
-    origin = source or (f"node {short(peer)}" if peer is not None else "a peer that has not proved its identity")
-    wanted = getattr(expected, "__name__", None) or str(expected)
     if len(data) > max_bytes:
-        raise ProtocolError(f"expected {wanted} of at most {max_bytes} bytes, got {len(data)} bytes from {origin}")
+        wanted = f"{_name(expected)} of at most {max_bytes} bytes"
+        raise ProtocolError(f"expected {wanted}, got {len(data)} bytes from {_origin(peer, source)}")
     try:
         return msgspec.convert(_unpack(data, max_items), expected, strict=True, builtin_types=(bytes,))
     except _UNREADABLE as error:
         reason = printable(str(error), 200) or error.__class__.__name__
-        raise ProtocolError(f"expected {wanted}, got {len(data)} bytes from {origin}: {reason}") from error
+        origin = _origin(peer, source)
+        raise ProtocolError(f"expected {_name(expected)}, got {len(data)} bytes from {origin}: {reason}") from error
+
+
+def _name(expected: Any) -> str:
+    return getattr(expected, "__name__", None) or str(expected)
+
+
+def _origin(peer: NodeId | None, source: str) -> str:
+    """Who sent it, for errors only: spelling a node id costs more than reading most messages."""
+    return source or (f"node {short(peer)}" if peer is not None else "a peer that has not proved its identity")
 
 
 def printable(text: str, max_length: int) -> str:
