@@ -12,8 +12,10 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from llm.gguf import BadModelFile
 from llm.host import Host
@@ -30,9 +32,9 @@ from meshd.node import Identity, Listeners, Node, Offering, make_gossip
 from meshd.ports import Door, PortTaken, naming_the_holder
 from transport.address import parse_address
 from transport.errors import BadToken, MeshError
-from transport.interface import Role
+from transport.interface import Address, Role
 from transport.invite import Invite, parse_token
-from transport.quic import QuicTransport
+from transport.quic import QuicOptions, QuicTransport
 
 JOIN_TIMEOUT_S = 20.0
 
@@ -67,7 +69,7 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises CannotStart before anything of it runs."""
-        started = time.monotonic()
+        started = time.monotonic() - (time.time() - psutil.Process().create_time())
         async with contextlib.AsyncExitStack() as stack:
             with _explained():
                 node = await self._start(stack, started)
@@ -83,9 +85,9 @@ class Agent:
         listeners = self._listen(stack)
         kitchen = Kitchen(self.config, self.directory, ProcessLauncher(os.environ))
         offering = Offering(specs, Host([kitchen.make(spec) for spec in specs]), self._limits())
-        if isinstance(plan, Found):
-            belonging.found(self._mesh_name(), time.time(), os.urandom)
-        transport = await stack.enter_async_context(self._transport(belonging, plan))
+        bind = parse_address(self.config.bind)
+        with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
+            transport = await stack.enter_async_context(self._transport(belonging, plan, bind))
         identity = await self._belong(transport, belonging, plan)
         gossip = make_gossip(identity, belonging, transport, self.directory)
         gossip.seed((invite.issuer, invite.addresses) for invite in invites)
@@ -100,18 +102,33 @@ class Agent:
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
         return Listeners(api, control, keys)
 
-    def _transport(self, belonging: Belonging, plan: Found | Join | Return) -> QuicTransport:
-        role = Role.CLIENT if self.config.client else Role.MEMBER
-        if belonging.membership is not None and not isinstance(plan, Join):
-            role = belonging.membership.verified(time.time()).role
-        site = belonging.site(self._name(), self.directory.next_boot(), role)
-        bind = parse_address(self.config.bind)
-        with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
-            return QuicTransport(site, bind, on_redeemed=belonging.save_tokens)
+    def _transport(self, belonging: Belonging, plan: Found | Join | Return, bind: Address) -> QuicTransport:
+        site = belonging.site(self._name(), self.directory.next_boot(), self._role(plan))
+
+        async def save_redemption(token_id: bytes) -> None:
+            belonging.save_tokens()  # on the loop: two writers in threads could leave the older book
+
+        return QuicTransport(site, bind, QuicOptions(save_redemption=save_redemption))
+
+    def _role(self, plan: Found | Join | Return) -> Role:
+        match plan:
+            case Found():
+                return Role.OWNER
+            case Join():
+                return Role.CLIENT if self.config.client else Role.MEMBER
+            case Return(membership):
+                return membership.verified(time.time()).role
 
     async def _belong(self, transport: QuicTransport, belonging: Belonging, plan: Found | Join | Return) -> Identity:
-        if isinstance(plan, Join):
-            await self._join(transport, belonging, plan.invites)
+        """Found or join now that the sockets are ours, so that a start that fails leaves nothing half done."""
+        match plan:
+            case Found():
+                belonging.found(self._mesh_name(), time.time(), os.urandom)
+                transport.site = belonging.site(transport.site.name, transport.site.boot, Role.OWNER)
+            case Join(invites):
+                await self._join(transport, belonging, invites)
+            case Return():
+                pass
         membership = belonging.membership
         assert membership is not None
         return Identity(self._name(), transport.site.boot, membership, membership.verified(time.time()))
@@ -126,6 +143,9 @@ class Agent:
                     raise
                 continue
             belonging.accept(joined.membership)
+            if joined.highest_boot is not None and joined.highest_boot >= transport.site.boot:
+                # The boot file was lost; peers would take this start for an older one.
+                transport.site = replace(transport.site, boot=self.directory.next_boot(joined.highest_boot))
             return
 
     def _name(self) -> str:

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from llm.chat import MAX_BODY_BYTES
 from llm.client import Answer, Router
 from llm.engines.interface import Headers, Request
-from llm.errors import BadRequest, BodyTooLarge, RequestFailed
+from llm.errors import BodyTooLarge, RequestFailed
 from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_event
 from meshd import http_exchange
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
@@ -125,11 +125,10 @@ class _Exchange:
         method, path = self.scope["method"], _full_path(self.scope)
         content_type = headers.get("content-type", "")
         facts = read_request(method, path, content_type, body, model_header=headers.get(MODEL_HEADER))
-        known = [entry["id"] for entry in self.api.models()["data"]]
         if facts.model is None and method in ("GET", "HEAD"):
-            raise NoSuchPath(
-                f"no such path here: {method} {self.scope['path']}; name a model with ?model=NAME to ask its engine"
-            )
+            where = f"{method} {self.scope['path']}"
+            raise NoSuchPath(f"no such path here: {where}; to ask a model's engine, name the model with ?model=NAME")
+        known = [] if facts.model else [entry["id"] for entry in self.api.models()["data"]]
         kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
         return Request(self.request_id, facts.required_model(known), method, path, kept, body, REQUEST_BUDGET_S)
 

@@ -79,10 +79,10 @@ def _check_same_mesh(membership: Membership, invites: Sequence[Invite]) -> None:
 
 def _check_same_role(papers: Papers, is_client: bool) -> None:
     if is_client != (papers.role is Role.CLIENT):
-        here, wanted = papers.role.value, "client" if is_client else "member"
+        wanted, advice = ("client", "leave out --client") if is_client else ("member", "add --client")
         raise CannotBelong(
-            f"this node is a {here} of mesh {papers.membership.mesh_name!r}, not a {wanted}: "
-            f"{'leave out --client' if is_client else 'add --client'}, or run `meshd leave` and join with a {wanted} token"
+            f"this node is a {papers.role.value} of mesh {papers.membership.mesh_name!r}, not a {wanted}: "
+            f"{advice}, or run `meshd leave` and join with a {wanted} token"
         )
 
 

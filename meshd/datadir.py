@@ -96,7 +96,8 @@ class DataDir:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory for one agent. Raises DataDirBusy with the holder's pid."""
-        with (self.root / "meshd.lock").open("a+") as file:
+        handle = os.open(self.root / "meshd.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

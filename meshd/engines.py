@@ -49,17 +49,18 @@ class Kitchen:
             slots=self.config.parallel,
             threads=self.config.threads or None,
             kv_type=self.config.kv_type,
-            binary=self._binary(),
+            binary=chosen_binary(self.config, self.directory),
         )
         engine = LlamaServerEngine(options, self.launcher)
         return ServedModel(spec.name, engine, fingerprint(file.paths, file.header_bytes))
 
-    def _binary(self) -> Path | None:
-        """The llama-server that was asked for, or built for this host; None leaves the choice to the engine."""
-        if self.config.engine:
-            return Path(self.config.engine).expanduser()
-        built = self.directory.root / "engine" / "bin" / "llama-server"
-        return built if built.exists() else None
+
+def chosen_binary(config: Config, directory: DataDir) -> Path | None:
+    """The llama-server that was asked for, or built for this host; None leaves the choice to the engine."""
+    if config.engine:
+        return Path(config.engine).expanduser()
+    built = directory.root / "engine" / "bin" / "llama-server"
+    return built if built.exists() else None
 
 
 def _echo(spec: EchoSpec, slots: int) -> ServedModel:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
-from gossip.knowledge import Self
+from gossip.member import LocalNode
 from gossip.runner import PROTOCOL as GOSSIP_PROTOCOL
 from gossip.runner import GossipRunner
 from gossip.timing import LAN
@@ -82,19 +82,8 @@ class Listeners:
 
 def make_gossip(identity: Identity, belonging: Belonging, transport: Transport, directory: DataDir) -> GossipRunner:
     """The gossip of a node that belongs to a mesh."""
-    membership, certificate = identity.membership, identity.certificate
-    me = Self(
-        node=belonging.key.node,
-        public=belonging.key.public,
-        role=identity.role,
-        name=identity.name,
-        boot=identity.boot,
-        addresses=transport.addresses,
-        certificate=membership.certificate,
-        serial=certificate.serial,
-        mesh_id=membership.mesh_id,
-        signer=belonging.key,
-    )
+    membership = identity.membership
+    me = LocalNode.of(identity.certificate, belonging.key, identity.name, identity.boot, transport.addresses)
     verifier = CertificateVerifier(membership.root_public, membership.mesh_id, time.time)
     engine = Engine(me, verifier, LAN, random.Random(), time.monotonic())
     book = AddressBook(directory.addresses, time.time)

@@ -13,7 +13,7 @@ import typer
 
 import meshd
 from meshd.cli import config as config_command
-from meshd.cli import demo, doctor, mesh, run, status, token
+from meshd.cli import demo, doctor, mesh, status, token
 from meshd.cli.output import JsonFlag, print_json
 from meshd.config import Config
 
@@ -71,7 +71,9 @@ def version(as_json: JsonFlag = False) -> None:
 def _agent(context: typer.Context, **flags: Any) -> None:
     context.obj = flags
     if context.invoked_subcommand is None:
-        run.run(flags, os.environ)
+        from meshd.cli.run import run  # the whole agent: other commands do without
+
+        run(flags, os.environ)
 
 
 def main() -> None:

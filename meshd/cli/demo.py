@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-import llm.demo
-from meshd.cli.output import JsonFlag, fail, print_json, say
-from meshd.demo import QUESTION, ChatResult, DemoFailed, DemoMesh, ask, demo_mesh, overview
-
-TOY_MODEL = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
+from meshd.cli.output import JsonFlag
 
 
 def demo(
@@ -23,66 +15,6 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Start real agents on this machine (host, member, lite client) and ask one chat through the client."""
-    try:
-        answer = asyncio.run(_demo(nodes, once, as_json))
-    except DemoFailed as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    if as_json and once:
-        print_json(answer)
+    from meshd.cli.demo_show import show_demo
 
-
-async def _demo(nodes: int, once: bool, as_json: bool) -> dict[str, Any]:
-    async with demo_mesh(TOY_MODEL, nodes, say) as mesh:
-        say(f"\nasking the toy model through {mesh.client.name}'s own API at {mesh.api}\n> {QUESTION}\n")
-        result = await ask(mesh, QUESTION, _quiet if as_json else _type_out)
-        answer = _summary(result, mesh, await overview(mesh))
-        _show(answer, as_json)
-        if not once:
-            if as_json:
-                print_json(answer)
-            await _until_interrupted(mesh)
-    return answer
-
-
-def _summary(result: ChatResult, mesh: DemoMesh, nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    engine = f"llama-server ({result.mode})"
-    return {
-        "answer": result.answer,
-        "path": [mesh.client.name, "QUIC", result.node, engine],
-        "ttft_ms": round(result.ttft_ms, 1),
-        "tokens_per_s": round(result.tokens_per_s, 1),
-        "nodes": nodes,
-    }
-
-
-def _show(answer: dict[str, Any], as_json: bool) -> None:
-    if not as_json:
-        sys.stdout.write("\n\n")
-    say(f"path: {' → '.join(answer['path'])}")
-    say(f"time to first token {answer['ttft_ms']} ms, then {answer['tokens_per_s']} tokens/s")
-    for node in answer["nodes"]:
-        say(f"  {node['name']:<10} {node['role']:<7} {'HOST' if node['host'] else '':<5} {node['api']}")
-
-
-def _quiet(_: str) -> None:
-    pass
-
-
-def _type_out(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-async def _until_interrupted(mesh: DemoMesh) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    say("\nthe mesh stays up until Ctrl-C; try from another terminal:")
-    say(f"  curl {mesh.api}/v1/models")
-    body = f'{{"model": "{mesh.model}", "messages": [{{"role": "user", "content": "What is bend?"}}]}}'
-    say(f"  curl {mesh.api}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
-    await stop.wait()
-    say("stopping")
+    show_demo(nodes, once, as_json)
