@@ -16,7 +16,6 @@ from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, Receive
 from transport.errors import ResetCode, TimedOut, Unreachable
 from transport.identity import short
 from transport.interface import Address, Link, NodeId, Peer, Role, Stream, StreamHeader, TransportEvent
-from transport.link import ConnectionId
 from transport.record_stream import RecordStream
 from transport.switchboard import MAX_STREAMS_PER_PEER, Switchboard
 
@@ -225,13 +224,13 @@ class MemoryTransport:
         here = _MemoryConnection(self, target.me, target.address, is_dialled_here=True)
         far = _MemoryConnection(target, self.me, self.address, is_dialled_here=False)
         here.twin, far.twin = far, here
-        for connection in (far, here):
-            connection.start()
+        target.adopt(far)
+        self.adopt(here)
         return True
 
-    def adopt(self, connection: _MemoryConnection) -> ConnectionId:
+    def adopt(self, connection: _MemoryConnection) -> None:
         self._connections.add(connection)
-        return self.switchboard.connected(connection)
+        self.switchboard.connected(connection)
 
 
 class _MemoryConnection:
@@ -251,12 +250,8 @@ class _MemoryConnection:
         self._next_stream = 0 if is_dialled_here else 1
         self._next_from_peer = 0
         self._slots = asyncio.Semaphore(MAX_STREAMS_PER_PEER)
-        self._number: ConnectionId | None = None
         self._is_open = True
         self._is_retired = False
-
-    def start(self) -> None:
-        self._number = self._owner.adopt(self)
 
     @property
     def rtt_ms(self) -> float:
@@ -291,8 +286,7 @@ class _MemoryConnection:
         """The other end closed, or nothing came for too long."""
         if self._is_open:
             self._end(reason)
-            if self._number is not None:
-                self._owner.switchboard.disconnected(self._number, reason)
+            self._owner.switchboard.disconnected(self, reason)
 
     def die(self) -> None:
         """End without telling the peer, which notices by itself."""

@@ -10,11 +10,11 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
-from transport.errors import MeshError, ResetCode, Unreachable
+from transport.errors import MeshError, Refused, ResetCode, Unreachable
 from transport.identity import short
 from transport.interface import (
     MAX_DATAGRAM_BYTES,
@@ -85,7 +85,8 @@ class Switchboard:
         self._carrier = carrier
         self._dial = dial
         self._connections: dict[ConnectionId, Connection] = {}
-        self._numbers = 0
+        self._numbers: dict[Connection, ConnectionId] = {}
+        self._last_number = 0
         self._dials: dict[NodeId, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._changes: deque[LinkChanged] = deque()
@@ -114,6 +115,7 @@ class Switchboard:
         for connection in list(self._connections.values()):
             connection.close("shutting down")
         self._connections.clear()
+        self._numbers.clear()
         self._event_ready.set()
         self._stream_ready.set()
         await self._group.__aexit__(kind, error, trace)
@@ -170,20 +172,29 @@ class Switchboard:
         number = self._table.connection(node)
         return None if number is None else self._connections.get(number)
 
-    def connected(self, connection: Connection) -> ConnectionId:
-        """Take over an admitted connection; what it is called in later reports."""
-        self._numbers += 1
-        number = ConnectionId(self._numbers)
+    def connected(self, connection: Connection) -> None:
+        """Take over an admitted connection. It may be closed or retired before this returns."""
+        if not self._is_open:
+            connection.close("shutting down")
+            return
+        self._last_number += 1
+        number = ConnectionId(self._last_number)
         self._connections[number] = connection
+        self._numbers[connection] = number
         peer = connection.peer
         now = self._loop.time()
         self._perform(self._table.connected(number, peer, connection.address, connection.is_dialled_here, now))
-        return number
 
-    def disconnected(self, number: ConnectionId, reason: str) -> None:
-        connection = self._connections.pop(number, None)
-        if connection is not None and self._is_open:
+    def disconnected(self, connection: Connection, reason: str) -> None:
+        """A connection ended without our doing."""
+        number = self._numbers.pop(connection, None)
+        if number is not None and self._is_open:
+            del self._connections[number]
             self._perform(self._table.disconnected(connection.peer.node, number, reason, self._loop.time()))
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a task of the carrier in the switchboard's group."""
+        return self._group.create_task(work, name=name)
 
     def stream_arrived(self, stream: Stream) -> None:
         """Queue a stream that a peer opened; one too many is reset with BUSY."""
@@ -206,18 +217,21 @@ class Switchboard:
         for effect in effects:
             match effect:
                 case Dial(node, addresses):
-                    self._dials[node] = self._group.create_task(
-                        self._run_dial(node, addresses), name=f"dial {short(node)}"
-                    )
+                    self._dials[node] = self.spawn(self._run_dial(node, addresses), f"dial {short(node)}")
                 case StopDialling(node):
                     self._dials.pop(node).cancel()
                 case Close(number, reason):
-                    self._connections.pop(number).close(reason)
+                    self._release(number).close(reason)
                 case Retire(number, reason):
-                    self._connections.pop(number).retire(reason)
+                    self._release(number).retire(reason)
                 case LinkChanged():
                     self._announce(effect)
         self._arm()
+
+    def _release(self, number: ConnectionId) -> Connection:
+        connection = self._connections.pop(number)
+        del self._numbers[connection]
+        return connection
 
     def _announce(self, change: LinkChanged) -> None:
         if len(self._changes) >= MAX_WAITING_CHANGES:
@@ -231,7 +245,8 @@ class Switchboard:
         try:
             await self._dial(node, addresses)
         except MeshError as error:
-            logger.debug("dialling %s failed: %s", short(node), error)
+            level = logging.INFO if isinstance(error, Refused) else logging.DEBUG
+            logger.log(level, "dialling %s failed: %s", short(node), error)
             if self._dials.get(node) is asyncio.current_task():
                 del self._dials[node]
                 self._perform(self._table.dial_failed(node, self._loop.time()))

@@ -1,0 +1,21 @@
+"""The QUIC transport keeps the transport contract on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.transport.contract import Pair, TransportContract
+from tests.transport.quic_mesh import two_members
+from transport.quic.liveness import SILENCE_S
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    async with two_members() as (owner, member):
+        yield Pair(owner, member, member.vanish, silence_s=SILENCE_S + 12)
+
+
+class TestQuic(TransportContract):
+    """The shared suite."""

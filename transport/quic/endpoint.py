@@ -1,0 +1,256 @@
+"""Owns the UDP socket: tells connections apart by connection id, meets strangers, sends what is ready.
+
+Whether a stranger may enter is for `admitting`; here it only has to be a well-formed first packet, from an
+address that has proved itself (Retry) when many handshakes stand half open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from time import monotonic
+
+from aioquic._buffer import Buffer
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import (
+    QuicHeader,
+    QuicPacketType,
+    QuicProtocolVersion,
+    encode_quic_retry,
+    pull_quic_header,
+)
+from aioquic.quic.retry import QuicRetryTokenHandler
+
+from transport.quic import internals
+from transport.quic.connection import QuicPeerConnection
+from transport.quic.session import CONNECTION_ID_BYTES, SessionFactory
+from transport.quic.udp import SocketAddress, UdpSocket
+
+RETRY_ABOVE_HALF_OPEN = 16
+MAX_HALF_OPEN = 64
+CHECK_EVERY_S = 0.5
+
+
+class Endpoint:
+    """One socket and every connection on it.
+
+    accepted: called with each connection that a stranger begins; it has to `welcome` it or close it.
+    """
+
+    def __init__(
+        self, udp: UdpSocket, sessions: SessionFactory, accepted: Callable[[QuicPeerConnection], None]
+    ) -> None:
+        self._udp = udp
+        self._sessions = sessions
+        self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
+        self._by_id: dict[bytes, QuicPeerConnection] = {}
+        self._half_open: set[QuicPeerConnection] = set()
+        self._touched: dict[QuicPeerConnection, None] = {}
+        self._unsent: list[tuple[bytes, SocketAddress]] = []
+        self._is_flushing = False
+        self._is_blocked = False
+        self._is_closed = False
+        self._retry = QuicRetryTokenHandler()
+        self._loop.add_reader(udp.fileno(), self._readable)
+        self._checker = self._loop.call_later(CHECK_EVERY_S, self._check)
+        self.ignored_packets = 0
+
+    @property
+    def half_open(self) -> int:
+        """Handshakes that strangers began and nobody admitted yet."""
+        return len(self._half_open)
+
+    @property
+    def connections(self) -> set[QuicPeerConnection]:
+        return set(self._by_id.values())
+
+    def dial(self, address: SocketAddress) -> QuicPeerConnection:
+        """Begin a connection to `address`, as this socket spells it."""
+        configuration, secrets = self._sessions.configuration(is_client=True)
+        quic = QuicConnection(configuration=configuration)
+        internals.allow_streams(quic, bidirectional=1)  # the greeting
+        connection = QuicPeerConnection(self, quic, secrets, address)
+        self._by_id[quic.host_cid] = connection
+        connection.connect(monotonic())
+        return connection
+
+    def welcome(self, connection: QuicPeerConnection) -> None:
+        """The stranger behind `connection` has been admitted."""
+        self._half_open.discard(connection)
+
+    def close(self, reason: str) -> None:
+        """Say goodbye on every connection and close the socket."""
+        for connection in self.connections:
+            connection.close(reason)
+        self._flush()
+        self.vanish()
+
+    def vanish(self) -> None:
+        """Close the socket without a word, as the death of this process would."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for connection in self.connections:
+            connection.stop()
+        self._by_id.clear()
+        self._checker.cancel()
+        self._loop.remove_reader(self._udp.fileno())
+        self._loop.remove_writer(self._udp.fileno())
+        self._udp.close()
+
+    # For connections (connection.Host)
+
+    def touch(self, connection: QuicPeerConnection) -> None:
+        self._touched[connection] = None
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def transmit(self, connection: QuicPeerConnection, now: float) -> None:
+        if self._is_blocked:
+            self._touched[connection] = None
+            return
+        self._touched.pop(connection, None)
+        self._send(connection.to_send(now))
+
+    def register(self, connection_id: bytes, connection: QuicPeerConnection) -> None:
+        self._by_id[connection_id] = connection
+
+    def unregister(self, connection_id: bytes) -> None:
+        self._by_id.pop(connection_id, None)
+
+    def forget(self, connection: QuicPeerConnection) -> None:
+        self._half_open.discard(connection)
+        self._touched.pop(connection, None)
+        connection.stop()
+        for connection_id in [key for key, value in self._by_id.items() if value is connection]:
+            del self._by_id[connection_id]
+
+    # Receiving
+
+    def _readable(self) -> None:
+        now = monotonic()
+        for data, address in self._udp.receive():
+            connection = self._by_id.get(_destination_id(data))
+            if connection is None:
+                connection = self._meet(data, address)
+            if connection is None:
+                self.ignored_packets += 1
+            else:
+                connection.datagram_received(data, address, now)
+
+    def _meet(self, data: bytes, address: SocketAddress) -> QuicPeerConnection | None:
+        """A new connection, if `data` begins one and there is room."""
+        header = _first_packet(data)
+        if header is None or len(self._half_open) >= MAX_HALF_OPEN:
+            return None
+        original, retried = header.destination_cid, None
+        if header.token:
+            try:
+                original = self._retry.validate_token(
+                    address=address, destination_cid=header.destination_cid, token=header.token, now=monotonic()
+                )
+            except ValueError:
+                return None
+            retried = header.destination_cid
+        elif len(self._half_open) >= RETRY_ABOVE_HALF_OPEN:
+            self._ask_to_retry(header, address)
+            return None
+        return self._accept(header, address, original, retried)
+
+    def _accept(
+        self, header: QuicHeader, address: SocketAddress, original: bytes, retried: bytes | None
+    ) -> QuicPeerConnection:
+        configuration, secrets = self._sessions.configuration(is_client=False)
+        quic = QuicConnection(
+            configuration=configuration,
+            original_destination_connection_id=original,
+            retry_source_connection_id=retried,
+        )
+        internals.allow_streams(quic, bidirectional=0)
+        connection = QuicPeerConnection(self, quic, secrets, address)
+        self._by_id[header.destination_cid] = self._by_id[quic.host_cid] = connection
+        self._half_open.add(connection)
+        self._accepted(connection)
+        return connection
+
+    def _ask_to_retry(self, header: QuicHeader, address: SocketAddress) -> None:
+        source_cid = os.urandom(CONNECTION_ID_BYTES)
+        token = self._retry.create_token(
+            address=address,
+            original_destination_connection_id=header.destination_cid,
+            retry_source_connection_id=source_cid,
+            now=monotonic(),
+        )
+        retry = encode_quic_retry(
+            version=QuicProtocolVersion.VERSION_1,
+            source_cid=source_cid,
+            destination_cid=header.source_cid,
+            original_destination_cid=header.destination_cid,
+            retry_token=token,
+        )
+        self._send([(retry, address)])
+
+    # Sending
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        if self._is_blocked or self._is_closed:
+            return
+        now = monotonic()
+        touched, self._touched = self._touched, {}
+        packets: list[tuple[bytes, SocketAddress]] = []
+        for connection in touched:
+            packets += connection.to_send(now)
+        self._send(packets)
+
+    def _send(self, packets: list[tuple[bytes, SocketAddress]]) -> None:
+        if self._unsent:
+            self._unsent += packets
+            return
+        sent = self._udp.send(packets)
+        if sent < len(packets):
+            # The kernel is full: let nobody make more packets until these have gone.
+            self._unsent = packets[sent:]
+            self._is_blocked = True
+            self._loop.add_writer(self._udp.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        del self._unsent[: self._udp.send(self._unsent)]
+        if not self._unsent:
+            self._is_blocked = False
+            self._loop.remove_writer(self._udp.fileno())
+            self._flush()
+
+    # Upkeep
+
+    def _check(self) -> None:
+        self._checker = self._loop.call_later(CHECK_EVERY_S, self._check)
+        now = monotonic()
+        for connection in self.connections:
+            connection.check(now)
+
+
+def _destination_id(data: bytes) -> bytes:
+    """The connection id that a packet is for, without parsing the rest (RFC 9000 §17)."""
+    if not data:
+        return b""
+    if data[0] & 0x80:
+        return data[6 : 6 + data[5]] if len(data) > 6 else b""
+    return data[1 : 1 + CONNECTION_ID_BYTES]
+
+
+def _first_packet(data: bytes) -> QuicHeader | None:
+    """The header of a packet that may begin a connection (RFC 9000 §14.1: at least 1200 bytes)."""
+    if len(data) < SMALLEST_MAX_DATAGRAM_SIZE or not data[0] & 0x80:
+        return None
+    try:
+        header = pull_quic_header(Buffer(data=data), host_cid_length=CONNECTION_ID_BYTES)
+    except ValueError:
+        return None
+    if header.packet_type is not QuicPacketType.INITIAL or header.version != QuicProtocolVersion.VERSION_1:
+        return None
+    return header

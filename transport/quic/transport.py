@@ -1,0 +1,225 @@
+"""`interface.Transport` over QUIC, and joining a mesh by invitation.
+
+Wires the parts together: endpoint and sessions below, admission for everyone who comes or is dialled, the
+switchboard above. One connection per pair for now; a second one for bulk data would be dialled and accepted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from transport.admission import Admitted, Site
+from transport.certificate import Membership
+from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
+from transport.errors import MeshError, RefusalCode, Refused, TimedOut, Unreachable
+from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
+from transport.invite import Invite
+from transport.quic.admitting import HANDSHAKE_S, admit_stranger, ask_admission
+from transport.quic.connection import QuicPeerConnection, Uses
+from transport.quic.endpoint import Endpoint
+from transport.quic.local_addresses import reachable_addresses
+from transport.quic.reach import first_answering, socket_addresses
+from transport.quic.session import SessionFactory
+from transport.quic.udp import SocketAddress, UdpSocket
+from transport.switchboard import Switchboard
+
+logger = logging.getLogger("meshd.transport")
+
+_PERHAPS_ELSEWHERE = frozenset(
+    (
+        RefusalCode.WRONG_MESH,
+        RefusalCode.BAD_PROOF,
+        RefusalCode.BAD_CERTIFICATE,
+        RefusalCode.NOT_ISSUER,
+        RefusalCode.MALFORMED,
+        RefusalCode.BUSY,
+    )
+)
+"""Refusals that another node behind another of the same addresses need not repeat."""
+
+
+async def _nothing_to_save(token_id: bytes) -> None:
+    """For nodes that issue no tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuicOptions:
+    """window_bytes: each stream's (`credit`); 4 MiB suits links beyond a LAN.  budget_bytes: of all windows together.
+
+    save_redemption: called with a token's id before a node that joined by it is let in; awaited, so that the
+    token book is on disk by then.
+    """
+
+    window_bytes: int = DEFAULT_WINDOW_BYTES
+    budget_bytes: int = DEFAULT_BUDGET_BYTES
+    save_redemption: Callable[[bytes], Awaitable[None]] = _nothing_to_save
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """peer: who let us in, and is connected now.  highest_boot: as in `admission.Admitted`."""
+
+    membership: Membership
+    peer: Peer
+    address: Address
+    highest_boot: int | None
+
+
+class QuicTransport:
+    """Use as `async with`; binding happens there and raises OSError when the port is taken."""
+
+    def __init__(self, site: Site, bind: Address, options: QuicOptions | None = None) -> None:
+        self.site = site
+        """What every later handshake uses. The agent replaces it when it has joined, renewed or revoked."""
+        self._bind = bind
+        self._options = options or QuicOptions()
+        self._budget = WindowBudget(self._options.budget_bytes)
+        self._refusals: Counter[str] = Counter()
+        self._switchboard = Switchboard(site.key.node, site.role, "quic", self._dial_peer, random.SystemRandom())
+        self._udp: UdpSocket
+        self._endpoint: Endpoint
+
+    async def __aenter__(self) -> QuicTransport:
+        self._udp = UdpSocket(self._bind)
+        await self._switchboard.__aenter__()
+        sessions = SessionFactory(self.site.key, time.time())
+        self._endpoint = Endpoint(self._udp, sessions, self._stranger_came)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Ends every admission in progress too, so the switchboard's tasks have nothing left to wait for.
+        self._endpoint.close("shutting down")
+        await self._switchboard.__aexit__(kind, error, trace)
+
+    # interface.Transport
+
+    @property
+    def node(self) -> NodeId:
+        return self.site.key.node
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return reachable_addresses(self._bind.host, self._udp.port, self._udp.is_dual_stack)
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        return dict(self._refusals)
+
+    def links(self) -> tuple[Link, ...]:
+        return self._switchboard.links()
+
+    def keep(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+        self._switchboard.keep(node, addresses)
+
+    def drop(self, node: NodeId, reason: str) -> None:
+        self._switchboard.drop(node, reason)
+
+    async def open(self, node: NodeId, header: StreamHeader) -> Stream:
+        return await self._switchboard.open(node, header)
+
+    def send_datagram(self, node: NodeId, payload: bytes) -> bool:
+        return self._switchboard.send_datagram(node, payload)
+
+    def streams(self) -> AsyncIterator[Stream]:
+        return self._switchboard.streams()
+
+    def events(self) -> AsyncIterator[TransportEvent]:
+        return self._switchboard.events()
+
+    def vanish(self) -> None:
+        """Close the socket without a word, as the death of this process would. For tests of what peers make of it."""
+        self._endpoint.vanish()
+
+    # Joining
+
+    async def join(self, invite: Invite, deadline_s: float) -> Joined:
+        """Enter the invitation's mesh through one of its addresses, and stay connected to who let us in.
+
+        Sets `site` to the new membership. Raises Refused when a node there said no, TimedOut when none answered,
+        Unreachable when none could be reached; the message is one line for the user.
+        """
+        loop = asyncio.get_running_loop()
+        connection, admitted = await self._reach(invite.addresses, loop.time() + deadline_s, invite, None)
+        membership = admitted.membership or self.site.membership
+        assert membership is not None  # ClientAdmission answers with one or had one
+        self.site = dataclasses.replace(self.site, membership=membership)
+        self._establish(connection, admitted.peer)
+        return Joined(membership, admitted.peer, connection.address, admitted.highest_boot)
+
+    # Dialling
+
+    async def _dial_peer(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+        deadline = asyncio.get_running_loop().time() + HANDSHAKE_S
+        connection, admitted = await self._reach(addresses, deadline, None, node)
+        self._establish(connection, admitted.peer)
+
+    async def _reach(
+        self, addresses: tuple[Address, ...], deadline: float, invite: Invite | None, expected: NodeId | None
+    ) -> tuple[QuicPeerConnection, Admitted]:
+        """Dial until somebody admits us. The wrong node behind one address does not end the search."""
+        if self.site.membership is None and invite is None:
+            raise Unreachable("this node is in no mesh and has no invitation")
+        targets = await self._resolve(addresses, deadline)
+        refusal: Refused | None = None
+        while targets:
+            try:
+                connection = await first_answering(self._endpoint.dial, targets, deadline)
+                targets.remove(connection.socket_address)
+                return connection, await ask_admission(connection, self.site, invite, expected, deadline)
+            except Refused as refused:
+                if refused.code not in _PERHAPS_ELSEWHERE:
+                    raise
+                refusal = refused
+            except Unreachable:
+                if refusal is None:
+                    raise
+                break
+        raise refusal or Unreachable(f"none of these addresses is known here: {_hosts(addresses)}")
+
+    async def _resolve(self, addresses: tuple[Address, ...], deadline: float) -> list[SocketAddress]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await socket_addresses(addresses, self._udp.family)
+        except TimeoutError as error:
+            raise TimedOut(f"could not look up {_hosts(addresses)} in time") from error
+
+    # Accepting
+
+    def _stranger_came(self, connection: QuicPeerConnection) -> None:
+        self._switchboard.spawn(self._admit(connection), f"admit {connection.address.host}")
+
+    async def _admit(self, connection: QuicPeerConnection) -> None:
+        try:
+            accepted = await admit_stranger(connection, self.site, self._options.save_redemption)
+            self._endpoint.welcome(connection)
+            self._establish(connection, accepted.peer)
+        except Refused as refused:
+            self._refusals[refused.code.value] += 1
+            logger.info("refused %s: %s", connection.address.host, refused)
+        except MeshError as error:
+            logger.debug("admission of %s came to nothing: %s", connection.address.host, error)
+
+    def _establish(self, connection: QuicPeerConnection, peer: Peer) -> None:
+        board = self._switchboard
+        uses = Uses(
+            connected=lambda: board.connected(connection),
+            stream_arrived=board.stream_arrived,
+            datagram_arrived=board.datagram_arrived,
+            ended=lambda reason: board.disconnected(connection, reason),
+            new_credit=lambda: ReceiveCredit(self._budget, self._options.window_bytes),
+        )
+        connection.admit(peer, uses)
+
+
+def _hosts(addresses: tuple[Address, ...]) -> str:
+    return ", ".join(address.host for address in addresses) or "(none)"
