@@ -92,10 +92,13 @@ async def _bare_llama_server(folder: Path) -> AsyncIterator[Target]:
 
 @asynccontextmanager
 async def _serving(argv: list[str], env: Mapping[str, str], log: Path, target: Target) -> AsyncIterator[Target]:
-    async with ProcessLauncher(os.environ).start(argv, env, log), asyncio.timeout(60) as starting:
-        while not await _answers(target):
+    async with ProcessLauncher(os.environ).start(argv, env, log):
+        for _ in range(600):
+            if await _answers(target):
+                break
             await asyncio.sleep(0.1)
-        starting.reschedule(None)
+        else:
+            raise RuntimeError(f"{argv[0]} did not answer within a minute; see {log}")
         yield target
 
 
