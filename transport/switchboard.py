@@ -118,7 +118,11 @@ class Switchboard:
         self._numbers.clear()
         self._event_ready.set()
         self._stream_ready.set()
-        await self._group.__aexit__(kind, error, trace)
+        # The group is told of cancellation only: what else ends the block leaves it as itself, not in a group.
+        if isinstance(error, asyncio.CancelledError):
+            await self._group.__aexit__(kind, error, trace)
+        else:
+            await self._group.__aexit__(None, None, None)
 
     # For the layers above
 
