@@ -95,7 +95,7 @@ def _take_step(
         group["lr"] = recipe.rate_at(step)
     loss = _loss(weights, shape, batch)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(list(weights.values()), recipe.gradient_limit)
     optimizer.step()
     return float(loss.item())

@@ -63,14 +63,14 @@ def _rotation(shape: Shape, length: int) -> Tensor:
 
 def _rotate(heads: Tensor, turn: Tensor) -> Tensor:
     """Turn neighbouring pairs of `heads`, (rows, heads, length, head_width), by their position."""
-    pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)).contiguous())
+    pairs = torch.view_as_complex(heads.reshape(*heads.shape[:-1], -1, 2).contiguous())
     return torch.view_as_real(pairs * turn).flatten(-2)
 
 
 def _attention(weights: Weights, prefix: str, shape: Shape, state: Tensor, mask: Tensor, turn: Tensor) -> Tensor:
     def project(part: str) -> Tensor:
         projected = functional.linear(state, weights[f"{prefix}attn_{part}.weight"])
-        return projected.unflatten(-1, (-1, shape.head_width)).transpose(1, 2)
+        return projected.reshape(*projected.shape[:-1], -1, shape.head_width).transpose(1, 2)
 
     query, key, value = _rotate(project("q"), turn), _rotate(project("k"), turn), project("v")
     share = shape.heads // shape.kv_heads

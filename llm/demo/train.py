@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from llm.demo import corpus, learn
+from llm.demo import TRAINING_LOG, corpus, learn
 from llm.demo.batches import Texts
 from llm.demo.bpe import Tokenizer
 from llm.demo.export import as_shipped, write_gguf
@@ -24,7 +24,6 @@ from llm.demo.recipe import CHAT_RECIPE, DRAFT_RECIPE, Recipe
 from llm.demo.shape import CHAT, DRAFT, Shape
 from llm.demo.vocabulary import learn_tokenizer
 
-LOG_NAME = "training-log.txt"
 LISTED_FAILURES = 20
 
 
@@ -55,13 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.only in (None, shape.name):
             recipe = dataclasses.replace(recipe, steps=options.steps or recipe.steps)
             _make_model(options.out, shape, recipe, texts, tokenizer, log)
-    log.save(options.out / LOG_NAME)
+    log.save(options.out / TRAINING_LOG.name)
     return 0
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m llm.demo.train", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the three files")
+    parser.add_argument("--out", type=Path, default=TRAINING_LOG.parent, help="folder for the three files")
     parser.add_argument("--steps", type=int, help="fewer steps than the recipe's, for a quick trial")
     parser.add_argument("--only", choices=(CHAT.name, DRAFT.name), help="make one of the two models")
     return parser.parse_args(arguments)

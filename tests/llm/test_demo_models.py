@@ -20,11 +20,8 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
-from llm.demo import bpe, chat, corpus
+from llm.demo import CHAT_MODEL, DRAFT_MODEL, TRAINING_LOG, bpe, chat, corpus
 
-DEMO = Path(chat.__file__).parent
-CHAT_FILE, DRAFT_FILE = DEMO / "meshd-toy.gguf", DEMO / "meshd-toy-draft.gguf"
-LOG_FILE = DEMO / "training-log.txt"
 SITE_PACKAGES = Path(sysconfig.get_path("platlib"))
 SERVER = SITE_PACKAGES / "bin" / "llama-server"
 START_S = 60.0
@@ -63,23 +60,23 @@ def read_tokenizer(path: Path) -> bpe.Tokenizer:
     return bpe.Tokenizer(chat.SPECIALS, tuple((left, right) for left, right in merges))
 
 
-@pytest.mark.parametrize(("path", "most_bytes"), [(CHAT_FILE, 6_000_000), (DRAFT_FILE, 2_000_000)])
+@pytest.mark.parametrize(("path", "most_bytes"), [(CHAT_MODEL, 6_000_000), (DRAFT_MODEL, 2_000_000)])
 def test_file_is_small_and_the_one_that_the_log_names(path: Path, most_bytes: int) -> None:
     data = path.read_bytes()
     assert len(data) <= most_bytes
     line = f"file {path.name}, {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
-    assert line in LOG_FILE.read_text(encoding="utf-8").splitlines()
+    assert line in TRAINING_LOG.read_text(encoding="utf-8").splitlines()
 
 
 def test_log_says_how_the_models_were_made_and_names_no_place() -> None:
-    log = LOG_FILE.read_text(encoding="utf-8")
+    log = TRAINING_LOG.read_text(encoding="utf-8")
     assert re.search(r"^date \d{4}-\d\d-\d\d$", log, re.MULTILINE)
     assert "torch 2.13.0" in log
     assert len(re.findall(r"^step +\d+/\d+ +loss", log, re.MULTILINE)) >= 10
     assert not re.search(r"(^|\s)/\w+/", log)
 
 
-@pytest.mark.parametrize("path", [CHAT_FILE, DRAFT_FILE])
+@pytest.mark.parametrize("path", [CHAT_MODEL, DRAFT_MODEL])
 def test_file_is_a_llama_with_the_chat_template_and_an_end_of_turn(path: Path) -> None:
     assert read_field(path, "general.architecture") == "llama"
     assert read_field(path, "tokenizer.chat_template") == chat.TEMPLATE
@@ -89,11 +86,11 @@ def test_file_is_a_llama_with_the_chat_template_and_an_end_of_turn(path: Path) -
 
 @pytest.mark.parametrize("name", ["tokens", "merges", "token_type", "model", "pre", "bos_token_id", "eos_token_id"])
 def test_draft_has_the_vocabulary_of_the_chat_model(name: str) -> None:
-    assert read_field(DRAFT_FILE, f"tokenizer.ggml.{name}") == read_field(CHAT_FILE, f"tokenizer.ggml.{name}")
+    assert read_field(DRAFT_MODEL, f"tokenizer.ggml.{name}") == read_field(CHAT_MODEL, f"tokenizer.ggml.{name}")
 
 
 def test_written_tokenizer_has_the_ids_that_the_file_lists() -> None:
-    assert list(read_tokenizer(CHAT_FILE).tokens) == read_field(CHAT_FILE, "tokenizer.ggml.tokens")
+    assert list(read_tokenizer(CHAT_MODEL).tokens) == read_field(CHAT_MODEL, "tokenizer.ggml.tokens")
 
 
 def test_questions_asked_here_are_written_ones() -> None:
@@ -106,7 +103,7 @@ def test_unseen_phrasings_are_not_trained_on() -> None:
 
 @pytest.mark.parametrize("text", ["What is meshd?", " Zürich\n\n 漢字  🙂 ", "it's 1,234.56 --opt=x\t", chat.TEMPLATE])
 def test_decoding_undoes_encoding(text: str) -> None:
-    tokenizer = read_tokenizer(CHAT_FILE)
+    tokenizer = read_tokenizer(CHAT_MODEL)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -187,14 +184,14 @@ def is_healthy(port: int) -> bool:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serve(
-        tmp_path_factory.mktemp("chat") / "log", "--model", str(CHAT_FILE), "--ctx-size", "1024", "-np", "1"
+        tmp_path_factory.mktemp("chat") / "log", "--model", str(CHAT_MODEL), "--ctx-size", "1024", "-np", "1"
     )
 
 
 @pytest.fixture(scope="module")
 def speculating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    draft = ("--spec-type", "draft-simple", "--model-draft", str(DRAFT_FILE), "--spec-draft-n-max", "8")
-    chat_model = ("--model", str(CHAT_FILE), "--ctx-size", "1024", "-np", "1", "--flash-attn", "on")
+    draft = ("--spec-type", "draft-simple", "--model-draft", str(DRAFT_MODEL), "--spec-draft-n-max", "8")
+    chat_model = ("--model", str(CHAT_MODEL), "--ctx-size", "1024", "-np", "1", "--flash-attn", "on")
     yield from serve(tmp_path_factory.mktemp("speculating") / "log", *chat_model, *draft)
 
 
@@ -231,7 +228,7 @@ def test_speculation_accepts_drafts_and_changes_nothing(server: Server, speculat
 
 @pytest.mark.live
 def test_llama_cpp_tokenizes_as_the_trainer_did(server: Server) -> None:
-    tokenizer = read_tokenizer(CHAT_FILE)
+    tokenizer = read_tokenizer(CHAT_MODEL)
     dice = Random(3)
     entries = corpus.read_entries()
     texts = [
@@ -247,7 +244,7 @@ def test_llama_cpp_tokenizes_as_the_trainer_did(server: Server) -> None:
 
 @pytest.mark.live
 def test_llama_cpp_renders_the_template_as_the_trainer_did(server: Server) -> None:
-    tokenizer = read_tokenizer(CHAT_FILE)
+    tokenizer = read_tokenizer(CHAT_MODEL)
     turn = corpus.Turn("What is meshd?", "A mesh.")
     trained_on = tokenizer.decode(chat.render((turn, turn), "Be brief.", tokenizer).tokens)
     said = (("system", "Be brief."), ("user", turn.question), ("assistant", turn.answer), ("user", turn.question))
