@@ -17,10 +17,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from gguf import GGUFReader
 
 from llm.demo import CHAT_MODEL, DRAFT_MODEL, TRAINING_LOG, bpe, chat, corpus
+from llm.demo.batches import Texts, draw_batch
+from llm.demo.recipe import Recipe
 
 SITE_PACKAGES = Path(sysconfig.get_path("platlib"))
 SERVER = SITE_PACKAGES / "bin" / "llama-server"
@@ -119,6 +122,59 @@ def test_training_merges_the_commonest_pair_first_and_then_the_earlier_one() -> 
 def test_training_refuses_texts_that_are_too_short() -> None:
     with pytest.raises(ValueError, match="too short"):
         bpe.train(["ab"], chat.SPECIALS, size=2000)
+
+
+def test_only_the_trainer_names_pytorch() -> None:
+    naming = {
+        path.stem for path in CHAT_MODEL.parent.glob("*.py") if "import torch" in path.read_text(encoding="utf-8")
+    }
+    assert naming == {"model", "learn", "train"}
+
+
+def test_only_answers_and_their_ends_are_learnt() -> None:
+    tokenizer = read_tokenizer(CHAT_MODEL)
+    turns = (corpus.Turn("What?", "That."), corpus.Turn("And?", "No more."))
+    sample = chat.render(turns, "Be brief.", tokenizer)
+    learnt = [token for token, wanted in zip(sample.tokens, sample.is_target, strict=True) if wanted]
+    assert tokenizer.decode(learnt) == "That.<|im_end|>No more.<|im_end|>"
+
+
+def test_equal_seeds_draw_equal_batches_and_others_do_not() -> None:
+    entries = corpus.read_entries()
+    texts = Texts(entries, corpus.read_dialogues(entries), corpus.read_paragraphs())
+    tokenizer = read_tokenizer(CHAT_MODEL)
+    first, again, other = (draw_batch(texts, tokenizer, Random(seed), rows=2, length=256) for seed in (1, 1, 2))
+    assert np.array_equal(first.tokens, again.tokens)
+    assert not np.array_equal(first.tokens, other.tokens)
+
+
+def test_rows_are_filled_with_whole_samples_up_to_the_last() -> None:
+    entries = corpus.read_entries()
+    texts = Texts(entries, corpus.read_dialogues(entries), corpus.read_paragraphs())
+    batch = draw_batch(texts, read_tokenizer(CHAT_MODEL), Random(5), rows=4, length=512)
+    assert batch.tokens.shape == batch.is_target.shape == batch.sample.shape == (4, 512)
+    for row in batch.sample:
+        assert row[0] == 0
+        assert set(np.diff(row)) == {0, 1}
+
+
+def test_learning_rate_rises_to_its_peak_and_falls() -> None:
+    recipe = Recipe(seed=0, steps=100, warm_up_steps=10, peak_rate=1.0)
+    rates = [recipe.rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("Q: What?\n", "one 'A: …'"), ("A: That.\n", "one 'A: …'"), ("Q: What?\nQ: What?\nA: That.\n", "more than once")],
+)
+def test_malformed_questions_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "questions.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=complaint):
+        corpus.read_entries(tmp_path / "questions.txt")
 
 
 @dataclass(frozen=True, slots=True)
