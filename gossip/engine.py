@@ -11,20 +11,18 @@ import logging
 from collections.abc import Mapping
 
 from gossip.broadcast import transmissions
+from gossip.contacts import Contacts
 from gossip.event import (
     Connected,
     Disconnected,
     Doubt,
-    Drop,
     Effect,
     Event,
     Hint,
-    Keep,
     Leave,
     LocalUpdate,
     Moved,
     Notify,
-    Persist,
     RaiseBoot,
     Received,
     ReliableReceived,
@@ -53,18 +51,19 @@ from gossip.message import (
     encode_packet,
     rumour_cost,
 )
+from gossip.pacing import Pacer
+from gossip.picture import draw
 from gossip.probe import Dice, Errand, Probe, Prober
 from gossip.roster import Member
 from gossip.timing import GOSSIP_FANOUT, INDIRECT_PROBES, Timing
 from gossip.trust import Verifier
-from gossip.view import NodeView, Status, View
+from gossip.view import Status, View
 from transport.errors import ProtocolError
 from transport.identity import short
-from transport.interface import Address, NodeId, Peer, Role
+from transport.interface import NodeId, Peer, Role
 
 logger = logging.getLogger("meshd.gossip")
 
-MAX_SEEDS = 256
 FAREWELLS = 3
 # An exchange that was not answered is tried again after this long.
 RETRY_S = 2.0
@@ -87,12 +86,10 @@ class Engine:
         self._links_version = 0
         self._listeners: list[NodeId] = []
         self._audience_state = (-1, -1, -1)
-        self._kept: dict[NodeId, tuple[Address, ...]] = {}
-        self._seeds: dict[NodeId, tuple[Address, ...]] = {}
+        self._contacts = Contacts(me.node)
         self._asked: dict[NodeId, float] = {}
         self._greetings: dict[NodeId, float] = {}
-        self._held_back: dict[str, bytes] = {}
-        self._published: dict[str, float] = {}
+        self._pacer = Pacer()
         self._gossip_at = now
         self._sync_at = now + self._sync_s * dice.random()
         self._last = now
@@ -100,7 +97,6 @@ class Engine:
         self._has_left = False
         self._version = 1
         self._has_changed = False
-        self._has_moved = False
         self._effects: list[Effect] = []
 
     @property
@@ -150,12 +146,12 @@ class Engine:
                 self._connect(peer, now)
             case Disconnected(node, reason, is_final):
                 self._disconnect(node, reason, is_final, now)
-            case LocalUpdate(key, value, is_urgent):
-                self._update(key, value, is_urgent, now)
+            case LocalUpdate():
+                self._update(event, now)
             case Hint(node, _):
                 self._take_hint(node, now)
             case Seed(node, addresses):
-                self._seed(node, addresses)
+                self._contacts.seed(node, addresses)
             case Moved(addresses):
                 self._knowledge.move(addresses)
             case Leave():
@@ -168,12 +164,8 @@ class Engine:
 
     def view(self, now: float, round_trips_ms: Mapping[NodeId, float]) -> View:
         """The mesh as this node sees it now; round trips are the transport's."""
-        members = [one for one in self._knowledge.roster.members() if one.node != self._me.node]
-        nodes = [self._node_view(member, now, round_trips_ms) for member in members]
-        nodes.extend(self._client_view(peer, round_trips_ms) for peer in self._links.values() if self._is_guest(peer))
-        nodes.sort(key=_by_node)
-        own = self._node_view(self._knowledge.roster.own, now, round_trips_ms)
-        return View(self._version, (own, *nodes))
+        knowledge = self._knowledge
+        return draw(self._version, knowledge.roster, knowledge.facts, self._links, round_trips_ms, now)
 
     # -- time
 
@@ -238,10 +230,11 @@ class Engine:
         Never having had a connection to it is none: it may be this node's firewall.
         """
         member = self._knowledge.roster.get(probe.target)
-        if member is None or not member.is_probed or not (member.was_linked or probe.was_tried):
+        has_link = probe.target in self._links
+        if member is None or not member.is_probed or not (has_link or member.was_linked or probe.was_tried):
             return
         accusation = self._knowledge.accuse(probe.target, now, hinted=probe.was_hinted)
-        if accusation is not None and probe.target in self._links:
+        if accusation is not None and has_link:
             packet = encode_packet(None, [accusation])
             self._effects.append(SendDatagram(probe.target, packet))
             self._effects.append(SendReliable(probe.target, packet))
@@ -457,40 +450,17 @@ class Engine:
             # A connection that broke is evidence; one that the transport has given up on is old news.
             self._take_hint(node, now)
 
-    def _seed(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
-        if node == self._me.node or node in self._kept or (node not in self._seeds and len(self._seeds) >= MAX_SEEDS):
-            return
-        self._seeds[node] = addresses
-        self._effects.append(Keep(node, addresses))
-        self._has_moved = True
-
     # -- this node itself
 
-    def _update(self, key: str, value: bytes, is_urgent: bool, now: float) -> None:
-        since = self._published.get(key)
-        if is_urgent or since is None or now - since >= self._least_interval_s():
-            self._publish(key, value, now)
-        elif self._knowledge.facts.shown(self._me.node).get(key) != value:
-            self._held_back[key] = value
-
-    def _publish(self, key: str, value: bytes, now: float) -> None:
-        self._held_back.pop(key, None)
-        if self._knowledge.facts.shown(self._me.node).get(key) != value:
-            self._knowledge.publish(key, value)
-            self._published[key] = now
-
-    def _least_interval_s(self) -> float:
-        """How often one key may change: 2 s at 10 nodes, 10 s at 200, so that bytes per node stay bounded."""
+    def _update(self, update: LocalUpdate, now: float) -> None:
+        self._knowledge.facts.check(self._me.node, update.key, update.value)
         nodes = self._knowledge.roster.present
-        return 0.2 * nodes if nodes <= 10 else min(10.0, 2.0 + 8.0 * (nodes - 10) / 190)
+        if self._pacer.admit(update.key, update.value, nodes, now, is_urgent=update.is_urgent):
+            self._knowledge.publish(update.key, update.value)
 
     def _release(self, now: float) -> None:
-        if not self._held_back:
-            return
-        interval_s = self._least_interval_s()
-        for key, value in list(self._held_back.items()):
-            if now - self._published[key] >= interval_s:
-                self._publish(key, value, now)
+        for key, value in self._pacer.due(self._knowledge.roster.present, now):
+            self._knowledge.publish(key, value)
 
     def _leave(self) -> None:
         """Tell everyone in a datagram, and a few in a way that arrives."""
@@ -525,9 +495,7 @@ class Engine:
         if knowledge.changed:
             self._follow_members(list(knowledge.changed.values()))
             knowledge.changed.clear()
-        if self._has_moved:
-            self._has_moved = False
-            self._effects.append(Persist(tuple({**self._seeds, **self._kept}.items())))
+        self._effects.extend(self._contacts.take_effects())
         if self._has_changed:
             self._has_changed = False
             self._version += 1
@@ -548,20 +516,11 @@ class Engine:
         if peer is not None and peer.boot == member.record.boot:
             member.was_linked = True
         if not is_known or member.status is Status.LEFT:
-            self._let_go(node, "it has left the mesh" if is_known else "it has been gone for a day")
-        elif self._kept.get(node) != member.record.addresses:
-            self._kept[node] = member.record.addresses
-            self._seeds.pop(node, None)
-            self._effects.append(Keep(node, member.record.addresses))
-            self._has_moved = True
+            self._contacts.let_go(node, "it has left the mesh" if is_known else "it has been gone for a day")
+        else:
+            self._contacts.keep(node, member.record.addresses)
         if member.status is Status.DEAD and peer is not None:
             self._effects.append(Doubt(node, "it answers nobody"))
-
-    def _let_go(self, node: NodeId, reason: str) -> None:
-        self._seeds.pop(node, None)
-        if self._kept.pop(node, None) is not None:
-            self._effects.append(Drop(node, reason))
-            self._has_moved = True
 
     def _links_changed(self) -> None:
         self._links_version += 1
@@ -581,42 +540,3 @@ class Engine:
     @property
     def _sync_s(self) -> float:
         return self._timing.client_pull_s if self._is_client else self._timing.sync_s
-
-    def _is_guest(self, peer: Peer) -> bool:
-        return peer.role is Role.CLIENT and peer.node != self._me.node
-
-    def _node_view(self, member: Member, now: float, round_trips_ms: Mapping[NodeId, float]) -> NodeView:
-        record = member.record
-        is_linked = member.node in self._links
-        return NodeView(
-            node=member.node,
-            name=record.name,
-            role=record.role,
-            status=member.status,
-            boot=record.boot,
-            incarnation=record.incarnation,
-            addresses=record.addresses,
-            facts=self._knowledge.facts.shown(member.node),
-            rtt_ms=round_trips_ms.get(member.node) if is_linked else None,
-            linked=is_linked,
-            known_for_s=now - member.known_since,
-        )
-
-    def _client_view(self, peer: Peer, round_trips_ms: Mapping[NodeId, float]) -> NodeView:
-        return NodeView(
-            node=peer.node,
-            name=peer.name,
-            role=peer.role,
-            status=Status.ALIVE,
-            boot=peer.boot,
-            incarnation=0,
-            addresses=(),
-            facts=self._knowledge.facts.shown(peer.node),
-            rtt_ms=round_trips_ms.get(peer.node),
-            linked=True,
-            known_for_s=0.0,
-        )
-
-
-def _by_node(entry: NodeView) -> NodeId:
-    return entry.node

@@ -208,8 +208,8 @@ class FactStore:
         later = [fact for fact in held.facts.values() if version < fact.version <= held.complete]
         return sorted(later, key=lambda fact: fact.version)
 
-    def next_header(self, node: NodeId, key: str, value: bytes) -> FactHeader:
-        """The header of this node's own next fact. ValueError when it would break a bound."""
+    def check(self, node: NodeId, key: str, value: bytes) -> None:
+        """Raise ValueError when this fact of this node would break a bound."""
         held = self._tables[node]
         if not 1 <= len(key) <= 64:
             raise ValueError(f"a fact's key is 1 to 64 characters, got {key[:80]!r}")
@@ -217,6 +217,10 @@ class FactStore:
             raise ValueError(f"fact {key!r} is {len(value)} bytes; at most {MAX_FACT_BYTES} are allowed")
         if key not in held.facts and len(held.facts) >= MAX_FACTS_PER_NODE:
             raise ValueError(f"fact {key!r} would be one more than the {MAX_FACTS_PER_NODE} a node may publish")
+
+    def next_header(self, node: NodeId, key: str, value: bytes) -> FactHeader:
+        """The header of this node's own next fact, already checked."""
+        held = self._tables[node]
         version = held.complete + 1
         table = fingerprint({**held.versions(), key: version})
         return FactHeader(node, held.boot, key, version, len(value), hashlib.sha256(value).digest(), table)

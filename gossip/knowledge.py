@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from gossip.broadcast import Broadcast, Topic
-from gossip.facts import Fact, FactStore, open_fact, read_header, seal_fact
+from gossip.facts import Fact, FactHeader, FactStore, open_fact, read_header, seal_fact
 from gossip.member import (
     MAX_ADDRESSES,
     PROTOCOL_VERSION,
@@ -132,10 +132,12 @@ class Knowledge:
             self.changed[member.node] = member
 
     def publish(self, key: str, value: bytes) -> None:
-        """Say something about this node. ValueError when it breaks a bound of `facts`."""
+        """Say something about this node, if it is news. ValueError when it breaks a bound of `facts`."""
+        if self.facts.shown(self._me.node).get(key, b"") == value:
+            return
         fact = seal_fact(self.facts.next_header(self._me.node, key, value), value, self._me.signer, self._me.mesh_id)
         self.facts.put(fact)
-        self.rumours.put(Topic(True, self._me.node, key), fact.told)
+        self._tell_fact(fact)
         self.changed[self._me.node] = self.roster.own
 
     def move(self, addresses: tuple[Address, ...]) -> None:
@@ -155,17 +157,17 @@ class Knowledge:
         """Whether the rumour is done with, so that its copies may be skipped."""
         match decode_rumour(payload, peer):
             case MemberRumour() as rumour:
-                verdict = self._learn(rumour, payload, peer, now)
+                body = read_body(rumour, peer)
+                verdict = self._learn(rumour, body, payload, peer, now)
                 if verdict is Verdict.CHANGED:
-                    self._tell_member(self.roster.entry(NodeId(read_body(rumour, peer).node)))
+                    self._tell_member(self.roster.entry(NodeId(body.node)))
                 return verdict is not Verdict.REFUSED
             case Accusation() as said:
                 return self._hear_accusation(said, payload, peer, now)
             case FactRumour() as rumour:
                 return self._hear_fact(rumour, peer)
 
-    def _learn(self, rumour: MemberRumour, payload: bytes, peer: NodeId, now: float) -> Verdict:
-        body = read_body(rumour, peer)
+    def _learn(self, rumour: MemberRumour, body: MemberBody, payload: bytes, peer: NodeId, now: float) -> Verdict:
         node = NodeId(body.node)
         held = self.roster.get(node)
         # Most copies are stale: checked before the signature, which costs a hundred times more.
@@ -208,7 +210,7 @@ class Knowledge:
         if rumour.value is None:
             self.wanted[peer] = None
             return False
-        fact = self._keep_fact(rumour, peer)
+        fact = self._keep_fact(rumour, header, peer)
         if fact is not None:
             self._tell_fact(fact)
         return True
@@ -224,7 +226,9 @@ class Knowledge:
             if not isinstance(rumour, MemberRumour):
                 raise ProtocolError(f"node {short(peer)} sent something else in place of a member record")
             body = read_body(rumour, peer)
-            verdict = self._learn(rumour, entry.record, peer, now)
+            if body.node != entry.node:
+                raise ProtocolError(f"node {short(peer)} sent the record of another node than it said")
+            verdict = self._learn(rumour, body, entry.record, peer, now)
         except ProtocolError as error:
             self._refuse(error)
             return None
@@ -262,7 +266,7 @@ class Knowledge:
             rumour = decode_rumour(payload, peer)
             if not isinstance(rumour, FactRumour) or rumour.value is None:
                 raise ProtocolError(f"node {short(peer)} sent something else in place of a fact")
-            fact = self._keep_fact(rumour, peer)
+            fact = self._keep_fact(rumour, read_header(rumour, peer), peer)
         except ProtocolError as error:
             self._refuse(error)
             return
@@ -270,9 +274,8 @@ class Knowledge:
         if fact is not None and node == peer:
             self._tell_fact(fact)
 
-    def _keep_fact(self, rumour: FactRumour, peer: NodeId) -> Fact | None:
+    def _keep_fact(self, rumour: FactRumour, header: FactHeader, peer: NodeId) -> Fact | None:
         """Store a fact that has its value; None when it is no news. Raises ProtocolError."""
-        header = read_header(rumour, peer)
         node = NodeId(header.node)
         owner = self.roster.get(node)
         if owner is None or node == self._me.node or not self.facts.is_news(header):
@@ -307,16 +310,20 @@ class Knowledge:
     def _tell_member(self, member: Member) -> None:
         self.changed[member.node] = member
         self.rumours.retract(member.node)
-        self.rumours.put(Topic(False, member.node), member.record.encoded)
+        self._tell(Topic(False, member.node), member.record.encoded)
 
     def _tell_accusation(self, member: Member, said: Accusation, payload: bytes, verdict: Verdict) -> None:
         self.changed[member.node] = member
         if verdict is Verdict.CHANGED:
             self.rumours.retract(member.node)
-        self.rumours.put(Topic(False, member.node, said.accuser), payload)
+        self._tell(Topic(False, member.node, said.accuser), payload)
 
     def _tell_fact(self, fact: Fact) -> None:
-        self.rumours.put(Topic(True, fact.node, fact.key), fact.told)
+        self._tell(Topic(True, fact.node, fact.key), fact.told)
+
+    def _tell(self, topic: Topic, payload: bytes) -> None:
+        if self._me.role is not Role.CLIENT:
+            self.rumours.put(topic, payload)
 
     def _remember(self, payload: bytes) -> None:
         if len(self._seen) >= MAX_SEEN:

@@ -55,7 +55,7 @@ class Verdict(Enum):
 class Member:
     """One member as this node knows it, itself included.
 
-    accuser: who says SUSPECT or DEAD.  since: when the status began.  known_since: when it was first heard of.
+    accuser: who says SUSPECT or DEAD.  since: when the status began.  known_since: when it came, or came back.
     was_linked: a connection with this boot of it has existed, so that losing it means something.
     """
 
@@ -135,6 +135,8 @@ class Roster:
             return self._enrol(record, now)
         if record.standing <= held.standing:
             return Verdict.STALE
+        if record.boot > held.record.boot or not held.is_probed:
+            held.known_since = now
         if record.boot > held.record.boot:
             held.was_linked = False
         held.record = record

@@ -1,0 +1,51 @@
+"""Which nodes this one holds links to, and what it should remember of where they are.
+
+The mesh is fully meshed: every member that has not left is kept, dead ones too, so that a healed
+partition is noticed. Seeds are places known before their nodes are: from a join or the address book.
+"""
+
+from __future__ import annotations
+
+from gossip.event import Drop, Effect, Keep, Persist
+from transport.interface import Address, NodeId
+
+MAX_SEEDS = 256
+
+
+class Contacts:
+    """Turns what is known of members into links to keep and addresses to remember."""
+
+    def __init__(self, me: NodeId) -> None:
+        self._me = me
+        self._seeds: dict[NodeId, tuple[Address, ...]] = {}
+        self._kept: dict[NodeId, tuple[Address, ...]] = {}
+        self._effects: list[Effect] = []
+
+    def seed(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+        """Try to reach `node` there until gossip says where it is. Past `MAX_SEEDS`: left out."""
+        is_full = len(self._seeds) >= MAX_SEEDS and node not in self._seeds
+        if node == self._me or node in self._kept or is_full:
+            return
+        self._seeds[node] = addresses
+        self._effects.append(Keep(node, addresses))
+
+    def keep(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+        """Hold a link to a member, at the addresses that it gives itself."""
+        if self._kept.get(node) != addresses:
+            self._kept[node] = addresses
+            self._seeds.pop(node, None)
+            self._effects.append(Keep(node, addresses))
+
+    def let_go(self, node: NodeId, reason: str) -> None:
+        """Hold no link to `node` any longer."""
+        was_seed = self._seeds.pop(node, None) is not None
+        was_kept = self._kept.pop(node, None) is not None
+        if was_seed or was_kept:
+            self._effects.append(Drop(node, reason))
+
+    def take_effects(self) -> list[Effect]:
+        """What is to be done since the last time; whatever was moved is persisted once."""
+        effects, self._effects = self._effects, []
+        if effects:
+            effects.append(Persist(tuple({**self._seeds, **self._kept}.items())))
+        return effects
