@@ -1,0 +1,304 @@
+"""Streams of the QUIC transport beside bare aioquic, in one run: python -m bench.transport_streams [--json].
+
+Each side talks to a child process over loopback: 64-byte echoes, 64 token streams at 30 chunks a second each,
+and 64 MB one way. Both use packets of 1,452 bytes and the same event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import platform
+import random
+import resource
+import ssl
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import uvloop
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.server import serve
+from aioquic.quic.configuration import QuicConfiguration
+
+from transport.admission import Site
+from transport.certificate import Membership, Signer, found_mesh, issue
+from transport.identity import NodeKey, self_signed_certificate
+from transport.interface import Address, LinkState, NodeId, Record, RecordKind, Role, Stream, StreamHeader
+from transport.quic import QuicTransport
+
+ECHOES = 2000
+STREAMS = 64
+CHUNKS = 150
+CHUNK_EVERY_S = 1 / 30
+CHUNK_BYTES = 200
+BULK_BYTES = 64 << 20
+PIECE_BYTES = 64 << 10
+PACKET_BYTES = 1452
+
+
+class Channel(Protocol):
+    """One stream of either side, as the measurements use it."""
+
+    async def write(self, data: bytes) -> None: ...
+    async def read(self) -> bytes:
+        """At least one byte; empty at the end."""
+
+    async def finish(self) -> None: ...
+
+
+OpenChannel = Callable[[], Awaitable[Channel]]
+
+
+async def answer(channel: Channel) -> None:
+    """Do what the first byte asks: echo, trickle chunks, or count what comes."""
+    first = await channel.read()
+    match first[:1]:
+        case b"e":
+            await channel.write(first)
+            while data := await channel.read():
+                await channel.write(data)
+        case b"t":
+            start = time.monotonic()
+            for number in range(CHUNKS):
+                await asyncio.sleep(start + (number + 1) * CHUNK_EVERY_S - time.monotonic())
+                await channel.write(b"t" * CHUNK_BYTES)
+        case _:
+            count = len(first)
+            while data := await channel.read():
+                count += len(data)
+            await channel.write(b"%d" % count)
+    await channel.finish()
+
+
+async def echo_p50_us(open_channel: OpenChannel) -> float:
+    channel = await open_channel()
+    times: list[float] = []
+    for _ in range(ECHOES):
+        start = time.perf_counter()
+        await channel.write(b"e" * 64)
+        got = 0
+        while got < 64:
+            got += len(await channel.read())
+        times.append(time.perf_counter() - start)
+    await channel.finish()
+    return statistics.median(times) * 1e6
+
+
+async def trickle_cpu_ms(open_channel: OpenChannel) -> float:
+    """CPU time of this process, the reading side, per second of 64 streams."""
+
+    async def take() -> None:
+        channel = await open_channel()
+        await channel.write(b"t")
+        got = 0
+        while got < CHUNKS * CHUNK_BYTES:
+            got += len(await channel.read())
+        await channel.finish()
+
+    start, cpu_start = time.monotonic(), cpu_s()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(STREAMS):
+            group.create_task(take())
+    return (cpu_s() - cpu_start) * 1e3 / (time.monotonic() - start)
+
+
+async def bulk_mb_per_s(open_channel: OpenChannel) -> float:
+    channel = await open_channel()
+    piece = b"b" * PIECE_BYTES
+    start = time.perf_counter()
+    for _ in range(BULK_BYTES // PIECE_BYTES):
+        await channel.write(piece)
+    await channel.finish()
+    assert int(await channel.read()) == BULK_BYTES
+    return BULK_BYTES / 1e6 / (time.perf_counter() - start)
+
+
+def cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+# Our side
+
+
+@dataclass(slots=True)
+class OurChannel:
+    stream: Stream
+
+    async def write(self, data: bytes) -> None:
+        await self.stream.send(Record(RecordKind.DATA, data))
+
+    async def read(self) -> bytes:
+        record = await self.stream.receive()
+        return record.payload if record else b""
+
+    async def finish(self) -> None:
+        await self.stream.finish()
+
+
+def our_site(seed: int) -> tuple[Site, NodeId]:
+    """Node `seed` (1 or 2) of a mesh that both processes derive alike, and the other node's id."""
+    dice = random.Random(7)
+    root, one, two = (NodeKey.generate(dice.randbytes) for _ in range(3))
+    mesh = found_mesh("bench", root, one, time.time(), dice.randbytes)
+    me, other = (one, two) if seed == 1 else (two, one)
+    certificate = issue(Signer(root), mesh.mesh_id, me.public, Role.MEMBER, (), time.time(), dice.randbytes)
+    membership = Membership(mesh.mesh_id, "bench", root.public, certificate)
+    return Site(me, f"bench-{seed}", 1, membership, Role.MEMBER), other.node
+
+
+async def serve_ours() -> None:
+    site, _ = our_site(1)
+    async with QuicTransport(site, Address("127.0.0.1", 0)) as transport, asyncio.TaskGroup() as group:
+        print(transport.addresses[0].port, flush=True)
+        async for stream in transport.streams():
+            group.create_task(answer(OurChannel(stream)))
+
+
+@contextlib.asynccontextmanager
+async def ours(port: int) -> AsyncIterator[OpenChannel]:
+    site, server = our_site(2)
+    async with QuicTransport(site, Address("127.0.0.1", 0)) as transport:
+        transport.keep(server, (Address("127.0.0.1", port),))
+        async for event in transport.events():
+            if getattr(event, "state", None) is LinkState.CONNECTED:
+                break
+
+        async def open_channel() -> Channel:
+            return OurChannel(await transport.open(server, StreamHeader("bench/1", "1")))
+
+        yield open_channel
+
+
+# Bare aioquic
+
+
+@dataclass(slots=True)
+class BareChannel:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def read(self) -> bytes:
+        return await self.reader.read(PIECE_BYTES)
+
+    async def finish(self) -> None:
+        self.writer.write_eof()
+
+
+async def serve_bare() -> None:
+    certificate, key = self_signed_certificate(NodeKey(b"\x01" * 32), time.time())
+    configuration = QuicConfiguration(
+        is_client=False, alpn_protocols=["bare"], certificate=certificate, private_key=key, idle_timeout=120
+    )
+    configuration.max_datagram_size = PACKET_BYTES
+    async with asyncio.TaskGroup() as group:
+        server = await serve(
+            "127.0.0.1",
+            0,
+            configuration=configuration,
+            stream_handler=lambda reader, writer: void(group.create_task(answer(BareChannel(reader, writer)))),
+        )
+        assert server._transport is not None
+        print(server._transport.get_extra_info("sockname")[1], flush=True)
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def bare(port: int) -> AsyncIterator[OpenChannel]:
+    configuration = QuicConfiguration(alpn_protocols=["bare"], verify_mode=ssl.CERT_NONE, idle_timeout=120)
+    configuration.max_datagram_size = PACKET_BYTES
+    async with connect("127.0.0.1", port, configuration=configuration) as protocol:
+
+        async def open_channel() -> Channel:
+            return BareChannel(*await protocol.create_stream())
+
+        yield open_channel
+
+
+def void(_: object) -> None:
+    """Some handlers must return nothing."""
+
+
+# The run
+
+SIDES = {"ours": (serve_ours, ours), "bare": (serve_bare, bare)}
+CASES: dict[str, tuple[str, str, float, Callable[[OpenChannel], Awaitable[float]]]] = {
+    "echo-64B": ("us", "lower", 1.3, echo_p50_us),
+    "streams-64": ("ms CPU/s", "lower", 1.3, trickle_cpu_ms),
+    "quic-64MB": ("MB/s", "higher", 0.9, bulk_mb_per_s),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    case: str
+    ours: float
+    baseline: float
+    baseline_name: str
+    ratio: float
+    unit: str
+    better: str
+    target: float
+
+
+async def measure(side: str, case: str, loop: str) -> float:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.transport_streams", "--loop", loop, "--serve", side, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        port = int(await child.stdout.readline())
+        async with SIDES[side][1](port) as open_channel, asyncio.timeout(120):
+            return await CASES[case][3](open_channel)
+    finally:
+        child.kill()
+        await child.wait()
+
+
+async def compare(loop: str, rounds: int) -> list[Row]:
+    """Medians over `rounds`, the two sides taking turns so that a busy machine slows both."""
+    rows: list[Row] = []
+    for case, (unit, better, target, _) in CASES.items():
+        figures: dict[str, list[float]] = {"ours": [], "bare": []}
+        for _ in range(rounds):
+            for side, values in figures.items():
+                values.append(await measure(side, case, loop))
+        mine, theirs = (statistics.median(figures[side]) for side in ("ours", "bare"))
+        rows.append(Row(case, mine, theirs, "bare aioquic", mine / theirs, unit, better, target))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", choices=tuple(SIDES), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    run = uvloop.run if options.loop == "uvloop" else asyncio.run
+    if options.serve:
+        run(SIDES[options.serve][0]())
+        return
+    rows = run(compare(options.loop, options.rounds))
+    if options.json:
+        print(json.dumps({"name": "transport", "machine": platform.node(), "rows": [asdict(row) for row in rows]}))
+        return
+    for row in rows:
+        print(
+            f"{row.case:12} ours {row.ours:8.1f}  bare {row.baseline:8.1f} {row.unit:9} ratio {row.ratio:.2f}", end=""
+        )
+        print(f"  (target {'≥' if row.better == 'higher' else '≤'} {row.target})")
+
+
+if __name__ == "__main__":
+    main()
