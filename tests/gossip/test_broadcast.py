@@ -1,0 +1,76 @@
+"""The queue of rumours."""
+
+from __future__ import annotations
+
+import pytest
+
+from gossip.broadcast import MAX_RUMOURS, Broadcast, Topic, transmissions
+from gossip.message import RUMOUR_BUDGET_BYTES, rumour_cost
+from transport.interface import NodeId
+
+ALICE, BOB = NodeId(b"a" * 32), NodeId(b"b" * 32)
+
+
+@pytest.mark.parametrize(("nodes", "times"), [(1, 6), (5, 6), (9, 6), (10, 12), (99, 12), (200, 18), (1000, 24)])
+def test_a_rumour_is_told_six_times_the_digits_of_the_mesh(nodes: int, times: int) -> None:
+    assert transmissions(nodes) == times
+
+
+def test_a_rumour_is_told_that_often_and_then_forgotten() -> None:
+    queue = Broadcast()
+    queue.put(Topic(False, ALICE), b"one")
+    assert [queue.fill(3) for _ in range(4)] == [[b"one"], [b"one"], [b"one"], []]
+    assert len(queue) == 0
+
+
+def test_membership_goes_before_facts_and_the_least_told_first() -> None:
+    queue = Broadcast()
+    queue.put(Topic(True, ALICE, "load"), b"fact")
+    queue.put(Topic(False, ALICE), b"old news")
+    queue.fill(9)
+    queue.put(Topic(False, BOB), b"fresh news")
+    assert queue.fill(9) == [b"fresh news", b"old news", b"fact"]
+
+
+def test_news_replaces_what_it_supersedes() -> None:
+    queue = Broadcast()
+    queue.put(Topic(True, ALICE, "load"), b"before")
+    queue.put(Topic(True, ALICE, "load"), b"after")
+    assert queue.fill(9) == [b"after"]
+
+
+def test_retracting_a_subject_leaves_its_facts_and_others() -> None:
+    queue = Broadcast()
+    queue.put(Topic(False, ALICE, BOB), b"accusation")
+    queue.put(Topic(False, BOB), b"other")
+    queue.put(Topic(True, ALICE, "load"), b"fact")
+    queue.retract(ALICE)
+    assert queue.fill(9) == [b"other", b"fact"]
+    queue.retract_facts(ALICE)
+    assert queue.fill(9) == [b"other"]
+
+
+def test_a_packet_takes_what_fits_and_leaves_the_rest_for_the_next() -> None:
+    queue = Broadcast()
+    for index in range(5):
+        queue.put(Topic(False, NodeId(bytes([index]) * 32)), bytes([index]) * 400)
+    first, second = queue.fill(9), queue.fill(9)
+    assert [len(first), len(second)] == [2, 2]
+    assert sum(map(rumour_cost, first)) <= RUMOUR_BUDGET_BYTES
+    assert not {*first} & {*second}
+
+
+def test_a_rumour_too_large_for_any_packet_is_left_to_anti_entropy() -> None:
+    queue = Broadcast()
+    queue.put(Topic(False, ALICE), b"x" * 1100)
+    assert len(queue) == 0
+
+
+def test_the_queue_is_bounded_and_drops_what_was_told_most() -> None:
+    queue = Broadcast()
+    queue.put(Topic(False, ALICE), b"told")
+    queue.fill(9)
+    for index in range(MAX_RUMOURS):
+        queue.put(Topic(False, NodeId(index.to_bytes(32, "big"))), b"new")
+    assert len(queue) == MAX_RUMOURS
+    assert b"told" not in queue.fill(9, budget=10**9, max_rumours=10**9)

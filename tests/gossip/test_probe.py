@@ -1,0 +1,155 @@
+"""Probing: turns, rounds, helpers, errands and local health."""
+
+from __future__ import annotations
+
+import random
+
+from gossip.probe import Errand, Probe, Prober, Rotation
+from gossip.timing import LAN, MAX_HEALTH
+from transport.interface import NodeId
+
+NODES = [NodeId(bytes([index]) * 32) for index in range(1, 7)]
+ALICE, BOB, CAROL, DAVE = NODES[:4]
+
+
+def prober(health: int = 0) -> Prober:
+    made = Prober(LAN, random.Random(1), 0.0)
+    made.worsen(health)
+    return made
+
+
+def begin(one: Prober, now: float = 0.0, target: NodeId = ALICE) -> Probe:
+    probe = one.begin(target, now)
+    assert probe is not None
+    return probe
+
+
+def test_everyone_has_a_turn_before_anyone_has_two() -> None:
+    rotation = Rotation(random.Random(3))
+    for node in NODES:
+        rotation.include(node, True)
+    for _ in range(4):
+        assert sorted(rotation.take() or b"" for _ in NODES) == NODES
+
+
+def test_one_left_out_of_the_rotation_has_no_turn_and_costs_nobody_theirs() -> None:
+    rotation = Rotation(random.Random(3))
+    for node in NODES:
+        rotation.include(node, True)
+    first = rotation.take()
+    assert first is not None
+    rotation.include(first, False)
+    rotation.include(first, False)
+    assert sorted(rotation.take() or b"" for _ in NODES[1:]) == sorted(node for node in NODES if node != first)
+
+
+def test_nobody_to_probe_is_no_probe() -> None:
+    assert prober().begin_round(5.0) is None
+
+
+def test_a_round_asks_around_after_the_time_out_and_fails_at_its_end() -> None:
+    one = prober()
+    probe = begin(one)
+    assert one.to_ask_around(0.49) == []
+    assert one.to_ask_around(0.5) == [probe]
+    assert one.to_ask_around(0.6) == []
+    assert one.failed(0.99) == []
+    assert one.failed(1.0) == [probe]
+    assert one.failed(2.0) == []
+
+
+def test_a_target_is_asked_by_one_probe_at_a_time() -> None:
+    one = prober()
+    begin(one)
+    assert one.begin(ALICE, 0.1, was_hinted=True) is None
+    one.failed(1.0)
+    assert one.begin(ALICE, 1.0) is not None
+
+
+def test_an_ack_of_the_target_ends_the_probe() -> None:
+    one = prober()
+    probe = begin(one)
+    assert one.acknowledge(probe.sequence, ALICE) is probe
+    assert one.failed(5.0) == []
+
+
+def test_an_ack_counts_only_from_the_target_or_a_helper_that_was_asked() -> None:
+    one = prober()
+    probe = begin(one)
+    assert one.acknowledge(probe.sequence, BOB) is None
+    probe.helpers[BOB] = None
+    assert one.acknowledge(probe.sequence, CAROL) is None
+    assert one.acknowledge(probe.sequence, BOB) is probe
+
+
+def test_health_stretches_the_round() -> None:
+    one = prober(health=2)
+    probe = begin(one)
+    assert (probe.ask_at, probe.fails_at) == (1.5, 3.0)
+
+
+def test_health_suffers_from_missing_nacks_but_not_from_honest_ones() -> None:
+    one = prober()
+    begin(one).helpers.update({BOB: True, CAROL: False, DAVE: True})
+    one.failed(1.0)
+    assert one.health == 0
+    begin(one, 1.0).helpers.update({BOB: None, CAROL: None, DAVE: True})
+    one.failed(2.0)
+    assert one.health == 2
+
+
+def test_health_suffers_when_there_was_nobody_to_ask() -> None:
+    one = prober()
+    begin(one)
+    one.failed(1.0)
+    assert one.health == 1
+
+
+def test_health_is_bounded_and_recovers_with_answers() -> None:
+    one = prober(health=50)
+    assert one.health == MAX_HEALTH
+    for _ in range(20):
+        one.acknowledge(begin(one).sequence, ALICE)
+    assert one.health == 0
+
+
+def test_a_helper_says_whether_it_had_a_connection_to_try() -> None:
+    one = prober()
+    probe = begin(one)
+    probe.helpers.update({BOB: None, CAROL: None})
+    one.deny(probe.sequence, BOB, False)
+    tried = [probe.was_tried]
+    one.deny(probe.sequence, CAROL, True)
+    tried.append(probe.was_tried)
+    one.deny(probe.sequence, DAVE, True)
+    assert tried == [False, True]
+    assert probe.helpers == {BOB: False, CAROL: True}
+
+
+def test_an_errand_ends_with_the_targets_ack_or_with_a_nack_before_the_asker_gives_up() -> None:
+    one = prober()
+    sequence = one.run_errand(ALICE, BOB, 77, 0.0)
+    assert sequence is not None
+    assert one.acknowledge(sequence, CAROL) is None
+    assert one.acknowledge(sequence, ALICE) == Errand(ALICE, BOB, 77, 0.4)
+    other = one.run_errand(ALICE, BOB, 78, 1.0)
+    assert other is not None
+    assert [errand.client_sequence for errand in one.failed_errands(1.4)] == [78]
+    assert one.acknowledge(other, ALICE) is None
+
+
+def test_errands_are_bounded() -> None:
+    one = prober()
+    sequences = [one.run_errand(ALICE, BOB, index, 0.0) for index in range(1100)]
+    assert sum(sequence is not None for sequence in sequences) == 1024
+
+
+def test_after_a_pause_nothing_under_way_counts() -> None:
+    one = prober()
+    one.rotation.include(ALICE, True)
+    begin(one)
+    one.pause(100.0)
+    assert one.failed(200.0) == []
+    assert one.health == MAX_HEALTH
+    assert one.begin_round(100.4) is None
+    assert one.begin_round(100.5) is not None
