@@ -41,8 +41,8 @@ class Views(Protocol):
     @property
     def view(self) -> View: ...
 
-    async def changed(self) -> None:
-        """Wait until `view` is next replaced."""
+    async def changed(self, after_version: int) -> View:
+        """The first view later than `after_version`, at once when there is one already."""
 
 
 class Router:
@@ -130,8 +130,8 @@ class Router:
         """Wait until hosts may look different, but no longer than `at_most_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(at_most_s), asyncio.TaskGroup() as group:
-                waits = [
-                    group.create_task(self._views.changed(), name="wait for a view"),
+                waits: list[asyncio.Task[object]] = [
+                    group.create_task(self._views.changed(self._views.view.version), name="wait for a view"),
                     group.create_task(self._host.changed(), name="wait for an offer"),
                 ]
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,8 @@ HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization"}
     | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
-NOT_SENT = HOP_BY_HOP | {"host", "content-length", "expect", "authorization", "x-api-key"}
+# With a conversation id llama-server goes on generating for a client that left, and keeps its slot.
+NOT_SENT = HOP_BY_HOP | {"host", "content-length", "expect", "authorization", "x-api-key", "x-conversation-id"}
 SET_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 # llama-server closes a connection that was idle for 5 s; one that we gave up before cannot be closed under a request.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 import secrets
 import signal
@@ -180,10 +181,16 @@ class LlamaServerEngine:
             self.pid = None
 
     async def _accompany(self, child: Child, key: str, log_start: int) -> str:
+        """Tend the child until it dies or must go; why. It does not outlive this call."""
         async with asyncio.TaskGroup() as group:
             dying = group.create_task(child.wait(), name=f"wait for pid {child.pid}")
             tending = group.create_task(self._tend(key, log_start), name=f"tend pid {child.pid}")
-            await asyncio.wait((dying, tending), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait((dying, tending), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not dying.done():
+                    # It has nothing to save, and its orderly end hangs at times after a stream was abandoned.
+                    _kill(child.pid)
             if dying.done():
                 tending.cancel()
                 return self._describe_death(dying.result(), log_start)
@@ -252,6 +259,11 @@ class LlamaServerEngine:
             with suppress(EngineFailed):
                 _, metrics = await proxy.get("/metrics", ASK_TIMEOUT_S)
                 self._tokens_per_s = _speed(metrics.decode(errors="replace")) or self._tokens_per_s
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _context_tokens(models: bytes) -> int:
