@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
@@ -124,6 +124,11 @@ class GossipRunner:
             view = self._view = self._engine.view(now, round_trips)
             self._view_made_at = now
         return view
+
+    @property
+    def engine_counters(self) -> Mapping[str, int]:
+        """What the engine refused or could not judge, by kind; `counters` has the exchanges."""
+        return self._engine.counters
 
     async def changed(self, after_version: int) -> View:
         """The first view later than `after_version`, at once when there is one already."""

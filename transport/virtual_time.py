@@ -1,17 +1,20 @@
 """An event loop whose clock jumps to the next timer instead of waiting for it.
 
 For tests and simulations over `memory`: hours of back-off and time-outs pass in moments, and one seed replays
-one history. Only for code that waits on timers and on itself; real sockets and threads keep real time.
+one history. For code that waits on timers and on itself; the clock stands still while a thread works for the
+loop, and real sockets keep real time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 DEADLOCK_AFTER_S = 5.0
 """Real seconds without a timer, a socket or a thread's result after which nothing can ever happen."""
@@ -25,6 +28,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     """Polls the real descriptors once, then moves the clock instead of waiting."""
 
     clock_s = 0.0
+    threads_at_work = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
@@ -32,7 +36,9 @@ class _JumpingSelector(selectors.DefaultSelector):
             if not ready:
                 raise Deadlock("every task waits and no timer is set")
             return list(ready)
-        ready = super().select(0)
+        # A thread's result wakes the loop through a descriptor; how long that takes must not move the clock.
+        is_waiting = self.threads_at_work > 0 and timeout > 0
+        ready = super().select(DEADLOCK_AFTER_S if is_waiting else 0)
         if not ready:
             self.clock_s += max(0.0, timeout)
         return list(ready)
@@ -47,6 +53,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.clock_s
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._jumping.threads_at_work += 1
+        future.add_done_callback(self._thread_is_done)
+        return future
+
+    def _thread_is_done(self, _: asyncio.Future[Any]) -> None:
+        self._jumping.threads_at_work -= 1
 
 
 def run(scenario: Coroutine[Any, Any, T], seed: int | None = None) -> T:
