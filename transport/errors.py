@@ -35,6 +35,8 @@ class RefusalCode(StrEnum):
     TOKEN_SPENT = "token_spent"
     TOKEN_REVOKED = "token_revoked"
     NOT_ISSUER = "not_issuer"
+    NOT_SIGNER = "not_signer"
+    NOT_DUE = "not_due"
     MALFORMED = "malformed"
     BUSY = "busy"
 
