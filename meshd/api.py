@@ -27,7 +27,7 @@ from transport.identity import short
 
 logger = logging.getLogger("meshd.api")
 
-REQUEST_BUDGET_S = 600.0
+REQUEST_BUDGET_S = 3600.0
 """A request without a deadline of its own ends after this long, whatever holds it up."""
 
 HOP_BY_HOP = frozenset(

@@ -76,7 +76,7 @@ def test_a_role_cannot_be_changed_by_a_flag(tmp_path: Path) -> None:
 
 
 def test_an_expired_member_joins_again_or_is_told_to(tmp_path: Path) -> None:
-    membership, invite = founded(tmp_path)
+    _, invite = founded(tmp_path)
     expired = load(DataDir(tmp_path), os.urandom).papers(NOW + LIFETIME_S + 86400)
     assert expired is not None
 

@@ -1,0 +1,133 @@
+"""What a status, the model list and the health say of a given view."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gossip.facts import GPU, Device, GpuFact
+from gossip.lease import CLAIMS, Claim, encode_claims
+from gossip.view import NodeView, Status, View
+from llm.hosting import resource_of
+from llm.offer import MODELS_FACT, Offer, encode_offers
+from meshd.status import Situation, build_health, build_models, build_status
+from transport.identity import node_text
+from transport.interface import Address, Link, LinkState, NodeId, Role
+from transport.wire import encode
+
+GIB = 1 << 30
+ME, HOST, LAPTOP = (NodeId(letter * 32) for letter in (b"m", b"h", b"l"))
+
+
+def node(
+    node_id: NodeId, name: str, role: Role = Role.MEMBER, gib: int = 0, facts: dict[str, bytes] | None = None
+) -> NodeView:
+    gpu = {GPU: encode(GpuFact((Device("card", "cuda", gib * GIB, gib * GIB // 2),)))} if gib else {}
+    return NodeView(
+        node=node_id,
+        name=name,
+        role=role,
+        status=Status.ALIVE,
+        boot=1,
+        incarnation=0,
+        addresses=(),
+        facts=gpu | (facts or {}),
+        rtt_ms=1.5,
+        linked=True,
+        known_for_s=60.0,
+    )
+
+
+def toy(state: str = "ready", in_flight: int = 2) -> Offer:
+    return Offer("toy", "ab" * 32, "", "llama_server", "solo", state, "why", 4096, 4, in_flight, 0.0)  # type: ignore[arg-type]
+
+
+def situation(*others: NodeView, offers: tuple[Offer, ...] = ()) -> Situation:
+    link = Link(HOST, Role.MEMBER, "host", LinkState.CONNECTED, Address("10.0.0.2", 7842), "quic", 1.5, 10, 20)
+    return Situation(
+        mesh_id=b"\x01" * 16,
+        mesh_name="home",
+        role=Role.MEMBER,
+        view=View(1, (node(ME, "me", gib=8), *others)),
+        links=(link,),
+        offers=offers,
+        doors={"api": "http://127.0.0.1:9337"},
+        refusals={"token_spent": 1},
+        uptime_s=5.0,
+    )
+
+
+def host(state: str = "ready") -> NodeView:
+    claim = encode_claims([Claim(resource_of("toy"), 7, 24 * GIB, HOST)])
+    return node(HOST, "host", gib=24, facts={MODELS_FACT: encode_offers([toy(state)]), CLAIMS: claim})
+
+
+def test_the_shape_that_scripts_rely_on() -> None:
+    status = build_status(situation(host()))
+
+    assert {"node", "mesh", "host", "peers", "vram_total_gb", "models", "forms", "links", "waiting"} <= set(status)
+    assert status["node"] | {"version": "", "uptime_s": 0} == {
+        "id": node_text(ME),
+        "name": "me",
+        "role": "member",
+        "version": "",
+        "uptime_s": 0,
+    }
+    assert status["mesh"] == {"id": "01" * 16, "name": "home"}
+    assert status["refusals"] == {"token_spent": 1}
+
+
+def test_a_peer_with_its_link_and_memory() -> None:
+    (peer,) = build_status(situation(host()))["peers"]
+
+    assert peer == {
+        "id": node_text(HOST),
+        "name": "host",
+        "role": "member",
+        "state": "alive",
+        "rtt_ms": 1.5,
+        "carrier": "quic",
+        "vram": {"total_gb": 24.0, "free_gb": 12.0, "kind": "cuda"},
+    }
+
+
+def test_memory_of_clients_and_of_the_dead_is_not_counted() -> None:
+    dead = replace(node(NodeId(b"d" * 32), "dead", gib=80), status=Status.DEAD)
+
+    status = build_status(situation(host(), node(LAPTOP, "laptop", Role.CLIENT, gib=16), dead))
+
+    assert status["vram_total_gb"] == 32.0
+
+
+def test_a_model_names_its_elected_host_and_term() -> None:
+    (model,) = build_status(situation(host()))["models"]
+
+    assert (model["name"], model["host"], model["term"], model["state"]) == ("toy", "host", 7, "ready")
+    assert model["in_flight"] == 2
+
+
+def test_this_node_is_host_only_when_it_holds_a_claim() -> None:
+    mine = situation(offers=(toy(),))
+    claimed = replace(mine.view.me, facts={CLAIMS: encode_claims([Claim(resource_of("toy"), 1, 8 * GIB, ME)])})
+
+    assert build_status(mine)["host"] is False
+    assert build_status(replace(mine, view=View(2, (claimed,))))["host"] is True
+
+
+def test_the_model_list_is_openais_with_details_of_ours() -> None:
+    answer = build_models(situation(host()))
+
+    assert answer["object"] == "list"
+    (model,) = answer["data"]
+    assert {"id", "object", "created", "owned_by"} <= set(model)
+    assert model["meshd"]["hosts"] == [{"node": "host", "state": "ready", "in_flight": 2}]
+    assert model["meshd"]["context"] == 4096
+
+
+def test_health_needs_one_model_that_answers() -> None:
+    assert build_health(situation(host()))[0] is True
+
+    loading, detail = build_health(situation(host("loading")))
+    assert (loading, detail["models"]) == (False, {"toy": "why"})
+
+    empty, detail = build_health(situation())
+    assert (empty, "meshd --model" in detail["reason"]) == (False, True)
