@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from transport import wire
-from transport.countersigned import is_countersigned, verify_countersigned
+from transport.countersigned import countersigned_names, is_countersigned, verify_countersigned
 from transport.identity import NodeKey, RandomBytes
 from transport.interface import Role
 from transport.issuance import (
@@ -21,6 +21,7 @@ from transport.issuance import (
     Signer,
     check_time,
     issue,
+    issued_names,
     verify_issued,
 )
 from transport.rotation import Roots, Successions, succeed
@@ -39,6 +40,7 @@ __all__ = [
     "delegate_signer",
     "found_mesh",
     "issue",
+    "names_in",
     "rotate_root",
     "span_text",
     "verify_certificate",
@@ -130,3 +132,11 @@ def verify_certificate(encoded: bytes, root_public: bytes | Roots, mesh_id: byte
     certificate = verify(encoded, roots, mesh_id, now)
     check_time(certificate, now)
     return certificate
+
+
+def names_in(encoded: bytes) -> frozenset[bytes]:
+    """As `MemberCertificate.names`, of a certificate that was verified before: how a live peer stands.
+
+    Raises Refused when it cannot be read.
+    """
+    return countersigned_names(encoded) if is_countersigned(encoded) else issued_names(encoded)

@@ -19,7 +19,7 @@ import msgspec
 
 from transport import wire
 from transport.errors import ProtocolError, RefusalCode, Refused
-from transport.identity import NodeKey, verify
+from transport.identity import NodeKey, node_id, verify
 from transport.interface import Role
 from transport.issuance import (
     LIFETIME_S,
@@ -155,7 +155,7 @@ def verify_countersigned(encoded: bytes, roots: Roots, mesh_id: bytes, now: floa
         renews.node_public,
         renews.role,
         frozenset(),
-        _serial(renews, span),
+        _serial(renews.node_public, renews.serial, span),
         span.not_before,
         min((span.expires, *_closing(roots, (renews, *members)))),
         None,
@@ -164,6 +164,15 @@ def verify_countersigned(encoded: bytes, roots: Roots, mesh_id: bytes, now: floa
         renews,
         tuple(members),
     )
+
+
+def countersigned_names(encoded: bytes) -> frozenset[bytes]:
+    """As `MemberCertificate.names`, read without verifying anything. Raises Refused when it cannot be read."""
+    found = _read(encoded)
+    span = Span(found.not_before, found.expires)
+    grounds = (found.renews, *(one.ground for one in found.countersignatures), *found.delegates)
+    names = {name for ground in grounds for name in (node_id(ground.node_public), ground.serial)}
+    return frozenset(names | {_serial(found.renews.node_public, found.renews.serial, span)})
 
 
 def check_terms(renews: MemberCertificate, members: Sequence[MemberCertificate], span: Span, now: float) -> None:
@@ -195,15 +204,15 @@ def _read(encoded: bytes) -> _Countersigned:
 
 
 def _message(renews: MemberCertificate, span: Span) -> bytes:
-    serial = _serial(renews, span)
+    serial = _serial(renews.node_public, renews.serial, span)
     body = CertificateBody(renews.mesh_id, renews.node_public, renews.role, (), serial, *span)
     return _DOMAIN + wire.encode(body)
 
 
-def _serial(renews: MemberCertificate, span: Span) -> bytes:
-    """Follows from what is renewed, so that nobody can choose another node's serial and be revoked in its name."""
+def _serial(node_public: bytes, renewed_serial: bytes, span: Span) -> bytes:
+    """Follows from what is renewed, so that nobody can choose another node's serial and have it revoked."""
     spelled = b"".join(second.to_bytes(8, "big") for second in span)
-    return hashlib.sha256(_SERIAL_DOMAIN + renews.node_public + renews.serial + spelled).digest()[:SERIAL_BYTES]
+    return hashlib.sha256(_SERIAL_DOMAIN + node_public + renewed_serial + spelled).digest()[:SERIAL_BYTES]
 
 
 def _delegates(certificates: Iterable[MemberCertificate]) -> list[MemberCertificate]:

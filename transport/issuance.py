@@ -176,6 +176,13 @@ def read_issued(encoded: bytes) -> tuple[SignedCertificate, CertificateBody]:
     return signed, body
 
 
+def issued_names(encoded: bytes) -> frozenset[bytes]:
+    """As `MemberCertificate.names`, read without verifying anything. Raises Refused when it cannot be read."""
+    signed, body = read_issued(encoded)
+    own = frozenset({node_id(body.node_public), body.serial})
+    return own | issued_names(signed.delegate) if signed.delegate else own
+
+
 def check_mesh(found: bytes, wanted: bytes) -> None:
     """The certificate is of this mesh. Raises Refused."""
     if found != wanted:
