@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol
 
 from gossip.view import View
 from llm.chat import ACCEPT_TIMEOUT_S, MAX_BODY_BYTES
+from llm.deadline import Deadline
 from llm.engines.interface import Headers, Reply, Request
 from llm.errors import BodyTooLarge, DeadlineExceeded, HostSilent, NoHost, RequestFailed
 from llm.events import WholeEvents
@@ -199,8 +201,8 @@ class Answer:
         self._reply = reply
         self._choice = choice
         self._first = first
-        self._chunks = chunks
-        self._deadline = deadline
+        self._step = partial(anext, chunks, None)
+        self._deadline = Deadline(deadline)
         self._on_close = on_close
         self._is_closed = False
 
@@ -249,13 +251,13 @@ class Answer:
     async def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._deadline.close()
             self._on_close()
             await self._reply.close()
 
     async def _next(self) -> bytes | None:
         try:
-            async with asyncio.timeout_at(self._deadline):
-                return await anext(self._chunks, None)
+            return await self._deadline.wait(self._step)
         except TimeoutError as error:
             raise DeadlineExceeded("the request's time was over before its answer was complete") from error
 
