@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from llm.changes import Changes
 from llm.chat import (
@@ -39,6 +40,12 @@ QUEUE_LIMIT = 64
 ANNOUNCE_INTERVAL_S = 1.0
 BODY_PAUSE_TIMEOUT_S = 30.0
 LONGEST_REQUEST_S = 3600.0
+
+
+class Publish(Protocol):
+    """Takes the `models` fact for gossip. is_urgent: a model came or went, not only its load changed."""
+
+    def __call__(self, fact: bytes, *, is_urgent: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Host:
         """Wait until an offer next changes: its state, its load or its digest."""
         await self._changes.wait()
 
-    async def run(self, publish: Callable[[bytes], None]) -> None:
+    async def run(self, publish: Publish) -> None:
         """Run the engines and publish the `models` fact at every change, load at most once a second."""
         async with asyncio.TaskGroup() as group:
             for model in self._models.values():
@@ -200,15 +207,15 @@ class Host:
             self._state_changes.notify()
             self._changes.notify()
 
-    async def _announce(self, publish: Callable[[bytes], None]) -> None:
-        published = b""
+    async def _announce(self, publish: Publish) -> None:
+        published: tuple[Offer, ...] = ()
         while True:
-            fact = encode_offers(self.offers())
-            if fact != published:
-                publish(fact)
-                published = fact
+            offers = self.offers()
+            if offers != published:
+                publish(encode_offers(offers), is_urgent=_states(offers) != _states(published))
+                published = offers
             await self._pause_unless_state_changes()
-            if encode_offers(self.offers()) == published:
+            if self.offers() == published:
                 await self._changes.wait()
 
     async def _pause_unless_state_changes(self) -> None:
@@ -290,6 +297,10 @@ class _Line:
         if record is not None:
             raise ProtocolError(f"chat/1: expected nothing after the body, got {_describe(record, self.stream)}")
         await asyncio.Event().wait()  # it finished its side early, which does not say that it lost interest
+
+
+def _states(offers: tuple[Offer, ...]) -> list[tuple[str, str]]:
+    return [(offer.name, offer.state) for offer in offers]
 
 
 async def _receive_ask(stream: Stream) -> Ask:

@@ -87,12 +87,16 @@ async def mesh(
             nodes.append(Node(number, await stack.enter_async_context(transport), models, queue_limit))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(node.serve()) for node in nodes]
-            tasks += [group.create_task(node.host.run(lambda fact: None)) for node in nodes]
+            tasks += [group.create_task(node.host.run(publish_nothing)) for node in nodes]
             await connect_all(nodes)
             show_all(nodes)
             yield nodes
             for task in tasks:
                 task.cancel()
+
+
+def publish_nothing(fact: bytes, *, is_urgent: bool) -> None:
+    """Tests show views by hand."""
 
 
 async def connect_all(nodes: list[Node]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -226,27 +227,42 @@ async def test_local_requests_are_counted_refused_and_freed() -> None:
         await host.answer(chat("huge"))
 
 
-async def published(host: Host, during: Callable[[], object], seconds: float) -> list[tuple[float, tuple[Offer, ...]]]:
-    """What the host publishes while something happens, and when."""
-    told: list[tuple[float, tuple[Offer, ...]]] = []
-    loop = asyncio.get_running_loop()
+@dataclass
+class Published:
+    """One publication of the `models` fact."""
+
+    offers: tuple[Offer, ...]
+    is_urgent: bool
+
+
+async def published(host: Host, during: Callable[[], Awaitable[None]], seconds: float) -> list[Published]:
+    """What the host publishes while something happens and for so long after it."""
+    told: list[Published] = []
+
+    def publish(fact: bytes, *, is_urgent: bool) -> None:
+        told.append(Published(decode_offers(fact, node_id(1)), is_urgent))
+
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(host.run(lambda fact: told.append((loop.time(), decode_offers(fact, node_id(1))))))
+        running = group.create_task(host.run(publish))
         await asyncio.sleep(5)
+        assert [one.is_urgent for one in told] == [True]
         told.clear()
-        result = during()
-        if asyncio.iscoroutine(result):
-            await result
+        await during()
         await asyncio.sleep(seconds)
         running.cancel()
     return told
 
 
-async def test_state_changes_are_published_at_once() -> None:
+async def test_state_changes_are_published_at_once_and_as_urgent() -> None:
     engine = ScriptedEngine()
     host = Host([ServedModel("tiny", engine, FILE_A)])
-    told = await published(host, lambda: engine.become(EngineState.FAILED), 0.1)
-    assert [offers[0].state for _, offers in told] == ["failed"]
+
+    async def fail() -> None:
+        engine.become(EngineState.FAILED)
+
+    (told,) = await published(host, fail, 0.1)
+    assert told.offers[0].state == "failed"
+    assert told.is_urgent
 
 
 async def test_load_is_published_at_most_once_a_second() -> None:
@@ -260,7 +276,8 @@ async def test_load_is_published_at_most_once_a_second() -> None:
 
     told = await published(host, many_requests, 3)
     assert 2 <= len(told) <= 6
-    assert told[-1][1][0].in_flight == 0
+    assert told[-1].offers[0].in_flight == 0
+    assert not any(one.is_urgent for one in told)
 
 
 async def test_without_models_there_is_an_empty_offer_and_a_refusal() -> None:
