@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -142,7 +143,7 @@ class Node:
         host, gossip = self.offering.host, self.gossip
         cache = DigestCache(self.belonging.directory.root / "digests.json")
         return {
-            "models": host.run(lambda fact: gossip.publish(MODELS_FACT, fact)),
+            "models": host.run(partial(gossip.publish, MODELS_FACT)),
             "identify models": identify_models(self.offering.specs, host, cache),
             "describe host": describe_host(gossip.publish, self.offering.limits),
             "claim hosting": claim_hosting(gossip, host.offers),
