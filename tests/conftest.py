@@ -1,4 +1,4 @@
-"""Which event loop a test module runs on: its own `loop_factory`, or asyncio's."""
+"""Which event loop a test module runs on: its own `loop_factory` or `loop_factories`, or asyncio's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import pytest
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """A module that says `loop_factory = VirtualTimeLoop` has all its async tests run in virtual time."""
+    """A module that says `loop_factory = VirtualTimeLoop` has all its async tests run in virtual time.
+
+    One with `loop_factories`, a dictionary by name, has each of them run on every loop of it.
+    """
     module = getattr(item, "module", None)
-    return {"loop": getattr(module, "loop_factory", asyncio.new_event_loop)}
+    several: dict[str, Callable[[], asyncio.AbstractEventLoop]] | None = getattr(module, "loop_factories", None)
+    return several or {"loop": getattr(module, "loop_factory", asyncio.new_event_loop)}

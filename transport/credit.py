@@ -116,11 +116,11 @@ class ReceiveCredit:
     def taken(self, cost: int) -> int:
         """Count a record that the consumer took; returns what to grant the peer now, mostly 0.
 
-        Grants go out in steps of half a window, and the window doubles with each until it reaches its limit
-        or the budget is spent.
+        Grants go out in steps of a quarter window, so that sender and consumer work at the same time, and the
+        window doubles with each until it reaches its limit or the budget is spent.
         """
         self._taken_bytes += cost
-        if self._taken_bytes * 2 < self.window_bytes:
+        if self._taken_bytes * 4 < self.window_bytes:
             return 0
         growth = self._budget.reserve(min(self.window_bytes, self._limit_bytes - self.window_bytes))
         self.window_bytes += growth

@@ -90,8 +90,8 @@ class Stream(Protocol):
 
     Sending past the peer's credit waits. When the connection is lost, every pending and later call
     raises `Unreachable`. When the peer resets, they raise `StreamReset`; after our own `reset` too. When the
-    peer breaks the protocol, `ProtocolError`. What the peer had sent and finished stays readable after all three
-    but our own reset. A stream holds memory at both ends until it is finished both ways or reset: do one of them.
+    peer breaks the protocol, `ProtocolError`. What the peer had sent and finished stays readable after a loss and
+    after its own reset. A stream holds memory at both ends until it is finished both ways or reset: do one of them.
     """
 
     @property

@@ -131,6 +131,7 @@ class StreamMachine:
             if end:
                 self._end_received()
         except ProtocolError as error:
+            self._finished_there = False  # nothing it said counts
             self._fail(error, ResetCode.PROTOCOL_ERROR)
 
     def reset_received(self, code: int) -> None:

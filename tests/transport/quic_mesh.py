@@ -51,8 +51,8 @@ def is_connected(transport: Transport, node: NodeId) -> bool:
 async def until_connected(one: Transport, other: Transport, within_s: float = 20.0) -> None:
     """Wait without taking events, which are the test's."""
     async with asyncio.timeout(within_s):
-        while not (is_connected(one, other.node) and is_connected(other, one.node)):
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - see above
+        while not (is_connected(one, other.node) and is_connected(other, one.node)):  # noqa: ASYNC110 - the events are the test's
+            await asyncio.sleep(0.01)
 
 
 async def connect(one: QuicTransport, other: QuicTransport) -> None:

@@ -23,7 +23,7 @@ async def connect(one: MemoryTransport, other: MemoryTransport) -> None:
     one.keep(other.node, other.addresses)
     other.keep(one.node, one.addresses)
     async with asyncio.timeout(60):
-        while not (is_connected(one, other) and is_connected(other, one)):
+        while not (is_connected(one, other) and is_connected(other, one)):  # noqa: ASYNC110 - the events are the test's
             await asyncio.sleep(0.01)
 
 

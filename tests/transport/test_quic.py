@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from tests.transport.contract import Pair, TransportContract
 from tests.transport.quic_mesh import two_members
 from transport.quic.liveness import SILENCE_S
+
+# uvloop differs where it matters here: timers in milliseconds, a handle without `when`.
+loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

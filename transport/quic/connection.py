@@ -80,6 +80,7 @@ class QuicPeerConnection:
         self._loop = asyncio.get_running_loop()
         self._liveness = Liveness(monotonic())
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._pings: dict[int, float] = {}
         self._ping_number = 0
         self._streams: StreamTable | None = None
@@ -205,9 +206,10 @@ class QuicPeerConnection:
         if wake_at is None:
             return
         if self._timer is not None:
-            if self._timer.when() <= wake_at:
+            if self._timer_at <= wake_at:
                 return  # fires early, finds nothing due and is set again: cheaper than moving it for every packet
             self._timer.cancel()
+        self._timer_at = wake_at
         self._timer = self._loop.call_at(wake_at, self._timer_fired)
 
     def _timer_fired(self) -> None:

@@ -72,6 +72,7 @@ class Endpoint:
         configuration, secrets = self._sessions.configuration(is_client=True)
         quic = QuicConnection(configuration=configuration)
         internals.allow_streams(quic, bidirectional=1)  # the greeting
+        internals.pace_in_bursts(quic)
         connection = QuicPeerConnection(self, quic, secrets, address)
         self._by_id[quic.host_cid] = connection
         connection.connect(monotonic())
@@ -171,6 +172,7 @@ class Endpoint:
             retry_source_connection_id=retried,
         )
         internals.allow_streams(quic, bidirectional=0)
+        internals.pace_in_bursts(quic)
         connection = QuicPeerConnection(self, quic, secrets, address)
         self._by_id[header.destination_cid] = self._by_id[quic.host_cid] = connection
         self._half_open.add(connection)
