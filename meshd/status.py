@@ -9,7 +9,7 @@ from typing import Any
 import meshd
 from gossip.lease import Claim, claims
 from gossip.view import NodeView, Status, View
-from llm.hosting import devices_of, resource_of
+from llm.claims import devices_of, resource_of
 from llm.offer import MeshModel, Offer, catalogue
 from transport.address import format_address
 from transport.identity import node_text, short

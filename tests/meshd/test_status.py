@@ -7,7 +7,7 @@ from dataclasses import replace
 from gossip.facts import GPU, Device, GpuFact
 from gossip.lease import CLAIMS, Claim, encode_claims
 from gossip.view import NodeView, Status, View
-from llm.hosting import resource_of
+from llm.claims import resource_of
 from llm.offer import MODELS_FACT, Offer, encode_offers
 from meshd.status import Situation, build_health, build_models, build_status
 from transport.identity import node_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gossip.facts import GPU, Device, GpuFact
 from gossip.lease import CLAIMS, Claim, encode_claims
 from gossip.view import NodeView, Status, View
-from llm.hosting import Claims, candidates, resource_of, usable_bytes
+from llm.claims import Claims, candidates, resource_of, usable_bytes
 from llm.offer import MODELS_FACT, Offer, catalogue, encode_offers
 from transport.interface import NodeId, Role
 from transport.wire import encode
