@@ -7,7 +7,6 @@ supersedes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gossip.message import RUMOUR_BUDGET_BYTES, fits_datagram, rumour_cost
@@ -17,6 +16,8 @@ RETRANSMIT_FACTOR = 6
 """memberlist's 4 leaves 17 % of rumours incomplete at 30 % loss."""
 
 MAX_RUMOURS = 4096
+# After this many that no longer fit, a packet is as good as full.
+MAX_MISSES = 8
 
 
 class Topic(NamedTuple):
@@ -27,24 +28,17 @@ class Topic(NamedTuple):
     detail: str | bytes = b""
 
 
-@dataclass(slots=True)
-class _Queued:
-    payload: bytes
-    cost: int
-    sent: int = 0
-
-
 def transmissions(nodes: int) -> int:
     """How often a rumour is sent in a mesh of `nodes`: 6·⌈log10(nodes + 1)⌉."""
     return RETRANSMIT_FACTOR * math.ceil(math.log10(nodes + 1))
 
 
 class Broadcast:
-    """A bounded queue of rumours. When it is full, the one told most often goes."""
+    """Rumours of both kinds, bounded. When one kind is full, its rumour told most often goes."""
 
     def __init__(self) -> None:
-        self._membership: dict[Topic, _Queued] = {}
-        self._facts: dict[Topic, _Queued] = {}
+        self._membership = _Queue()
+        self._facts = _Queue()
 
     def __len__(self) -> int:
         return len(self._membership) + len(self._facts)
@@ -52,46 +46,89 @@ class Broadcast:
     def put(self, topic: Topic, payload: bytes) -> None:
         """Start telling `payload`, instead of what was told on `topic`. Too large for a packet: left out."""
         queue = self._facts if topic.is_fact else self._membership
-        queue.pop(topic, None)
-        if not fits_datagram(payload):
-            return
-        if len(queue) >= MAX_RUMOURS:
-            del queue[max(queue, key=lambda one: queue[one].sent)]
-        queue[topic] = _Queued(payload, rumour_cost(payload))
+        queue.remove(topic)
+        if fits_datagram(payload):
+            queue.add(topic, payload)
 
     def retract(self, subject: NodeId) -> None:
         """Stop telling anything about the standing of `subject`: there is later news."""
-        for topic in [topic for topic in self._membership if topic.subject == subject]:
-            del self._membership[topic]
+        self._membership.remove_subject(subject)
 
     def retract_facts(self, subject: NodeId) -> None:
         """Stop telling facts of `subject`: it has started anew."""
-        for topic in [topic for topic in self._facts if topic.subject == subject]:
-            del self._facts[topic]
+        self._facts.remove_subject(subject)
 
     def fill(self, limit: int, budget: int = RUMOUR_BUDGET_BYTES, max_rumours: int = 32) -> list[bytes]:
         """Take rumours for one packet, at most `budget` bytes, forgetting those now told `limit` times."""
         chosen: list[bytes] = []
         for queue in (self._membership, self._facts):
-            budget = _take(queue, limit, budget, max_rumours, chosen)
+            budget -= queue.take(limit, budget, max_rumours - len(chosen), chosen)
         return chosen
 
 
-def _take(queue: dict[Topic, _Queued], limit: int, budget: int, max_rumours: int, chosen: list[bytes]) -> int:
-    if not queue:
-        return budget
-    for topic, queued in sorted(queue.items(), key=_told):
-        if len(chosen) >= max_rumours or budget < 40:
-            break
-        if queued.cost > budget:
-            continue
-        chosen.append(queued.payload)
-        budget -= queued.cost
-        queued.sent += 1
-        if queued.sent >= limit:
-            del queue[topic]
-    return budget
+class _Queue:
+    """Rumours by how often they have been told, so that the least told are at hand without sorting."""
 
+    def __init__(self) -> None:
+        self._levels: list[dict[Topic, bytes]] = [{}]
+        self._level_of: dict[Topic, int] = {}
+        self._topics: dict[NodeId, dict[Topic, None]] = {}
 
-def _told(item: tuple[Topic, _Queued]) -> int:
-    return item[1].sent
+    def __len__(self) -> int:
+        return len(self._level_of)
+
+    def add(self, topic: Topic, payload: bytes) -> None:
+        """Queue a rumour that is not queued yet."""
+        if len(self._level_of) >= MAX_RUMOURS:
+            most_told = next(level for level in reversed(self._levels) if level)
+            self.remove(next(iter(most_told)))
+        self._levels[0][topic] = payload
+        self._level_of[topic] = 0
+        self._topics.setdefault(topic.subject, {})[topic] = None
+
+    def remove(self, topic: Topic) -> None:
+        level = self._level_of.pop(topic, None)
+        if level is None:
+            return
+        del self._levels[level][topic]
+        del self._topics[topic.subject][topic]
+        if not self._topics[topic.subject]:
+            del self._topics[topic.subject]
+
+    def remove_subject(self, subject: NodeId) -> None:
+        for topic in list(self._topics.get(subject, ())):
+            self.remove(topic)
+
+    def take(self, limit: int, budget: int, max_rumours: int, chosen: list[bytes]) -> int:
+        """Append what fits to `chosen`, least told first; the bytes it takes up."""
+        taken = self._choose(budget, max_rumours) if self._level_of and max_rumours > 0 else []
+        for topic, payload in taken:
+            chosen.append(payload)
+            self._told(topic, payload, limit)
+        return sum(rumour_cost(payload) for _, payload in taken)
+
+    def _choose(self, budget: int, max_rumours: int) -> list[tuple[Topic, bytes]]:
+        taken: list[tuple[Topic, bytes]] = []
+        misses = 0
+        for level in self._levels:
+            for topic, payload in level.items():
+                cost = rumour_cost(payload)
+                if cost <= budget:
+                    taken.append((topic, payload))
+                    budget -= cost
+                else:
+                    misses += 1
+                if len(taken) >= max_rumours or misses >= MAX_MISSES:
+                    return taken
+        return taken
+
+    def _told(self, topic: Topic, payload: bytes, limit: int) -> None:
+        level = self._level_of[topic]
+        if level + 1 >= limit:
+            self.remove(topic)
+            return
+        if level + 1 == len(self._levels):
+            self._levels.append({})
+        del self._levels[level][topic]
+        self._levels[level + 1][topic] = payload
+        self._level_of[topic] = level + 1

@@ -2,6 +2,7 @@
 
 The mesh is fully meshed: every member that has not left is kept, dead ones too, so that a healed
 partition is noticed. Seeds are places known before their nodes are: from a join or the address book.
+Who has left is remembered without a link, since most who leave only restart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from gossip.event import Drop, Effect, Keep, Persist
 from transport.interface import Address, NodeId
 
 MAX_SEEDS = 256
+MAX_FORMER = 256
 
 
 class Contacts:
@@ -19,6 +21,7 @@ class Contacts:
         self._me = me
         self._seeds: dict[NodeId, tuple[Address, ...]] = {}
         self._kept: dict[NodeId, tuple[Address, ...]] = {}
+        self._former: dict[NodeId, tuple[Address, ...]] = {}
         self._effects: list[Effect] = []
 
     def seed(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
@@ -34,18 +37,25 @@ class Contacts:
         if self._kept.get(node) != addresses:
             self._kept[node] = addresses
             self._seeds.pop(node, None)
+            self._former.pop(node, None)
             self._effects.append(Keep(node, addresses))
 
     def let_go(self, node: NodeId, reason: str) -> None:
         """Hold no link to `node` any longer."""
-        was_seed = self._seeds.pop(node, None) is not None
-        was_kept = self._kept.pop(node, None) is not None
-        if was_seed or was_kept:
+        addresses = self._kept.pop(node, None) or self._seeds.get(node)
+        self._seeds.pop(node, None)
+        if addresses is not None:
+            self._remember(node, addresses)
             self._effects.append(Drop(node, reason))
 
     def take_effects(self) -> list[Effect]:
         """What is to be done since the last time; whatever was moved is persisted once."""
         effects, self._effects = self._effects, []
         if effects:
-            effects.append(Persist(tuple({**self._seeds, **self._kept}.items())))
+            effects.append(Persist(tuple({**self._former, **self._seeds, **self._kept}.items())))
         return effects
+
+    def _remember(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+        if len(self._former) >= MAX_FORMER:
+            del self._former[next(iter(self._former))]
+        self._former[node] = addresses

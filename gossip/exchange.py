@@ -51,7 +51,10 @@ class Exchange:
         page_bytes = total_bytes = 0
         has_more = False
         for member in self._shared():
-            for entry in self._lacking(member, known.get(member.node), now):
+            outline = known.get(member.node)
+            if outline is not None and self._is_equal(member, outline):
+                continue
+            for entry in self._lacking(member, outline, now):
                 cost = _cost(entry)
                 if page_bytes and (page_bytes + cost > PAGE_BYTES or len(pages[-1]) >= ENTRIES_PER_PAGE):
                     pages.append([])
@@ -73,6 +76,16 @@ class Exchange:
             record = member.record
             complete = self._facts.complete(member.node)
             yield DigestEntry(member.node, record.boot, record.incarnation, member.status, complete)
+
+    def _is_equal(self, member: Member, known: DigestEntry) -> bool:
+        """Whether the peer knows just as much of `member`: true of nearly all, so asked first."""
+        record = member.record
+        return (
+            known.boot == record.boot
+            and known.incarnation == record.incarnation
+            and known.status == member.status
+            and known.facts == self._facts.complete(record.node)
+        )
 
     def _lacking(self, member: Member, known: DigestEntry | None, now: float) -> Iterator[DeltaEntry]:
         """Entries that bring a peer that knows `known` up to date on `member`, each small enough for a page."""

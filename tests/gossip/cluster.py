@@ -263,9 +263,12 @@ class Cluster:
         if not node.is_up or self.nodes[node.me.node] is not node or peer not in node.kept:
             return
         other = self.nodes.get(peer)
-        if other is not None and node.links.get(peer) != other.me.boot and self._is_open(node.me.node, peer):
+        if other is not None and node.links.get(peer) == other.me.boot:
+            return
+        if other is not None and self._is_open(node.me.node, peer):
             self._link(node, other)
-        self._at(self.now + REDIAL_S, lambda: self._dial(node, peer))
+        else:
+            self._at(self.now + REDIAL_S, lambda: self._dial(node, peer))
 
     def _link(self, one: Node, other: Node) -> None:
         for here, there in ((one, other), (other, one)):
@@ -278,3 +281,4 @@ class Cluster:
             node = self.nodes.get(here)
             if node is not None and node.links.pop(there, None) is not None and node.is_up:
                 self._handle(node, Disconnected(there, reason, True))
+                self._at(self.now + REDIAL_S, partial(self._dial, node, there))

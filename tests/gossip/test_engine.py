@@ -8,6 +8,8 @@ import random
 from typing import TypeVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gossip.engine import Engine
 from gossip.event import (
@@ -360,7 +362,10 @@ def test_a_member_heard_of_is_kept_and_remembered() -> None:
 def test_a_member_that_left_is_dropped_and_one_that_died_is_not() -> None:
     bench = Bench("alice", "bob", "carol")
     assert of(Drop, bench.hear(BOB, accuse(ALICE, BOB, dead=True))) == []
-    assert [one.node for one in of(Drop, bench.hear(CAROL, record(CAROL, has_left=True)))] == [CAROL.node]
+    effects = bench.hear(CAROL, record(CAROL, has_left=True))
+    assert [one.node for one in of(Drop, effects)] == [CAROL.node]
+    # Most who leave only restart: their places stay in the book.
+    assert [CAROL.node in dict(one.addresses) for one in of(Persist, effects)] == [True]
 
 
 def test_a_seed_is_kept_until_its_node_tells_its_own_addresses() -> None:
@@ -471,6 +476,60 @@ def test_a_relay_that_alters_a_fact_in_a_delta_is_refused() -> None:
     bench.hear_reliably(BOB, Delta((entry,), False))
     assert bench.engine.counters["refused"] == 1
     assert dict(bench.engine.view(bench.now, {}).nodes[1].facts) == {}
+
+
+rumours_of_a_rogue = st.one_of(
+    st.builds(
+        Accusation,
+        st.sampled_from([cheap_self(name).node for name in ("me", "alice", "bob", "carol", "nobody")]),
+        st.integers(0, 3),
+        st.one_of(st.integers(0, 3), st.just(2**53 - 1)),
+        st.booleans(),
+        st.sampled_from([cheap_self(name).node for name in ("me", "alice", "bob", "nobody")]),
+    ).map(encode),
+    st.builds(lambda boot, incarnation: record(ALICE, boot, incarnation), st.integers(0, 3), st.integers(0, 2**53 - 1)),
+    st.builds(lambda version, value: fact(ALICE, "load", value, version), st.integers(1, 2**53 - 1), st.binary()),
+    st.binary(max_size=80),
+)
+rogue_messages = st.one_of(
+    st.builds(Packet, st.none(), st.lists(rumours_of_a_rogue, max_size=4).map(tuple)),
+    st.builds(
+        Delta,
+        st.lists(
+            st.builds(
+                DeltaEntry,
+                st.sampled_from([ALICE.node, BOB.node, cheap_self("me").node]),
+                rumours_of_a_rogue,
+                st.sampled_from(Status),
+                st.one_of(st.just(b""), st.just(BOB.node), st.binary(max_size=32)),
+                st.floats(0, 1e9),
+                st.lists(rumours_of_a_rogue, max_size=3).map(tuple),
+            ),
+            max_size=3,
+        ).map(tuple),
+        st.booleans(),
+    ),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(rogue_messages, st.floats(0.0, 1.5)), max_size=12))
+def test_whatever_a_rogue_member_says_it_stays_alive_in_its_own_eyes_and_numbers_never_fall(
+    said: list[tuple[Packet | Delta, float]],
+) -> None:
+    bench = Bench("alice", "bob", "carol")
+    standings: dict[NodeId, tuple[int, int]] = {}
+    for message, pause_s in said:
+        bench.hear_reliably(ALICE, message)
+        bench.run(pause_s)
+        view = bench.engine.view(bench.now, {})
+        assert view.me.status is Status.ALIVE
+        for entry in view.nodes:
+            numbers = (entry.boot, entry.incarnation)
+            assert numbers >= standings.get(entry.node, (0, 0))
+            standings[entry.node] = numbers
+    # Only Alice, who signs for herself, can raise her numbers far.
+    assert all(max(numbers) < 100 for node, numbers in standings.items() if node != ALICE.node)
 
 
 def test_strangers_datagrams_are_not_read() -> None:

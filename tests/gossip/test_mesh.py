@@ -141,6 +141,17 @@ def test_the_founder_may_be_gone_when_all_restart() -> None:
     assert cluster.run_until(lambda: cluster.is_converged(nodes[1:]), 10.0) <= 10.0
 
 
+def test_all_may_leave_one_after_another_and_find_each_other_again() -> None:
+    cluster = Cluster(13)
+    nodes = cluster.mesh(4)
+    cluster.run(2.0)
+    for one in nodes:
+        cluster.shut_down(one)
+    for index in range(1, 4):
+        cluster.start(f"node{index}", boot=2)
+    assert cluster.run_until(lambda: cluster.is_converged(nodes[1:]), 10.0) <= 10.0
+
+
 def test_a_paused_node_comes_back_and_has_slandered_nobody() -> None:
     cluster = Cluster(7)
     nodes = cluster.mesh(5)
