@@ -141,7 +141,7 @@ class LinkTable:
             link = self._links[node] = _Link(node, LinkState.RECONNECTING, is_kept=True, lost_at=now + RECONNECTING_S)
         link.is_kept = True
         link.addresses = addresses
-        if link.live is None and not link.is_dialling and link.dial_at is None:
+        if link.live is None and link.dial_at is None:
             self._plan_dial(link, now)
         return self.tick(now)
 
@@ -229,7 +229,7 @@ class LinkTable:
 
     def _plan_dial(self, link: _Link, now: float) -> None:
         """When to dial a link that has none: the lower id at once, the higher later, members never a client."""
-        if not link.is_kept or not link.addresses:
+        if not link.is_kept or not link.addresses or link.is_dialling:
             return
         if link.peer is not None and link.peer.role is Role.CLIENT and self._role is not Role.CLIENT:
             return
