@@ -10,6 +10,7 @@ from llm.errors import NoHost, UnknownModel
 from llm.offer import Hosting, MeshModel, Offer, catalogue, find
 from transport.identity import short
 from transport.interface import NodeId, Role
+from transport.wire import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _why_not(hosting: Hosting, experience: Experience) -> str:
     if node.node in experience.left_out:
         return experience.left_out[node.node]
     if offer.state != "ready":
-        return f"{offer.state}: {offer.reason}" if offer.reason else offer.state
+        return f"{offer.state}: {printable(offer.reason, 512)}" if offer.reason else offer.state
     return ""
 
 

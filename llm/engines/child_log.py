@@ -15,17 +15,19 @@ def size_bytes(log: Path) -> int:
 
 
 def read_from(log: Path, offset: int, limit_bytes: int = 1 << 20) -> str:
-    """The text after `offset` bytes, at most `limit_bytes` of it."""
-    if not log.exists():
+    """The text after `offset` bytes, at most `limit_bytes` of it; a log that became shorter was begun anew."""
+    size = size_bytes(log)
+    if not size:
         return ""
     with log.open("rb") as file:
-        file.seek(offset)
+        file.seek(offset if offset <= size else 0)
         return file.read(limit_bytes).decode("utf-8", errors="replace")
 
 
 def last_lines(log: Path, count: int, offset: int = 0) -> list[str]:
     """The last lines that are not blank, written after `offset`, each shortened to MAX_LINE characters."""
-    text = read_from(log, max(offset, size_bytes(log) - TAIL_BYTES), TAIL_BYTES)
+    size = size_bytes(log)
+    text = read_from(log, max(offset if offset <= size else 0, size - TAIL_BYTES), TAIL_BYTES)
     lines = [line.strip()[:MAX_LINE] for line in text.splitlines() if line.strip()]
     return lines[-count:]
 

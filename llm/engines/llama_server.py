@@ -39,6 +39,7 @@ HOUSEKEEPING_S = 5.0
 ASK_TIMEOUT_S = 5.0
 MAX_LOG_BYTES = 8 << 20
 QUOTED_LINES = 3
+SPARE_HTTP_THREADS = 8
 EXIT_GRACE_S = 0.25
 
 
@@ -47,8 +48,8 @@ class LlamaServerOptions:
     """How to serve one model.
 
     model: first part of the GGUF.  name: what clients call it.  log: its log file.  context_tokens: of each
-    slot, 0 for what the model was trained with, shared by the slots.  slots: answers at a time.  http_threads:
-    connections at a time, waiting ones included.  threads: None leaves it to llama-server.  binary: instead of
+    slot, 0 for what the model was trained with, shared by the slots.  slots: answers at a time.  waiting: requests
+    that may wait for one of them.  threads: None leaves it to llama-server.  binary: instead of
     the one found.  more_arguments: handed on as they are.
     """
 
@@ -57,7 +58,7 @@ class LlamaServerOptions:
     log: Path
     context_tokens: int = 0
     slots: int = 4
-    http_threads: int = 80
+    waiting: int = 64
     gpu_layers: int = 99
     threads: int | None = None
     kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
@@ -68,8 +69,10 @@ class LlamaServerOptions:
 
 def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
     """The command line. The port is 0: the child binds a free one and says which, so nobody can take it before."""
+    # Each connection occupies a thread, also while it waits or idles.
+    http_threads = str(options.slots + options.waiting + SPARE_HTTP_THREADS)
     argv = [str(binary.path), "--model", str(options.model), "--alias", options.name]
-    argv += ["--host", "127.0.0.1", "--port", "0", "--threads-http", str(options.http_threads)]
+    argv += ["--host", "127.0.0.1", "--port", "0", "--threads-http", http_threads]
     argv += ["--offline", "--no-webui", "--metrics", "--log-colors", "off"]
     # llama-server divides its context among the slots.
     argv += ["--ctx-size", str(options.context_tokens * options.slots), "--parallel", str(options.slots)]

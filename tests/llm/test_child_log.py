@@ -33,3 +33,13 @@ def test_long_log_is_moved_aside_while_its_writer_goes_on(tmp_path: Path) -> Non
         writer.write(b"afterwards\n")
     assert log.read_bytes() == b"afterwards\n"
     assert (tmp_path / "log.1").read_bytes().endswith(b"first\nmore\n")
+
+
+def test_log_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("long ago\n" * 100)
+    start = size_bytes(log)
+    assert last_lines(log, 1, start) == []
+    log.write_text("listening\n")
+    assert read_from(log, start) == "listening\n"
+    assert last_lines(log, 1, start) == ["listening"]

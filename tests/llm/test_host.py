@@ -24,8 +24,9 @@ from llm.chat import (
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import EngineState
 from llm.errors import QueueFull, UnknownModel
-from llm.host import BODY_PAUSE_TIMEOUT_S, Host, ServedModel
+from llm.host import MAX_HELD_BYTES, Host, ServedModel
 from llm.offer import Offer, decode_offers
+from llm.serving import PAUSE_TIMEOUT_S
 from tests.llm.mesh import Node, mesh
 from tests.llm.requests import CHAT, chat, read
 from tests.llm.scripted import ScriptedEngine
@@ -122,6 +123,24 @@ async def test_refuses_for_a_full_queue_before_the_body_comes() -> None:
         await holding.close()
 
 
+async def test_bodies_of_peers_are_bounded_together() -> None:
+    async with mesh({}, {"tiny": EchoEngine("tiny")}) as (client, host):
+        largest = MAX_BODY_BYTES
+        streams = [await open_chat(client, host) for _ in range(MAX_HELD_BYTES // largest)]
+        for stream in streams:
+            await stream.send(ask(body_bytes=largest))
+            await stream.receive()
+        failure = await failure_for(client, host, ask(body_bytes=1))
+        assert failure.code == "queue_full"
+        for stream in streams:
+            stream.reset(ResetCode.CANCELLED)
+        await asyncio.sleep(1)
+        stream = await open_chat(client, host)
+        await stream.send(ask())
+        await stream.send(data(BODY))
+        assert isinstance((await messages(stream))[-1], Head)
+
+
 async def test_serves_the_file_that_the_asker_means() -> None:
     async with mesh({}, {"tiny": EchoEngine("tiny")}) as (client, host):
         host.host.identify("tiny", "d" * 64)
@@ -188,7 +207,7 @@ async def test_asker_that_goes_quiet_is_given_up(records: list[Record]) -> None:
             assert isinstance(said[-1], Failure)
         except StreamReset:
             pass
-        assert asyncio.get_running_loop().time() - start <= BODY_PAUSE_TIMEOUT_S + 1
+        assert asyncio.get_running_loop().time() - start <= PAUSE_TIMEOUT_S + 1
 
 
 async def test_deadline_of_the_header_ends_the_work() -> None:
