@@ -24,7 +24,9 @@ class Welcome:
 def welcome_lines(welcome: Welcome) -> list[str]:
     """The lines, in order."""
     verb = "founded" if welcome.token else "is in"
-    lines = [f"{welcome.name} ({welcome.role.value}) {verb} mesh {welcome.mesh_name!r}; ready in {welcome.seconds:.1f} s"]
+    lines = [
+        f"{welcome.name} ({welcome.role.value}) {verb} mesh {welcome.mesh_name!r}; ready in {welcome.seconds:.1f} s"
+    ]
     lines += [f"  {name:<8} {address}" for name, address in welcome.doors.items()]
     lines += [f"  loading  {', '.join(welcome.models)}"] if welcome.models else []
     if welcome.token:

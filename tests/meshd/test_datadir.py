@@ -73,6 +73,5 @@ def test_a_second_agent_is_told_who_holds_the_directory(directory: DataDir) -> N
 def test_the_lock_ends_with_its_holder(directory: DataDir) -> None:
     with directory.locked():
         pass
-    with directory.locked():
-        with pytest.raises(DataDirBusy), directory.locked():
-            pass
+    with directory.locked(), pytest.raises(DataDirBusy), directory.locked():
+        pass

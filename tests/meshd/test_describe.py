@@ -6,7 +6,7 @@ import pytest
 
 from gossip.facts import Device, GpuFact
 from meshd.describe import is_worth_telling
-from meshd.hardware import GIB, Limits, within_limit, read_devices, read_system
+from meshd.hardware import GIB, Limits, read_devices, read_system, within_limit
 
 
 def card(free_gib: float, name: str = "card", total_gib: int = 24) -> Device:
