@@ -21,6 +21,9 @@ HANDSHAKE_S = 5.0
 """TLS and admission together."""
 
 REFUSAL_LINGER_S = 1.0
+ASKER_LINGER_S = 0.2
+"""Shorter: the other end only counts, while somebody waits here for the reason."""
+
 REFUSED_CODE = 0x10
 
 Saver = Callable[[bytes], Awaitable[None]]
@@ -42,7 +45,7 @@ async def admit_stranger(connection: QuicPeerConnection, site: Site, save: Saver
         connection.close(str(error), REFUSED_CODE)
         raise Refused(RefusalCode.MALFORMED, str(error)) from error
     except Refused as refused:
-        await _say_no(connection, refused)
+        await _say_no(connection, refused, REFUSAL_LINGER_S)
         raise
 
 
@@ -81,7 +84,11 @@ async def _ask(connection: QuicPeerConnection, site: Site, invite: Invite | None
     binding = await connection.secured
     greeting = connection.greeting
     admission = ClientAdmission(site, binding, os.urandom, invite, expected)
-    answer = admission.receive(await greeting.receive(), time.time())
+    try:
+        answer = admission.receive(await greeting.receive(), time.time())
+    except Refused as refused:
+        await _say_no(connection, refused, ASKER_LINGER_S)  # so that they can count who came to the wrong door
+        raise
     assert isinstance(answer, bytes)
     greeting.send(answer)
     admitted = admission.receive(await greeting.receive(), time.time())
@@ -90,11 +97,11 @@ async def _ask(connection: QuicPeerConnection, site: Site, invite: Invite | None
     return admitted
 
 
-async def _say_no(connection: QuicPeerConnection, refused: Refused) -> None:
-    """Send the refusal and let the peer hang up first: closing at once could overtake it."""
+async def _say_no(connection: QuicPeerConnection, refused: Refused, linger_s: float) -> None:
+    """Send the refusal and let the peer hang up first, within `linger_s`: closing at once could overtake it."""
     connection.greeting.send(refusal_message(refused), end=True)
     try:
-        async with asyncio.timeout(REFUSAL_LINGER_S):
+        async with asyncio.timeout(linger_s):
             await connection.ended.wait()
     except TimeoutError:
         connection.close(f"refused: {refused.code.value}", REFUSED_CODE)
