@@ -33,7 +33,7 @@ MAX_HOSTS = 8
 MAX_NODES = 256
 MAX_OTHER_MESHES = 64
 _TAG_BYTES = 16
-_NODE_BYTES = 32
+_SEALED_BYTES = 16 + 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +184,12 @@ def _seal_key(mesh_id: bytes, day: int) -> bytes:
 
 
 def _open(key: bytes, sealed: bytes, port: int) -> NodeId | None:
-    try:
-        node = AESSIV(key).decrypt(sealed, [port.to_bytes(2, "big")])
-    except (InvalidTag, ValueError):  # ValueError: too short to be sealed at all
+    if len(sealed) != _SEALED_BYTES:
         return None
-    return NodeId(node) if len(node) == _NODE_BYTES else None
+    try:
+        return NodeId(AESSIV(key).decrypt(sealed, [port.to_bytes(2, "big")]))
+    except InvalidTag:
+        return None
 
 
 def _spell(value: bytes) -> bytes:

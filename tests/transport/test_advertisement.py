@@ -95,6 +95,11 @@ def test_a_tag_copied_onto_another_seal_is_not_believed() -> None:
     assert read_node(MESH, forged, PORT, TODAY) is None
 
 
+def test_a_member_that_seals_what_is_no_node_id_names_nobody() -> None:
+    assert read_node(MESH, text_of(node=NodeId(b"x" * 31)), PORT, TODAY) is None
+    assert read_node(MESH, text_of(node=NodeId(b"x" * 33)), PORT, TODAY) is None
+
+
 VALUES = st.none() | st.binary(max_size=600)
 
 

@@ -106,6 +106,19 @@ async def test_a_node_that_leaves_and_returns_is_found_again(mesh: bytes) -> Non
             assert await one.next() == Found(two.node, two.addresses)
 
 
+async def test_what_left_is_forgotten(mesh: bytes) -> None:
+    watcher, member = Seeker(None, 1), Seeker(mesh, 2)
+    tag = discovery_tag(mesh, day_of(time.time()))
+
+    def is_listed() -> bool:
+        return any(other.tag == tag for other in watcher.discovery.other_meshes)
+
+    async with watcher.running():
+        async with member.running():
+            await until(is_listed)
+        await until(lambda: not is_listed())
+
+
 async def test_a_node_that_moves_says_so(mesh: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "CHECK_S", 0.05)
     one, two = Seeker(mesh, 1), Seeker(mesh, 2)

@@ -171,6 +171,18 @@ def test_a_rate_set_later_starts_with_a_full_bucket() -> None:
     assert [link.apply(1.0, 1000), link.apply(1.0, 1000)] == [[Delivery(1.0)], [Delivery(2.0)]]
 
 
+def test_a_rate_that_was_lifted_and_set_again_starts_afresh() -> None:
+    limited = Conditions(rate=Rate(1000.0, burst_bytes=1000))
+    link = impairment(limited)
+    for conditions in (limited, limited, CLEAR):
+        link.conditions = conditions
+        link.apply(0.0, 1000)
+    link.conditions = limited
+
+    link.apply(1.5, 500)
+    assert link.apply(1.5, 500) == [Delivery(1.5)], "the old bucket held 500 bytes only"
+
+
 def test_a_cut_lets_nothing_in_until_it_is_mended() -> None:
     link = impairment(CLEAR)
     link.is_cut = True

@@ -293,3 +293,17 @@ def test_a_delay_line_is_exact_in_virtual_time() -> None:
         return arrived
 
     assert run(scenario()) == [(3.0, b"slow"), (3.0, b"next")]
+
+
+def test_a_packet_that_is_due_earlier_does_not_wait_for_one_that_entered_before() -> None:
+    async def scenario() -> list[tuple[float, bytes]]:
+        loop = asyncio.get_running_loop()
+        arrived: list[tuple[float, bytes]] = []
+        line = DelayLine(Conditions(reorder=1.0, overtaken_s=3.0), random.Random(0))
+        line.carry(b"overtaken", lambda data: arrived.append((loop.time(), data)))
+        line.change(Conditions(delay_s=1.0))
+        line.carry(b"next", lambda data: arrived.append((loop.time(), data)))
+        await asyncio.sleep(4.0)
+        return arrived
+
+    assert run(scenario()) == [(1.0, b"next"), (3.0, b"overtaken")]
