@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 
 from gossip.broadcast import transmissions
+from gossip.chronicle import Chronicle
 from gossip.contacts import Contacts
 from gossip.event import (
     Connected,
@@ -87,6 +88,7 @@ class Engine:
         self._listeners: list[NodeId] = []
         self._audience_state = (-1, -1, -1)
         self._contacts = Contacts(me.node)
+        self._chronicle = Chronicle()
         self._asked: dict[NodeId, float] = {}
         self._greetings: dict[NodeId, float] = {}
         self._pacer = Pacer()
@@ -123,7 +125,7 @@ class Engine:
         deadline = min(self._last + IDLE_TICK_S, self._sync_at, *self._asked.values(), *self._greetings.values())
         if self._is_client:
             return deadline
-        if len(self._knowledge.rumours):
+        if len(self._knowledge.rumours) and self._links:
             deadline = min(deadline, self._gossip_at)
         suspicion = self._knowledge.roster.next_deadline
         deadline = min(deadline, self._prober.next_deadline)
@@ -515,6 +517,10 @@ class Engine:
         peer = self._links.get(node)
         if peer is not None and peer.boot == member.record.boot:
             member.was_linked = True
+        if is_known:
+            self._chronicle.note(member)
+        else:
+            self._chronicle.forget(node)
         if not is_known or member.status is Status.LEFT:
             self._contacts.let_go(node, "it has left the mesh" if is_known else "it has been gone for a day")
         else:

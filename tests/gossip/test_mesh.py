@@ -208,6 +208,17 @@ def test_a_client_is_never_suspected_however_silent() -> None:
     assert all(cluster.status(one, client) is Status.ALIVE for one in nodes)
 
 
+def test_the_log_tells_each_change_once(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster(12)
+    nodes = cluster.mesh(3)
+    with caplog.at_level("INFO", "meshd.gossip"):
+        cluster.kill(nodes[2])
+        cluster.run(20.0)
+    told = [record.message for record in caplog.records]
+    assert len([line for line in told if line.startswith("node2 (") and "counts as dead" in line]) == 2
+    assert len([line for line in told if "does not answer" in line]) == 2
+
+
 def history(seed: int) -> list[object]:
     """Everything that a run of a small mesh with loss and a death comes to."""
     cluster = Cluster(seed, loss=0.2)
