@@ -166,7 +166,7 @@ class QuicPeerConnection:
             self._quic.receive_datagram(data, address, now)
         except Exception as error:  # a stranger's bytes in a library: no error of its may reach other peers
             logger.warning("closing the connection with %s: its packet broke aioquic", self.address, exc_info=error)
-            self.close("unreadable packet", ResetCode.PROTOCOL_ERROR)
+            self._lost("unreadable packet", ResetCode.PROTOCOL_ERROR)
         self._liveness.heard()
         self._take_events(now)
         self._host.touch(self)
@@ -231,7 +231,8 @@ class QuicPeerConnection:
             try:
                 self._take(event, now)
             except ProtocolError as error:
-                self.close(str(error), ResetCode.PROTOCOL_ERROR)
+                self.greeting.lost(error)
+                self._lost(str(error), ResetCode.PROTOCOL_ERROR)
 
     def _take(self, event: events.QuicEvent, now: float) -> None:
         match event:
@@ -282,7 +283,7 @@ class QuicPeerConnection:
 
     def _stream_reset(self, number: int, code: int) -> None:
         if number == GREETING_STREAM:
-            self.greeting.lost("peer reset the admission stream")
+            self.greeting.lost(Unreachable("peer reset the admission stream"))
         elif self._streams is not None:
             self._streams.reset_received(number, code)
 
@@ -296,19 +297,19 @@ class QuicPeerConnection:
         self._lost(f"connection closed: {wire.printable(reason, 200) or f'code {code}'}")
         self._host.forget(self)
 
-    def _lost(self, reason: str) -> None:
-        """The connection is over and we did not end it."""
+    def _lost(self, reason: str, code: int = 0) -> None:
+        """The connection is over, and not by the wish of anyone here."""
         if self._end_reason is not None:
             return
         uses = self._uses
-        self.close(reason)
+        self.close(reason, code)
         if uses is not None:
             uses.ended(reason)
 
     def _end(self, reason: str) -> None:
         self._end_reason = reason
         self.ended.set()
-        self.greeting.lost(reason)
+        self.greeting.lost(Unreachable(reason))
         if not self.secured.done():
             self.secured.set_exception(Unreachable(reason))
             self.secured.exception()  # nobody need be waiting for it

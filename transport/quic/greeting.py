@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from transport.errors import MeshError, ProtocolError, Unreachable
+from transport.errors import MeshError, ProtocolError
 from transport.handshake import MAX_MESSAGE_BYTES
 from transport.interface import RecordKind
 from transport.record import HEADER_BYTES, RecordReader, encode_record
@@ -58,8 +58,9 @@ class Greeting:
         self.has_ended = self.has_ended or end
         self._changed.set()
 
-    def lost(self, reason: str) -> None:
-        self._failure = self._failure or Unreachable(reason)
+    def lost(self, error: MeshError) -> None:
+        """Nothing more will come; the first reason stands."""
+        self._failure = self._failure or error
         self._changed.set()
 
     async def _until(self, holds: Callable[[], bool]) -> None:

@@ -1,0 +1,95 @@
+"""The UDP socket moves the same datagrams with and without the kernel's segmentation."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transport.interface import Address
+from transport.quic.local_addresses import reachable_addresses
+from transport.quic.udp import MAX_UDP_BYTES, SocketAddress, UdpSocket, _runs, to_address
+
+LOOPBACK = Address("127.0.0.1", 0)
+HERE: SocketAddress = ("192.0.2.1", 1)
+THERE: SocketAddress = ("192.0.2.2", 1)
+
+
+async def collect(udp: UdpSocket, count: int) -> list[bytes]:
+    got: list[bytes] = []
+    async with asyncio.timeout(5):
+        while len(got) < count:
+            got += [data for data, _ in udp.receive()]
+            await asyncio.sleep(0)
+    return got
+
+
+@pytest.mark.parametrize("segments", [True, False])
+async def test_mixed_sizes_arrive_whole_and_in_order(segments: bool) -> None:
+    sender, receiver = UdpSocket(LOOPBACK), UdpSocket(LOOPBACK)
+    sender._segments_out = sender._segments_out and segments
+    target = ("127.0.0.1", receiver.port)
+    sizes = [1452] * 50 + [700] + [1200] * 3 + [1, 1452, 1452, 64, 64, 64, 2000]
+    sent = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+    assert sender.send([(data, target) for data in sent]) == len(sent)
+    assert await collect(receiver, len(sent)) == sent
+    assert list(receiver.receive()) == []
+    sender.close()
+    receiver.close()
+
+
+async def test_datagram_that_cannot_go_does_not_stop_the_others() -> None:
+    sender, receiver = UdpSocket(LOOPBACK), UdpSocket(LOOPBACK)
+    target = ("127.0.0.1", receiver.port)
+    packets: list[tuple[bytes, SocketAddress]] = [
+        (b"one", target),
+        (bytes(MAX_UDP_BYTES + 10), target),
+        (b"two", target),
+    ]
+    assert sender.send(packets) == 3
+    assert await collect(receiver, 2) == [b"one", b"two"]
+    sender.close()
+    receiver.close()
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 64, 1200, 1452, 9000]), st.sampled_from([HERE, THERE])), max_size=200))
+def test_runs_are_what_one_segmented_send_can_carry(shapes: list[tuple[int, SocketAddress]]) -> None:
+    datagrams = [(bytes(size), address) for size, address in shapes]
+    start = 0
+    for count in _runs(datagrams):
+        run = datagrams[start : start + count]
+        sizes = [len(data) for data, _ in run]
+        assert len({address for _, address in run}) == 1
+        assert all(size == sizes[0] for size in sizes[:-1]) and sizes[-1] <= sizes[0]
+        assert sum(sizes) <= MAX_UDP_BYTES and count <= 64
+        start += count
+    assert start == len(datagrams)
+
+
+def test_mapped_addresses_are_shown_as_people_know_them() -> None:
+    assert to_address(("::ffff:192.0.2.1", 7842, 0, 0)) == Address("192.0.2.1", 7842)
+    assert to_address(("2001:db8::1", 7842, 0, 0)) == Address("2001:db8::1", 7842)
+
+
+def test_kernel_without_ipv6_serves_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket
+
+    def no_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, kind)
+
+    monkeypatch.setattr(socket, "socket", no_ipv6)
+    udp = UdpSocket(Address("::", 0))
+    assert udp.family == socket.AF_INET and not udp.is_dual_stack
+    udp.close()
+
+
+def test_reachable_addresses_end_with_loopback() -> None:
+    addresses = reachable_addresses("::", 7842, has_ipv6=True)
+    assert Address("127.0.0.1", 7842) in addresses
+    assert addresses[-1].host.startswith("127.") or len(addresses) == 1
+    assert reachable_addresses("192.0.2.1", 7842, has_ipv6=True) == (Address("192.0.2.1", 7842),)
