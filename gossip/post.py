@@ -1,0 +1,109 @@
+"""What leaves this node: packets with rumours aboard, to whom it has links, and whom it picks for them."""
+
+from __future__ import annotations
+
+from gossip.broadcast import transmissions
+from gossip.event import Effect, Reply, SendDatagram, SendReliable
+from gossip.knowledge import Knowledge
+from gossip.message import MAX_RUMOURS_PER_PACKET, RUMOUR_BUDGET_BYTES, ProbeWord, encode_packet, rumour_cost
+from gossip.probe import Dice
+from gossip.timing import GOSSIP_FANOUT, Timing
+from gossip.view import Status
+from transport.interface import NodeId, Peer, Role
+
+
+class Post:
+    """The links of this node and the effects it has in mind. A client's packets carry no rumours.
+
+    links: connected peers, in the order in which they came.
+    """
+
+    def __init__(self, role: Role, knowledge: Knowledge, timing: Timing, dice: Dice) -> None:
+        self._is_client = role is Role.CLIENT
+        self._knowledge = knowledge
+        self._timing = timing
+        self._dice = dice
+        self._effects: list[Effect] = []
+        self._listeners: list[NodeId] = []
+        self._listeners_state = (-1, -1, -1)
+        self._links_version = 0
+        self.links: dict[NodeId, Peer] = {}
+
+    def connect(self, peer: Peer) -> None:
+        """A link came up, the first or a new one."""
+        self.links[peer.node] = peer
+        self._links_version += 1
+
+    def disconnect(self, node: NodeId) -> bool:
+        """A link went down; whether there was one."""
+        self._links_version += 1
+        return self.links.pop(node, None) is not None
+
+    def take_effects(self) -> list[Effect]:
+        """What is to be done since the last time."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def want(self, effect: Effect) -> None:
+        """Have something else done, in order with what is sent."""
+        self._effects.append(effect)
+
+    def send(self, peer: NodeId, word: ProbeWord | None) -> None:
+        """Send one packet: the probe word and whatever rumours fit. Neither: nothing."""
+        rumours = self._rumours_for(peer)
+        if word is not None or rumours:
+            self.send_datagram(peer, encode_packet(word, rumours))
+
+    def send_datagram(self, peer: NodeId, payload: bytes) -> None:
+        self._effects.append(SendDatagram(peer, payload))
+
+    def send_reliably(self, peer: NodeId, payload: bytes) -> None:
+        self._effects.append(SendReliable(peer, payload))
+
+    def reply(self, payload: bytes) -> None:
+        self._effects.append(Reply(payload))
+
+    def gossip(self, now: float) -> None:
+        """Tell rumours to a few."""
+        listeners = self._audience(now)
+        for peer in self._dice.sample(listeners, min(GOSSIP_FANOUT, len(listeners))):
+            self.send(peer, None)
+
+    def _audience(self, now: float) -> list[NodeId]:
+        """Whom rumours are told: linked members that are present, or newly dead, since those may refute."""
+        state = (self._knowledge.roster.version, self._links_version, int(now))
+        if state != self._listeners_state:
+            self._listeners_state = state
+            self._listeners = [node for node in self.links if self._hears_rumours(node, now)]
+        return self._listeners
+
+    def _hears_rumours(self, node: NodeId, now: float) -> bool:
+        member = self._knowledge.roster.get(node)
+        if member is None:
+            return False
+        is_newly_dead = member.status is Status.DEAD and now - member.since < self._timing.gossip_to_dead_s
+        return member.is_probed or is_newly_dead
+
+    def choose(self, count: int, *, besides: NodeId | None = None, status: Status = Status.ALIVE) -> list[NodeId]:
+        """Up to `count` linked members of that status, picked at random."""
+        able = [node for node in self.links if node != besides and self.stands(node, status)]
+        return self._dice.sample(able, min(count, len(able)))
+
+    def stands(self, node: NodeId, status: Status) -> bool:
+        """Whether `node` is a member of that status."""
+        member = self._knowledge.roster.get(node)
+        return member is not None and member.status is status
+
+    def _rumours_for(self, peer: NodeId) -> list[bytes]:
+        if self._is_client:
+            return []
+        rumours: list[bytes] = []
+        budget = RUMOUR_BUDGET_BYTES
+        member = self._knowledge.roster.get(peer)
+        # A suspect hears of it first of all, with every packet (Lifeguard, "buddy system").
+        if member is not None and member.status in (Status.SUSPECT, Status.DEAD):
+            rumours.append(self._knowledge.accusation_of(member))
+            budget -= rumour_cost(rumours[0])
+        limit = transmissions(self._knowledge.roster.present)
+        rumours.extend(self._knowledge.rumours.fill(limit, budget, MAX_RUMOURS_PER_PACKET - len(rumours)))
+        return rumours
