@@ -12,17 +12,10 @@ raised here. Every failure is a `Refused`: malformed bytes too, with the code MA
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from transport import wire
-from transport.certificate import (
-    MemberCertificate,
-    Membership,
-    Signer,
-    issue,
-    verify_certificate,
-)
+from transport.certificate import MemberCertificate, Membership, Signer, issue, verify_certificate
 from transport.errors import RefusalCode, Refused
 from transport.handshake import (
     BINDING_BYTES,
@@ -39,10 +32,25 @@ from transport.handshake import (
     refusal_message,
     server_transcript,
 )
-from transport.identity import NodeKey, RandomBytes, node_id, short, verify
-from transport.interface import NodeId, Peer, Role
+from transport.identity import RandomBytes, node_id, short, verify
+from transport.interface import NodeId, Peer
 from transport.invite import Invite, join_proof, root_fingerprint
-from transport.token_book import TokenBook
+from transport.rotation import Roots
+from transport.site import (
+    Accepted,
+    Admitted,
+    Forward,
+    Site,
+    bad_signature,
+    check_holder,
+    check_name,
+    not_issuer,
+    other_mesh,
+    other_root,
+    same_key,
+    shut_out,
+    wrong_role,
+)
 
 __all__ = [
     "BINDING_BYTES",
@@ -50,59 +58,13 @@ __all__ = [
     "Accepted",
     "Admitted",
     "ClientAdmission",
+    "Forward",
     "ServerAdmission",
     "Site",
+    "admit_joiner",
     "channel_binding",
     "refusal_message",
 ]
-
-
-def _no_boot(node: NodeId) -> int | None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What this endpoint brings to every handshake.
-
-    membership: None while joining.  tokens, signer: only an issuer has them.  revoked: node ids and serials.
-    highest_boot: the highest boot number that the mesh has seen of a node, None when it knows none.
-    """
-
-    key: NodeKey
-    name: str
-    boot: int
-    membership: Membership | None
-    role: Role
-    tokens: TokenBook | None = None
-    revoked: frozenset[bytes] = field(default_factory=frozenset)
-    signer: Signer | None = None
-    highest_boot: Callable[[NodeId], int | None] = _no_boot
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The server's end: `peer` is admitted once `reply` is sent.
-
-    redeemed: the token that lost a use; the token book must be on disk before `reply` leaves.
-    """
-
-    peer: Peer
-    reply: bytes
-    redeemed: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The client's end. membership: new, when it has just joined.
-
-    highest_boot: what the server knows of us; when not below our own boot, our boot file was lost and the
-    next boot must be higher.
-    """
-
-    peer: Peer
-    membership: Membership | None
-    highest_boot: int | None
 
 
 class ServerAdmission:
@@ -130,18 +92,41 @@ class ServerAdmission:
             name=site.name,
             nonce=self._nonce,
             signature=site.key.sign(transcript),
+            successions=membership.successions,
         )
         return wire.encode(hello)
 
     def receive(self, message: bytes, now: float) -> Accepted:
-        """Judge message 2: who asks, and message 3 to send. Raises Refused with the reason when it may not enter."""
-        proof: ClientProof = read_message(message, ClientProof, None)
+        """Judge message 2 where tokens of other issuers are not passed on. Raises Refused: `judge`, or NOT_ISSUER."""
+        judged = self.judge(message, now)
+        if isinstance(judged, Forward):
+            raise not_issuer(self._site.key.node)
+        return judged
+
+    def judge(self, message: bytes, now: float) -> Accepted | Forward:
+        """Judge message 2: who asks, and message 3 to send. Raises Refused with the reason when it may not enter.
+
+        After a `Forward`: ask the issuer, then `complete`.
+        """
+        proof = read_message(message, ClientProof, None)
         self._check_key(proof)
         if proof.certificate is not None and proof.join is None:
             return self._admit_member(proof, proof.certificate, now)
         if proof.join is not None and proof.certificate is None:
             return self._admit_joiner(proof, proof.join, now)
         raise Refused(RefusalCode.MALFORMED, "expected either a membership certificate or a join proof")
+
+    def complete(self, forward: Forward, certificate: bytes, now: float) -> Accepted:
+        """Admit a joiner with the certificate that its token's issuer sent. Raises Refused when that does not hold."""
+        membership, proof = self._membership(), forward.proof
+        try:
+            issued = verify_certificate(certificate, membership.roots(), membership.mesh_id, now)
+            check_holder(issued, proof.public, self._site.revoked)
+        except Refused as error:
+            raise _bad_answer(forward.issuer) from error
+        if issued.role is not proof.role:
+            raise _bad_answer(forward.issuer)
+        return self._accepted(proof, issued, certificate, None)
 
     def _membership(self) -> Membership:
         if self._site.membership is None:
@@ -155,41 +140,53 @@ class ServerAdmission:
             self._binding, self._membership().mesh_id, proof.public, server_public, self._nonce, proof.nonce
         )
         if not verify(proof.public, proof.signature, transcript):
-            raise _bad_signature("client")
+            raise bad_signature("client")
         if proof.public == server_public:
-            raise _same_key()
+            raise same_key()
         if node_id(proof.public) in self._site.revoked:
-            raise _revoked(node_id(proof.public))
-        _check_name(proof.name)
+            raise shut_out(node_id(proof.public))
+        check_name(proof.name)
 
     def _admit_member(self, proof: ClientProof, encoded: bytes, now: float) -> Accepted:
         membership = self._membership()
-        certificate = verify_certificate(encoded, membership.root_public, membership.mesh_id, now)
-        _check_holder(certificate, proof.public, self._site.revoked)
+        roots = membership.roots().extended(membership.mesh_id, proof.successions)
+        certificate = verify_certificate(encoded, roots, membership.mesh_id, now)
+        check_holder(certificate, proof.public, self._site.revoked)
         if certificate.role is not proof.role:
-            raise _wrong_role(certificate.role, proof.role)
-        return self._accepted(proof, certificate, None, None)
+            raise wrong_role(certificate.role, proof.role)
+        news = membership.under(roots) if roots.current != membership.root_public else None
+        return self._accepted(proof, certificate, None, None, news)
 
-    def _admit_joiner(self, proof: ClientProof, join: JoinProof, now: float) -> Accepted:
+    def _admit_joiner(self, proof: ClientProof, join: JoinProof, now: float) -> Accepted | Forward:
         site, membership = self._site, self._membership()
-        if site.tokens is None or site.signer is None:
-            raise Refused(
-                RefusalCode.NOT_ISSUER,
-                f"node {short(site.key.node)} cannot redeem this token, because another node made it; join at that one",
-            )
-        redemption = site.tokens.redeem(join.token_id, join.proof, self._binding, proof.public, proof.role, now)
-        encoded = issue(site.signer, membership.mesh_id, proof.public, proof.role, (), now, self._random_bytes)
-        certificate = verify_certificate(encoded, membership.root_public, membership.mesh_id, now)
-        return self._accepted(proof, certificate, encoded, join.token_id if redemption.counted else None)
+        is_ours = site.tokens is not None and site.tokens.knows(join.token_id)
+        if not is_ours and join.issuer is not None and join.issuer != site.key.node:
+            return Forward(NodeId(join.issuer), proof, self._binding, self._nonce)
+        encoded, redeemed = admit_joiner(site, proof, self._binding, now, self._random_bytes)
+        certificate = verify_certificate(encoded, membership.roots(), membership.mesh_id, now)
+        return self._accepted(proof, certificate, encoded, redeemed)
 
     def _accepted(
-        self, proof: ClientProof, certificate: MemberCertificate, issued: bytes | None, redeemed: bytes | None
+        self,
+        proof: ClientProof,
+        certificate: MemberCertificate,
+        issued: bytes | None,
+        redeemed: bytes | None,
+        news: Membership | None = None,
     ) -> Accepted:
         key = self._site.key
         peer = Peer(certificate.node, certificate.role, proof.boot, proof.name, certificate.encoded)
         transcript = finish_transcript(self._binding, proof.public, key.public, proof.nonce)
         reply = ServerFinish(key.sign(transcript), issued, self._site.highest_boot(peer.node))
-        return Accepted(peer, wire.encode(reply), redeemed)
+        return Accepted(peer, wire.encode(reply), redeemed, news)
+
+
+class _Server(NamedTuple):
+    """Who answered. roots: ours, and what its hello taught us of those that follow."""
+
+    hello: ServerHello
+    peer: Peer
+    roots: Roots
 
 
 class ClientAdmission:
@@ -214,7 +211,7 @@ class ClientAdmission:
         self._invite = invite
         self._expected = expected
         self._nonce = random_bytes(NONCE_BYTES)
-        self._server: tuple[ServerHello, Peer] | None = None
+        self._server: _Server | None = None
         self._joining = False
 
     def receive(self, message: bytes, now: float) -> bytes | Admitted:
@@ -224,61 +221,62 @@ class ClientAdmission:
         """
         if self._server is None:
             return self._answer(read_message(message, ServerHello, None), now)
-        hello, peer = self._server
-        return self._finish(hello, peer, read_message(message, ServerFinish, peer.node), now)
+        return self._finish(self._server, read_message(message, ServerFinish, self._server.peer.node), now)
 
     def _answer(self, hello: ServerHello, now: float) -> bytes:
-        self._check_mesh(hello)
-        certificate = verify_certificate(hello.certificate, hello.root_public, hello.mesh_id, now)
-        _check_holder(certificate, hello.public, self._site.revoked)
+        roots = self._check_mesh(hello, now)
+        certificate = verify_certificate(hello.certificate, roots, hello.mesh_id, now)
+        check_holder(certificate, hello.public, self._site.revoked)
         transcript = server_transcript(self._binding, hello.mesh_id, hello.public, hello.nonce)
         if not verify(hello.public, hello.signature, transcript):
-            raise _bad_signature("server")
+            raise bad_signature("server")
         self._check_expected(certificate.node)
-        _check_name(hello.name)
-        _check_name(hello.mesh_name)
-        proof = self._proof(hello, now)
-        self._server = hello, Peer(certificate.node, certificate.role, hello.boot, hello.name, hello.certificate)
+        check_name(hello.name)
+        check_name(hello.mesh_name)
+        proof = self._proof(hello, roots, now)
+        peer = Peer(certificate.node, certificate.role, hello.boot, hello.name, hello.certificate)
+        self._server = _Server(hello, peer, roots)
         return wire.encode(proof)
 
-    def _check_mesh(self, hello: ServerHello) -> None:
-        """The server claims our mesh and its root; that it tells the truth is for its certificate to show."""
+    def _check_mesh(self, hello: ServerHello, now: float) -> Roots:
+        """The server claims our mesh under a root we know, or one that follows it; with which to verify all else.
+
+        That it tells the truth is for its certificate to show.
+        """
         membership, invite = self._site.membership, self._invite
         if membership is not None:
             if hello.mesh_id != membership.mesh_id:
-                raise _other_mesh(membership)
-            same_root = hello.root_public == membership.root_public
-        else:
-            assert invite is not None  # __init__ saw to it
-            if hello.mesh_id != invite.mesh_id:
-                raise Refused(
-                    RefusalCode.WRONG_MESH,
-                    "this token is for another mesh than the node at its address now belongs to; ask the owner "
-                    "for a new one: meshd token create",
-                )
-            same_root = root_fingerprint(hello.root_public) == invite.root_fingerprint
-        if not same_root:
+                raise other_mesh(membership)
+            roots = membership.roots().extended(hello.mesh_id, hello.successions)
+            if roots.seniority(hello.root_public) < 0:
+                raise other_root()
+            return roots
+        assert invite is not None  # __init__ saw to it
+        if hello.mesh_id != invite.mesh_id:
             raise Refused(
-                RefusalCode.BAD_CERTIFICATE,
-                "the node at this address claims the right mesh but shows another root key; somebody may be posing "
-                "as it, or the mesh was founded anew: ask the owner",
+                RefusalCode.WRONG_MESH,
+                "this token is for another mesh than the node at its address now belongs to; ask the owner "
+                "for a new one: meshd token create",
             )
+        roots = Roots.of(hello.mesh_id, hello.root_public, hello.successions)
+        _check_fingerprint(roots, invite, now)
+        return roots
 
     def _check_expected(self, node: NodeId) -> None:
         if node == self._site.key.node:
-            raise _same_key()
+            raise same_key()
         if self._expected is not None and node != self._expected:
             raise Refused(
                 RefusalCode.BAD_PROOF,
                 f"expected node {short(self._expected)} at this address, node {short(node)} answered",
             )
 
-    def _proof(self, hello: ServerHello, now: float) -> ClientProof:
+    def _proof(self, hello: ServerHello, roots: Roots, now: float) -> ClientProof:
         site = self._site
         transcript = client_transcript(
             self._binding, hello.mesh_id, site.key.public, hello.public, hello.nonce, self._nonce
         )
-        certificate, join = self._credential(now)
+        certificate, join = self._credential(roots, now)
         self._joining = join is not None
         return ClientProof(
             public=site.key.public,
@@ -289,42 +287,77 @@ class ClientAdmission:
             signature=site.key.sign(transcript),
             certificate=certificate,
             join=join,
+            successions=roots.encoded if certificate and hello.root_public != roots.current else (),
         )
 
-    def _credential(self, now: float) -> tuple[bytes | None, JoinProof | None]:
+    def _credential(self, roots: Roots, now: float) -> tuple[bytes | None, JoinProof | None]:
         """Our certificate while it holds for our role; else, or before we have one, the invitation."""
         membership, invite = self._site.membership, self._invite
         if membership is not None:
             try:
-                self._check_own(membership, now)
+                self._check_own(membership, roots, now)
             except Refused:
                 if invite is None or invite.mesh_id != membership.mesh_id:
                     raise
             else:
                 return membership.certificate, None
         assert invite is not None  # __init__ saw to it
-        return None, JoinProof(invite.token_id, join_proof(invite.secret, self._binding, self._site.key.public))
+        proof = join_proof(invite.secret, self._binding, self._site.key.public)
+        return None, JoinProof(invite.token_id, proof, invite.issuer)
 
-    def _check_own(self, membership: Membership, now: float) -> None:
-        certificate = membership.verified(now)
-        _check_holder(certificate, self._site.key.public, frozenset())
+    def _check_own(self, membership: Membership, roots: Roots, now: float) -> None:
+        certificate = verify_certificate(membership.certificate, roots, membership.mesh_id, now)
+        check_holder(certificate, self._site.key.public, frozenset())
         if certificate.role is not self._site.role:
-            raise _wrong_role(certificate.role, self._site.role)
+            raise wrong_role(certificate.role, self._site.role)
 
-    def _finish(self, hello: ServerHello, peer: Peer, finish: ServerFinish, now: float) -> Admitted:
-        site = self._site
+    def _finish(self, server: _Server, finish: ServerFinish, now: float) -> Admitted:
+        site, hello, peer, roots = self._site, server.hello, server.peer, server.roots
         transcript = finish_transcript(self._binding, site.key.public, hello.public, self._nonce)
         if not verify(hello.public, finish.signature, transcript):
-            raise _bad_signature("server")
+            raise bad_signature("server")
         # A certificate that we did not ask for could take capabilities from the one we have.
         if (finish.certificate is not None) is not self._joining:
             wanted = "a certificate" if self._joining else "no certificate"
             raise Refused(RefusalCode.MALFORMED, f"expected {wanted} from node {short(peer.node)} in its last message")
         if finish.certificate is None:
-            return Admitted(peer, None, finish.highest_boot)
-        membership = Membership(hello.mesh_id, hello.mesh_name, hello.root_public, finish.certificate)
-        self._check_own(membership, now)
+            return Admitted(peer, self._news(roots), finish.highest_boot)
+        membership = Membership(hello.mesh_id, hello.mesh_name, roots.current, finish.certificate, roots.encoded)
+        self._check_own(membership, roots, now)
         return Admitted(peer, membership, finish.highest_boot)
+
+    def _news(self, roots: Roots) -> Membership | None:
+        membership = self._site.membership
+        if membership is None or membership.root_public == roots.current:
+            return None
+        return membership.under(roots)
+
+
+def admit_joiner(
+    site: Site, proof: ClientProof, binding: bytes, now: float, random_bytes: RandomBytes
+) -> tuple[bytes, bytes | None]:
+    """Redeem a joiner's token at its issuer: its new certificate, and the token if it lost a use.
+
+    binding: of the TLS session that the joiner shares with whoever received `proof`. Raises Refused.
+    """
+    join, membership = proof.join, site.membership
+    if site.tokens is None or site.signer is None or join is None or membership is None:
+        raise not_issuer(site.key.node)
+    _check_signer(site.signer, site.revoked, now)
+    redemption = site.tokens.redeem(join.token_id, join.proof, binding, proof.public, proof.role, now, site.revoked)
+    encoded = issue(site.signer, membership.mesh_id, proof.public, proof.role, (), now, random_bytes)
+    return encoded, join.token_id if redemption.counted else None
+
+
+def _check_signer(signer: Signer, revoked: frozenset[bytes], now: float) -> None:
+    """A delegate whose own certificate ended would spend a use on one that holds nowhere."""
+    own = signer.certificate
+    if own is not None and (now >= own.expires or own.revoked_by(revoked)):
+        raise Refused(
+            RefusalCode.NOT_ISSUER,
+            f"node {short(own.node)} made this token and may admit nobody any more, because its own membership has "
+            "ended; ask the owner for a token: meshd token create",
+        )
 
 
 def _checked_binding(binding: bytes) -> bytes:
@@ -333,49 +366,22 @@ def _checked_binding(binding: bytes) -> bytes:
     return binding
 
 
-def _check_holder(certificate: MemberCertificate, public: bytes, revoked: frozenset[bytes]) -> None:
-    """The certificate is that of the key shown, and not revoked."""
-    if certificate.node_public != public:
-        shown, named = short(node_id(public)), short(certificate.node)
-        raise Refused(RefusalCode.BAD_CERTIFICATE, f"node {shown} showed the membership certificate of node {named}")
-    if certificate.revoked_by(revoked):
-        raise _revoked(certificate.node)
+def _check_fingerprint(roots: Roots, invite: Invite, now: float) -> None:
+    """The token was made under a root of this mesh that counts."""
+    made_under = [root for root in roots.every() if root_fingerprint(root.public) == invite.root_fingerprint]
+    if not made_under:
+        raise other_root()
+    if not made_under[0].counts(now):
+        raise Refused(
+            RefusalCode.TOKEN_EXPIRED,
+            "this token is from before the mesh replaced its root key, and that is too long ago; ask the owner for a "
+            "new one: meshd token create",
+        )
 
 
-def _check_name(name: str) -> None:
-    if not name.isprintable():
-        raise Refused(RefusalCode.MALFORMED, "expected a name of printable characters")
-
-
-def _revoked(node: NodeId) -> Refused:
-    return Refused(RefusalCode.REVOKED, f"the owner of this mesh has revoked node {short(node)}")
-
-
-def _wrong_role(certified: Role, declared: Role) -> Refused:
+def _bad_answer(issuer: NodeId) -> Refused:
     return Refused(
         RefusalCode.BAD_CERTIFICATE,
-        f"this node joined as {certified.value} and now runs as {declared.value}; start it as it joined, "
-        f"or join again with a {declared.value} token: meshd token create --role {declared.value}",
-    )
-
-
-def _other_mesh(membership: Membership) -> Refused:
-    return Refused(
-        RefusalCode.WRONG_MESH,
-        f"this node belongs to mesh {wire.printable(membership.mesh_name, 64)!r}, the node at this address to another; "
-        "run meshd leave here before joining another mesh",
-    )
-
-
-def _bad_signature(end: str) -> Refused:
-    return Refused(
-        RefusalCode.BAD_PROOF,
-        f"the {end}'s signature does not hold for this connection; somebody may be passing it on from another one",
-    )
-
-
-def _same_key() -> Refused:
-    return Refused(
-        RefusalCode.BAD_PROOF,
-        "both ends have the same node key: this address leads back here, or the data directory was copied",
+        f"node {short(issuer)}, which made this token, answered with a certificate that does not hold here; try again, "
+        "or join at that node",
     )

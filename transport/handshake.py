@@ -5,7 +5,8 @@ Who may enter is decided in `admission`.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -16,6 +17,7 @@ from transport.certificate import EncodedCertificate
 from transport.errors import ProtocolError, RefusalCode, Refused
 from transport.interface import NodeId, Role
 from transport.invite import TokenId
+from transport.rotation import Successions
 
 MAX_MESSAGE_BYTES = 4096
 BINDING_BYTES = 32
@@ -29,7 +31,7 @@ T = TypeVar("T")
 
 
 class ServerHello(msgspec.Struct, frozen=True, tag_field="kind", tag="server-hello"):
-    """Message 1."""
+    """Message 1. successions: how `root_public` came into office, for those who know an earlier root."""
 
     mesh_id: wire.Bytes16
     mesh_name: wire.ShortText
@@ -40,17 +42,22 @@ class ServerHello(msgspec.Struct, frozen=True, tag_field="kind", tag="server-hel
     name: wire.ShortText
     nonce: wire.Bytes32
     signature: wire.Bytes64
+    successions: Successions = ()
 
 
 class JoinProof(msgspec.Struct, frozen=True):
-    """Stands in message 2 for the certificate that a joiner does not have yet."""
+    """Stands in message 2 for the certificate that a joiner does not have yet.
+
+    issuer: whom another member has to ask about this token.
+    """
 
     token_id: TokenId
     proof: wire.Bytes32
+    issuer: wire.Bytes32 | None = None
 
 
 class ClientProof(msgspec.Struct, frozen=True, tag_field="kind", tag="client-proof"):
-    """Message 2: exactly one of `certificate` and `join`."""
+    """Message 2: exactly one of `certificate` and `join`. successions: when the server showed another root."""
 
     public: wire.Bytes32
     role: Role
@@ -60,6 +67,7 @@ class ClientProof(msgspec.Struct, frozen=True, tag_field="kind", tag="client-pro
     signature: wire.Bytes64
     certificate: EncodedCertificate | None = None
     join: JoinProof | None = None
+    successions: Successions = ()
 
 
 class ServerFinish(msgspec.Struct, frozen=True, tag_field="kind", tag="server-finish"):
@@ -88,15 +96,18 @@ def refusal_message(refused: Refused) -> bytes:
     return wire.encode(Refusal(refused.code.value, wire.printable(str(refused), _MAX_REASON)))
 
 
-def read_message(message: bytes, expected: type[T], peer: NodeId | None) -> T:
+@overload
+def read_message(message: bytes, expected: type[T], peer: NodeId | None, max_bytes: int = ...) -> T: ...
+@overload
+def read_message(message: bytes, expected: UnionType, peer: NodeId | None, max_bytes: int = ...) -> Any: ...
+def read_message(message: bytes, expected: Any, peer: NodeId | None, max_bytes: int = MAX_MESSAGE_BYTES) -> Any:
     """The message we wait for, or the other end's refusal raised. Other bytes are refused as MALFORMED."""
     try:
-        value = wire.decode(message, expected | Refusal, peer=peer, max_bytes=MAX_MESSAGE_BYTES)
+        value = wire.decode(message, expected | Refusal, peer=peer, max_bytes=max_bytes)
     except ProtocolError as error:
         raise Refused(RefusalCode.MALFORMED, str(error)) from error
     if isinstance(value, Refusal):
         raise _refused(value)
-    assert isinstance(value, expected)
     return value
 
 

@@ -167,11 +167,27 @@ class TokenBook:
         grant.revoked = True
         return True
 
+    def knows(self, token_id: bytes) -> bool:
+        """Whether this issuer remembers to have given out this token, whatever it is still worth."""
+        return token_id in self._grants
+
+    def adopt(self, membership: Membership) -> None:
+        """Make tokens under the root that `membership` now has. Those given out before stay what they were worth."""
+        self._membership = membership
+
     def redeem(
-        self, token_id: bytes, proof: bytes, binding: bytes, public: bytes, role: Role, now: float
+        self,
+        token_id: bytes,
+        proof: bytes,
+        binding: bytes,
+        public: bytes,
+        role: Role,
+        now: float,
+        revoked: frozenset[bytes] = frozenset(),
     ) -> Redemption:
         """Honour a join proof by taking one use; the node that already took one (its reply got lost) takes none.
 
+        revoked: the mesh's revocation list, which shuts out tokens beside those that this issuer revoked itself.
         Raises Refused with TOKEN_UNKNOWN, BAD_PROOF, TOKEN_REVOKED, TOKEN_EXPIRED or TOKEN_SPENT.
         """
         grant = self._grants.get(token_id)
@@ -182,6 +198,8 @@ class TokenBook:
             raise Refused(RefusalCode.BAD_PROOF, f"the proof does not match this token's secret; {MAKE_NEW}")
         node = node_id(public)
         repeated = node in grant.used_by
+        if token_id in revoked:
+            grant.revoked = True
         _check_grant(grant, repeated, now)
         _check_role(grant.role, role)
         if not repeated:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from transport.admission import Accepted, Admitted, ClientAdmission, ServerAdmission, Site
-from transport.certificate import Membership, Signer, found_mesh, issue
+from transport.certificate import Membership, Signer, delegate_signer, found_mesh, issue
 from transport.identity import NodeKey
 from transport.interface import Address, NodeId, Role
 from transport.invite import Invite, parse_token
@@ -46,6 +46,11 @@ class Mesh:
     def invite(self, role: Role = Role.MEMBER, ttl_s: float = DAY_S, uses: int = 1) -> Invite:
         return parse_token(self.book.create(role, ttl_s, uses, ADDRESSES, NOW, self.dice))
 
+    def invite_of(self, issuer: Site, role: Role = Role.MEMBER) -> Invite:
+        """A token that `issuer` made at its own node."""
+        assert issuer.tokens is not None
+        return parse_token(issuer.tokens.create(role, DAY_S, 1, ADDRESSES, NOW, self.dice))
+
     def owner_site(self, revoked: frozenset[bytes] = frozenset()) -> Site:
         return Site(self.owner, "owner", 3, self.membership, Role.OWNER, self.book, revoked, Signer(self.root))
 
@@ -58,6 +63,16 @@ class Mesh:
         encoded = issue(Signer(self.root), self.membership.mesh_id, key.public, role, (), issued, self.dice)
         membership = Membership(self.membership.mesh_id, self.name, self.root.public, encoded)
         return Site(key, role.value, 1, membership, role)
+
+    def delegate_site(self, issued: float = NOW) -> Site:
+        """A member that the owner lets invite, with a token book of its own."""
+        key = self.key()
+        mesh_id = self.membership.mesh_id
+        encoded = issue(Signer(self.root), mesh_id, key.public, Role.MEMBER, ("can_invite",), issued, self.dice)
+        membership = self.membership.renewed(encoded)
+        book = TokenBook(key, membership, self.dice(32))
+        signer = delegate_signer(key, membership, issued)
+        return Site(key, "delegate", 1, membership, Role.MEMBER, book, signer=signer)
 
     def shake(
         self,
