@@ -10,22 +10,23 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
+from meshd.permission import OPENERS, may_open
 from transport.errors import MeshError, ProtocolError, ResetCode
 from transport.identity import short
-from transport.interface import Role, Stream, Transport
+from transport.interface import Stream, Transport
 
 logger = logging.getLogger("meshd.dispatch")
 
 Serve = Callable[[Stream], Awaitable[None]]
-
-CLIENT_PROTOCOLS = frozenset({"chat/1", "form/1", "gossip/1"})
-"""What a lite client may open: it asks, and reads the route summary."""
 
 
 class Dispatch:
     """Routes incoming streams by the protocol in their header. offences: counted by peer, short form."""
 
     def __init__(self, services: Mapping[str, Serve]) -> None:
+        """ValueError for a service that `permission` opens to nobody."""
+        if unlisted := services.keys() - OPENERS.keys():
+            raise ValueError(f"nobody may open {', '.join(sorted(unlisted))}: say in meshd.permission who may")
         self._services = services
         self.offences: Counter[str] = Counter()
 
@@ -39,7 +40,7 @@ class Dispatch:
         serve = self._services.get(stream.header.protocol)
         if serve is None:
             self._refuse(stream, ResetCode.UNKNOWN_PROTOCOL)
-        elif stream.peer.role is Role.CLIENT and stream.header.protocol not in CLIENT_PROTOCOLS:
+        elif not may_open(stream.peer.role, stream.header.protocol):
             self._refuse(stream, ResetCode.FORBIDDEN)
         else:
             await self._fenced(stream, serve)
