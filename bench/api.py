@@ -1,6 +1,6 @@
 """What the mesh adds to a chat: straight to the engine, through the local agent, through one QUIC hop, in one run.
 
-`python -m bench.api [--json] [--engine echo|toy] [--rounds N]`. The three targets take turns within each
+`python -m bench.api [--json] [--engine echo|toy] [--rounds N] [--spread S]`. The three targets take turns within each
 round, so that a noisy machine disturbs them alike; medians over the rounds are compared.
 
 With `--engine echo` the engine is the shipped fake at a real engine's pace, which leaves the overhead alone;
@@ -15,10 +15,11 @@ import json
 import platform
 import statistics
 import sys
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from bench.api_targets import targets
-from bench.chat_load import LoadResult, Target, burst
+from bench.chat_load import LoadResult, Target, load
 
 STREAMS = (1, 8, 64)
 PROMPT = "What is meshd?"
@@ -27,25 +28,36 @@ GOALS = {"local": (2.0, 0.97), "hop": (5.0, 0.95)}
 Engine = Literal["echo", "toy"]
 
 
-async def measure(engine: Engine, rounds: int, tokens: int, rate: float) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """rate: tokens/s of each stream of the echo engine.  spread_s: over which the streams of a round start."""
+
+    engine: Engine
+    rounds: int
+    tokens: int
+    rate: float
+    spread_s: float
+
+
+async def measure(plan: Plan) -> list[dict[str, Any]]:
     """Rows of `meshd bench`'s shape, two a path and number of streams."""
     rows: list[dict[str, Any]] = []
-    async with targets(engine, rate) as (direct, local, hop):
+    async with targets(plan.engine, plan.rate) as (direct, local, hop):
         for target in (direct, local, hop):
-            await burst(target, 2, 4, PROMPT)
+            await load(target, 2, 4, PROMPT, 0.0)
         for streams in STREAMS:
-            results = await _take_turns((direct, local, hop), streams, rounds, tokens)
+            results = await _take_turns((direct, local, hop), streams, plan)
             rows += _rows("local", streams, results[direct.name], results[local.name])
             rows += _rows("hop", streams, results[direct.name], results[hop.name])
     return rows
 
 
-async def _take_turns(three: tuple[Target, ...], streams: int, rounds: int, tokens: int) -> dict[str, list[LoadResult]]:
+async def _take_turns(three: tuple[Target, ...], streams: int, plan: Plan) -> dict[str, list[LoadResult]]:
     results: dict[str, list[LoadResult]] = {target.name: [] for target in three}
-    for number in range(rounds):
+    for number in range(plan.rounds):
         for target in three:
-            results[target.name].append(await burst(target, streams, tokens, PROMPT))
-        print(f"{streams} streams, round {number + 1} of {rounds}", file=sys.stderr)
+            results[target.name].append(await load(target, streams, plan.tokens, PROMPT, plan.spread_s))
+        print(f"{streams} streams, round {number + 1} of {plan.rounds}", file=sys.stderr)
     return results
 
 
@@ -85,12 +97,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=60, help="tokens a stream")
     parser.add_argument("--rate", type=float, default=20.0, help="tokens/s a stream of the echo engine")
+    parser.add_argument("--spread", type=float, default=1.0, help="seconds over which streams start; 0: all at once")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    rows = asyncio.run(measure(arguments.engine, arguments.rounds, arguments.tokens, arguments.rate))
+    plan = Plan(arguments.engine, arguments.rounds, arguments.tokens, arguments.rate, arguments.spread)
+    rows = asyncio.run(measure(plan))
     if arguments.json:
         machine = f"{platform.machine()}, Python {platform.python_version()}"
-        print(json.dumps({"name": "api", "engine": arguments.engine, "machine": machine, "rows": rows}, indent=2))
+        print(
+            json.dumps(
+                {"name": "api", "engine": plan.engine, "spread_s": plan.spread_s, "machine": machine, "rows": rows},
+                indent=2,
+            )
+        )
     else:
         _print_table(rows)
 

@@ -35,22 +35,26 @@ class LoadResult:
     tokens_per_s: float
 
 
-async def burst(target: Target, streams: int, tokens: int, prompt: str) -> LoadResult:
-    """Run `streams` chats of `tokens` tokens at once."""
+async def load(target: Target, streams: int, tokens: int, prompt: str, spread_s: float) -> LoadResult:
+    """Run `streams` chats of `tokens` tokens side by side, their starts spread evenly over `spread_s`."""
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=300)
     async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
         started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_stream(session, target, tokens, prompt)) for _ in range(streams)]
+            starts = [spread_s * number / streams for number in range(streams)]
+            tasks = [group.create_task(_stream(session, target, tokens, prompt, start_s)) for start_s in starts]
         elapsed = time.perf_counter() - started
     times = [task.result() for task in tasks]
     ttfts = sorted(one.ttft_ms for one in times)
     return LoadResult(ttfts[len(ttfts) // 2], sum(one.events for one in times) / elapsed)
 
 
-async def _stream(session: aiohttp.ClientSession, target: Target, tokens: int, prompt: str) -> StreamTimes:
+async def _stream(
+    session: aiohttp.ClientSession, target: Target, tokens: int, prompt: str, start_s: float
+) -> StreamTimes:
+    await asyncio.sleep(start_s)
     body = {
         "model": target.model,
         "messages": [{"role": "user", "content": prompt}],

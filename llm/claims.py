@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import logging
 
-from gossip.facts import GPU, GpuFact
+from gossip.facts import read_gpu
 from gossip.lease import Candidate, Claim, Election, Yield, encode_claims
 from gossip.view import NodeView, View
 from llm.offer import MeshModel, Offer, catalogue
-from transport.errors import ProtocolError
 from transport.interface import NodeId
-from transport.wire import decode
 
 logger = logging.getLogger("meshd.llm")
-
-MAX_GPU_FACT_BYTES = 64 << 10
 
 
 def resource_of(model_name: str) -> str:
@@ -29,18 +25,8 @@ def resource_of(model_name: str) -> str:
 
 def usable_bytes(node: NodeView) -> int:
     """Memory that `node` has for hosting, in all; 0 when it has not said, or not legibly."""
-    return sum(device.total_bytes for device in devices_of(node).devices)
-
-
-def devices_of(node: NodeView) -> GpuFact:
-    """The devices of `node`; none when it has not said, or not legibly."""
-    fact = node.facts.get(GPU)
-    if fact is None:
-        return GpuFact(())
-    try:
-        return decode(fact, GpuFact, peer=node.node, max_bytes=MAX_GPU_FACT_BYTES)
-    except ProtocolError:
-        return GpuFact(())
+    fact = read_gpu(node)
+    return sum(device.total_bytes for device in fact.devices) if fact else 0
 
 
 def candidates(model: MeshModel) -> list[Candidate]:

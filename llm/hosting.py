@@ -20,7 +20,7 @@ class Gossip(Protocol):
     @property
     def view(self) -> View: ...
 
-    def publish(self, key: str, value: bytes) -> None: ...
+    def publish(self, key: str, value: bytes, *, is_urgent: bool = False) -> None: ...
 
 
 async def claim_hosting(gossip: Gossip, local: Callable[[], tuple[Offer, ...]]) -> None:
@@ -30,5 +30,5 @@ async def claim_hosting(gossip: Gossip, local: Callable[[], tuple[Offer, ...]]) 
     claims = Claims(me)
     while True:
         if claims.update(gossip.view, local(), loop.time()):
-            gossip.publish(CLAIMS, claims.fact)
+            gossip.publish(CLAIMS, claims.fact, is_urgent=True)
         await asyncio.sleep(ELECTION_INTERVAL_S)

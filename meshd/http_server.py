@@ -38,6 +38,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody stands before us whose word on the client's address counts
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import meshd
+from gossip.facts import read_gpu
 from gossip.lease import Claim, claims
 from gossip.view import NodeView, Status, View
-from llm.claims import devices_of, resource_of
+from llm.claims import resource_of
 from llm.offer import MeshModel, Offer, catalogue
 from transport.address import format_address
 from transport.identity import node_text, short
@@ -64,7 +65,8 @@ def _members(view: View) -> list[NodeView]:
 
 
 def _vram(node: NodeView) -> dict[str, Any]:
-    devices = devices_of(node).devices
+    fact = read_gpu(node)
+    devices = fact.devices if fact else ()
     return {
         "total_gb": round(sum(device.total_bytes for device in devices) / GIB, 2),
         "free_gb": round(sum(device.free_bytes for device in devices) / GIB, 2),
