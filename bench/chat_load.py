@@ -38,7 +38,7 @@ class LoadResult:
 async def load(target: Target, streams: int, tokens: int, prompt: str, spread_s: float) -> LoadResult:
     """Run `streams` chats of `tokens` tokens side by side, their starts spread evenly over `spread_s`."""
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)  # llama-server hangs up on idle connections
     timeout = aiohttp.ClientTimeout(total=300)
     async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
         started = time.perf_counter()

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
-
 from llm.gguf import BadModelFile
 from llm.host import Host
 from meshd.api import ApiKeys, read_key_file
@@ -69,13 +67,12 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises CannotStart before anything of it runs."""
-        started = time.monotonic() - (time.time() - psutil.Process().create_time())
         async with contextlib.AsyncExitStack() as stack:
             with _explained():
-                node = await self._start(stack, started)
+                node = await self._start(stack)
             await node.run(stop, self.say)
 
-    async def _start(self, stack: contextlib.AsyncExitStack, started: float) -> Node:
+    async def _start(self, stack: contextlib.AsyncExitStack) -> Node:
         specs = parse_specs(self.config.model)
         invites = [parse_token(text) for text in self.config.join]
         self.directory.create()
@@ -91,7 +88,7 @@ class Agent:
         identity = await self._belong(transport, belonging, plan)
         gossip = make_gossip(identity, belonging, transport, self.directory)
         gossip.seed((invite.issuer, invite.addresses) for invite in invites)
-        return Node(identity, belonging, transport, gossip, offering, listeners, started, isinstance(plan, Found))
+        return Node(identity, belonging, transport, gossip, offering, listeners, isinstance(plan, Found))
 
     def _listen(self, stack: contextlib.AsyncExitStack) -> Listeners:
         config = self.config

@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+import meshd
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
 from gossip.member import LocalNode
@@ -93,7 +94,7 @@ def make_gossip(identity: Identity, belonging: Belonging, transport: Transport, 
 
 @dataclass(slots=True)
 class Node:
-    """Everything that runs. started: `time.monotonic()` of the agent's start."""
+    """Everything that runs. has_founded: this start made the mesh."""
 
     identity: Identity
     belonging: Belonging
@@ -101,7 +102,6 @@ class Node:
     gossip: GossipRunner
     offering: Offering
     listeners: Listeners
-    started: float
     has_founded: bool
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -174,7 +174,7 @@ class Node:
             offers=self.offering.host.offers(),
             doors=self._doors(),
             refusals=self.transport.refusals,
-            uptime_s=time.monotonic() - self.started,
+            uptime_s=time.monotonic() - meshd.LOADED_AT,
         )
 
     def _doors(self) -> dict[str, str]:
@@ -194,5 +194,5 @@ class Node:
             doors=self._doors(),
             models=tuple(spec.name for spec in self.offering.specs),
             token=token,
-            seconds=time.monotonic() - self.started,
+            seconds=time.monotonic() - meshd.LOADED_AT,
         )
