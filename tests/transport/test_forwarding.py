@@ -26,7 +26,7 @@ from transport.forwarding import (
     out_of_reach,
     read_answer,
 )
-from transport.handshake import refusal_message
+from transport.handshake import JoinProof, client_transcript, refusal_message
 from transport.interface import Peer, Role
 from transport.invite import Invite, join_proof
 from transport.site import Forward, Site
@@ -148,6 +148,23 @@ def test_a_member_cannot_put_its_own_key_into_the_question(mesh: Mesh) -> None:
     for public in (thief.key.public, mesh.owner.public, mesh.key().public):
         edited = msgspec.structs.replace(asked, proof=msgspec.structs.replace(asked.proof, public=public))
         assert refusal(mesh, mesh.owner_site(), thief, wire.encode(edited)).code is RefusalCode.BAD_PROOF
+
+
+@pytest.mark.parametrize("whose", ["the member's", "the issuer's"])
+def test_a_joiner_is_neither_member_nor_issuer(mesh: Mesh, whose: str) -> None:
+    """They have their certificates, and a token is for somebody else."""
+    member, stranger = mesh.member_site(), mesh.joiner_site()
+    key = member.key if whose == "the member's" else mesh.owner
+    invite = mesh.invite()
+    asked = Detour(mesh, member, stranger, invite).asked()
+    transcript = client_transcript(
+        BINDING, mesh.membership.mesh_id, key.public, member.key.public, asked.nonce, asked.proof.nonce
+    )
+    join = JoinProof(invite.token_id, join_proof(invite.secret, BINDING, key.public), mesh.owner.node)
+    proof = msgspec.structs.replace(asked.proof, public=key.public, signature=key.sign(transcript), join=join)
+    refused = refusal(mesh, mesh.owner_site(), member, wire.encode(msgspec.structs.replace(asked, proof=proof)))
+    assert "same node key" in str(refused)
+    assert mesh.book.list(NOW)[0].uses_left == 1
 
 
 def test_a_proof_made_for_one_member_is_worth_nothing_to_another(mesh: Mesh) -> None:

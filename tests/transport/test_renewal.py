@@ -151,10 +151,23 @@ def test_a_delegate_does_not_shorten_a_membership(mesh: Mesh) -> None:
     assert refusal(mesh, mesh.delegate_site(), delegate).code is RefusalCode.NOT_SIGNER
 
 
+def test_a_delegate_renews_neither_owners_nor_delegates(mesh: Mesh) -> None:
+    delegate = mesh.delegate_site(issued=NOW + 10 * DAY_S)
+    for asker in (mesh.owner_site(), mesh.delegate_site()):
+        assert refusal(mesh, asker, delegate).code is RefusalCode.NOT_SIGNER
+
+
 def test_a_revoked_delegate_signs_nothing(mesh: Mesh) -> None:
     asker, delegate = mesh.member_site(), mesh.delegate_site(issued=NOW + 10 * DAY_S)
     aware = replace(delegate, revoked=frozenset({delegate.key.node}))
     assert refusal(mesh, asker, aware).code is RefusalCode.REVOKED
+
+
+def test_a_revoked_delegate_that_alone_could_help_does_not(mesh: Mesh) -> None:
+    asker, delegate, now = mesh.member_site(), mesh.delegate_site(issued=NOW + 10 * DAY_S), NOW + 11 * DAY_S
+    assert ask(mesh, renewing(asker, now), asker, delegate, now) is not None
+    aware = replace(delegate, revoked=frozenset({delegate.key.node}))
+    assert refusal(mesh, asker, aware, now).code is RefusalCode.NOT_SIGNER
 
 
 def test_a_renewal_under_a_new_root_brings_the_news_of_it(mesh: Mesh) -> None:
@@ -353,6 +366,16 @@ def test_a_countersignature_must_be_the_peers_own_and_hold(mesh: Mesh) -> None:
         with pytest.raises(Refused, match="does not hold") as caught:
             attempt.receive(forged, member.key.node, DUE)
         assert caught.value.code is RefusalCode.BAD_PROOF
+
+
+def test_the_word_of_a_client_spoils_nothing(mesh: Mesh) -> None:
+    asker, client = mesh.member_site(), mesh.member_site(Role.CLIENT)
+    attempt = renewing(asker)
+    assert ask(mesh, attempt, asker, mesh.member_site()) is None
+    signature = countersign(client.key, own(asker), Span(int(DUE), int(DUE) + LIFETIME_S))
+    with pytest.raises(Refused, match="a client countersigned"):
+        attempt.receive(wire.encode(Countersigned(own(client).encoded, signature)), client.key.node, DUE)
+    assert ask(mesh, attempt, asker, mesh.member_site()) is not None
 
 
 def test_the_revoked_are_not_heard_as_countersigners(mesh: Mesh) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +70,29 @@ def test_a_succession_that_either_root_did_not_sign_is_refused(signer: str) -> N
     assert f"the {signer} root did not sign it" in str(refusal(bytes(body)))
 
 
+def by_hand(*, window_s: int = WINDOW_S, spelling: bytes = b"") -> bytes:
+    """A succession that both roots signed and `succeed` would not write."""
+    old, new = KEYS[:2]
+    body = msgpack.packb([MESH_ID, old.public, new.public, int(NOW), int(NOW) + window_s])
+    if spelling:
+        body = body.replace(msgpack.packb(MESH_ID), spelling + MESH_ID)
+    by_old, by_new = old.sign(b"meshd-root-old-v1" + body), new.sign(b"meshd-root-new-v1" + body)
+    return bytes(msgpack.packb([body, by_old, by_new]))
+
+
+@pytest.mark.parametrize("window_s", [-1, 0, WINDOW_S - 1, 91 * DAY_S])
+def test_a_window_that_no_rotation_has_is_refused_though_both_signed_it(window_s: int) -> None:
+    assert read_succession(by_hand(), MESH_ID).encoded == chain(*KEYS[:2])[0]
+    assert "30 to 90 days" in str(refusal(by_hand(window_s=window_s)))
+
+
+def test_one_succession_has_one_spelling() -> None:
+    """MessagePack can write the same sixteen bytes with a length of one, two or four bytes."""
+    assert "not the one meshd writes" in str(refusal(by_hand(spelling=b"\xc5\x00\x10")))
+    (genuine,) = chain(*KEYS[:2])
+    assert "not the one meshd writes" in str(refusal(genuine.replace(b"\xc4\x40", b"\xc5\x00\x40", 1)))
+
+
 def test_a_succession_of_another_mesh_is_refused() -> None:
     (encoded,) = chain(*KEYS[:2])
     assert refusal(encoded, b"o" * 16).code is RefusalCode.WRONG_MESH
@@ -130,6 +154,27 @@ def test_what_a_retired_root_signs_counts_no_longer_than_its_window() -> None:
         verify_certificate(backdated, both, MESH_ID, NOW + WINDOW_S + DAY_S)
     assert caught.value.code is RefusalCode.EXPIRED_CERTIFICATE
     assert "meshd token create" in str(caught.value)
+
+
+def test_what_a_delegate_of_a_retired_root_signed_counts_no_longer_either() -> None:
+    late, key = NOW + WINDOW_S - DAY_S, MESH.key()
+    named = issue(Signer(KEYS[0]), MESH_ID, key.public, Role.MEMBER, ("can_invite",), late, MESH.dice)
+    signer = Signer(key, verify_certificate(named, KEYS[0].public, MESH_ID, late))
+    admitted = issue(signer, MESH_ID, MESH.key().public, Role.MEMBER, (), late, MESH.dice)
+    assert verify_certificate(admitted, KEYS[0].public, MESH_ID, NOW + WINDOW_S + DAY_S).role is Role.MEMBER
+    with pytest.raises(Refused) as caught:
+        verify_certificate(admitted, roots(*KEYS[:2]), MESH_ID, NOW + WINDOW_S + DAY_S)
+    assert caught.value.code is RefusalCode.EXPIRED_CERTIFICATE
+
+
+def test_a_delegate_of_a_root_in_its_window_still_admits() -> None:
+    key = MESH.key()
+    named = issue(Signer(KEYS[0]), MESH_ID, key.public, Role.MEMBER, ("can_invite",), NOW, MESH.dice)
+    both = roots(*KEYS[:2])
+    signer = Signer(key, verify_certificate(named, both, MESH_ID, NOW))
+    admitted = issue(signer, MESH_ID, MESH.key().public, Role.MEMBER, (), NOW, MESH.dice)
+    certificate = verify_certificate(admitted, both, MESH_ID, NOW)
+    assert (certificate.root_public, certificate.expires) == (KEYS[0].public, int(NOW) + LIFETIME_S)
 
 
 def test_the_owner_rotates_the_root_and_the_mesh_is_still_the_same() -> None:
