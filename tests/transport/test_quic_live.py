@@ -145,6 +145,34 @@ async def test_wrong_node_at_an_address_does_not_end_the_search() -> None:
         assert not is_connected(member, wrong.node)
 
 
+async def test_join_that_is_given_up_leaves_nothing_behind() -> None:
+    mesh = live_mesh()
+    async with start(mesh.owner_now()) as owner, start(mesh.joiner_site()) as joiner:
+        invite = mesh.invite_to(owner)
+        owner.vanish()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await joiner.join(invite, deadline_s=10)
+        await until_closed(joiner)
+
+
+async def test_dial_that_is_given_up_leaves_nothing_behind() -> None:
+    mesh = live_mesh()
+    async with start(mesh.member_now(Role.CLIENT)) as client:
+        client.keep(mesh.owner.node, (Address("127.0.0.1", 9),))
+        await asyncio.sleep(0.1)
+        assert client._endpoint.connections
+        client.drop(mesh.owner.node, "changed our mind")
+        await until_closed(client)
+        assert not client.links()
+
+
+async def until_closed(transport: QuicTransport) -> None:
+    async with asyncio.timeout(10):
+        while transport._endpoint.connections:  # noqa: ASYNC110 - closing takes QUIC three probe time-outs
+            await asyncio.sleep(0.05)
+
+
 # Restart and death
 
 

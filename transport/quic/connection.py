@@ -106,6 +106,7 @@ class QuicPeerConnection:
 
     @property
     def socket_address(self) -> SocketAddress:
+        """Where this connection began."""
         return self._address
 
     @property

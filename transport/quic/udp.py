@@ -19,7 +19,7 @@ logger = logging.getLogger("meshd.transport")
 BUFFER_BYTES = 4 << 20
 MAX_UDP_BYTES = 65535
 MAX_RECEIVED_DATAGRAMS = 128
-"""Taken per wake, so that a flood cannot keep the loop from everything else."""
+"""Taken per wake, give or take one segmented run, so that a flood cannot keep the loop from everything else."""
 
 _MAX_SEGMENTS = 44
 """Of 1,452 bytes: what fits one 64 KiB send; the kernel allows 64 of them."""
@@ -45,6 +45,7 @@ class UdpSocket:
     def __init__(self, bind: Address) -> None:
         self.socket = _bound(bind)
         self.family = self.socket.family
+        self.port: int = self.socket.getsockname()[1]
         self.socket.setblocking(False)
         self._segments_out = self._try(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
         self._segments_in = self._try(socket.IPPROTO_UDP, _UDP_GRO, 1)
@@ -52,11 +53,6 @@ class UdpSocket:
         self._grow_buffers()
         self._buffer = bytearray(MAX_UDP_BYTES)
         self._view = memoryview(self._buffer)
-
-    @property
-    def port(self) -> int:
-        port: int = self.socket.getsockname()[1]
-        return port
 
     @property
     def is_dual_stack(self) -> bool:
@@ -70,17 +66,16 @@ class UdpSocket:
 
     def receive(self) -> Iterator[tuple[bytes, SocketAddress]]:
         """What has arrived, up to a bound; empty when nothing has."""
-        for _ in range(MAX_RECEIVED_DATAGRAMS):
+        received = 0
+        while received < MAX_RECEIVED_DATAGRAMS:
             try:
                 size, ancillary, _, address = self.socket.recvmsg_into([self._buffer], 64)
             except BlockingIOError:
                 return
             segment = _segment_size(ancillary) if ancillary else 0
-            if not 0 < segment < size:
-                yield bytes(self._view[:size]), address
-                continue
-            for start in range(0, size, segment):
-                yield bytes(self._view[start : min(start + segment, size)]), address
+            for start in range(0, size, segment) if 0 < segment < size else (0,):
+                received += 1
+                yield bytes(self._view[start : min(start + (segment or size), size)]), address
 
     def send(self, datagrams: list[tuple[bytes, SocketAddress]]) -> int:
         """Send from the front; returns how many the kernel took before it had no room.
