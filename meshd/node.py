@@ -14,7 +14,6 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-import meshd
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
 from gossip.member import LocalNode
@@ -39,6 +38,7 @@ from meshd.dispatch import Dispatch
 from meshd.engines import identify_models
 from meshd.hardware import Limits
 from meshd.http_server import serve_http
+from meshd.loaded import LOADED_AT
 from meshd.model_specs import ModelSpec
 from meshd.status import Situation, build_health, build_models
 from transport.address import format_address
@@ -174,7 +174,7 @@ class Node:
             offers=self.offering.host.offers(),
             doors=self._doors(),
             refusals=self.transport.refusals,
-            uptime_s=time.monotonic() - meshd.LOADED_AT,
+            uptime_s=time.monotonic() - LOADED_AT,
         )
 
     def _doors(self) -> dict[str, str]:
@@ -194,5 +194,5 @@ class Node:
             doors=self._doors(),
             models=tuple(spec.name for spec in self.offering.specs),
             token=token,
-            seconds=time.monotonic() - meshd.LOADED_AT,
+            seconds=time.monotonic() - LOADED_AT,
         )

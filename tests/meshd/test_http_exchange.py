@@ -117,4 +117,4 @@ async def test_an_error_of_the_work_reaches_the_caller_as_itself() -> None:
         raise Broken
 
     with pytest.raises(Broken):
-        await until_client_leaves(receive, work)  # type: ignore[arg-type]
+        await until_client_leaves(receive, work)
