@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 
+from transport.address import format_address
 from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
 from transport.errors import ResetCode, TimedOut, Unreachable
 from transport.identity import short
@@ -212,7 +213,8 @@ class MemoryTransport:
             if target is not None and target.node == node and await self._shake_hands(target):
                 return
         await asyncio.sleep(HANDSHAKE_S)
-        raise TimedOut(f"no answer from node {short(node)} at {addresses} within {HANDSHAKE_S:.0f} s")
+        tried = ", ".join(format_address(address) for address in addresses)
+        raise TimedOut(f"no answer from node {short(node)} at {tried} within {HANDSHAKE_S:.0f} s")
 
     async def _shake_hands(self, target: MemoryTransport) -> bool:
         """One round trip, then a connection at both ends; False when either direction is blocked."""

@@ -111,7 +111,8 @@ class QuicPeerConnection:
 
     @property
     def address(self) -> Address:
-        return to_address(self._address)
+        """Where the peer is now: a server follows a client whose address changes (RFC 9000 §9)."""
+        return to_address(self._quic.get_peer_address() or self._address)
 
     @property
     def peer(self) -> Peer:
