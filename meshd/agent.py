@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import platform
 import time
@@ -29,10 +30,12 @@ from meshd.model_specs import BadModelSpec, parse_specs
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
 from meshd.ports import Door, PortTaken, naming_the_holder
 from transport.address import parse_address
-from transport.errors import BadToken, MeshError
+from transport.errors import BadToken, MeshError, RefusalCode, Refused
 from transport.interface import Address, Role
 from transport.invite import Invite, parse_token
 from transport.quic import QuicOptions, QuicTransport
+
+logger = logging.getLogger("meshd.agent")
 
 JOIN_TIMEOUT_S = 20.0
 
@@ -103,7 +106,11 @@ class Agent:
         site = belonging.site(self._name(), self.directory.next_boot(), self._role(plan))
 
         async def save_redemption(token_id: bytes) -> None:
-            belonging.save_tokens()  # on the loop: two writers in threads could leave the older book
+            try:
+                belonging.save_tokens()  # on the loop: two writers in threads could leave the older book
+            except OSError as error:
+                logger.error("cannot keep the token book, nobody is let in by token: %s", error)
+                raise Refused(RefusalCode.BUSY, "the issuer cannot write its token book; see its log") from error
 
         return QuicTransport(site, bind, QuicOptions(save_redemption=save_redemption))
 

@@ -23,6 +23,7 @@ from llm.errors import BodyTooLarge, RequestFailed
 from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_event
 from meshd import http_exchange
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
+from meshd.logs import during_request
 from transport.identity import short
 
 logger = logging.getLogger("meshd.api")
@@ -78,14 +79,15 @@ class Api:
         """One HTTP exchange; nothing but a client's leaving ends it without an answer."""
         assert scope["type"] == "http"
         exchange = _Exchange(self, scope, receive, send, _request_id(scope))
-        try:
-            await exchange.run()
-        except ClientLeft:
-            logger.debug("client left request_id=%s", exchange.request_id)
-        except RequestFailed as error:
-            logger.info("%s %s: %d %s", scope["method"], scope["path"], error.status, error)
-            response = error_response(error, exchange.request_id, scope["path"])
-            await send_whole(send, response.status, response.headers, response.body)
+        with during_request(exchange.request_id):
+            try:
+                await exchange.run()
+            except ClientLeft:
+                logger.debug("the client left")
+            except RequestFailed as error:
+                logger.info("%s %s: %d %s", scope["method"], scope["path"], error.status, error)
+                response = error_response(error, exchange.request_id, scope["path"])
+                await send_whole(send, response.status, response.headers, response.body)
 
 
 @dataclass(slots=True)
@@ -153,7 +155,7 @@ class _Exchange:
             async for chunk in answer.chunks():
                 await send_body(self.send, chunk, more=True)
         except RequestFailed as error:
-            logger.warning("answer broke off request_id=%s: %s", self.request_id, error)
+            logger.warning("the answer broke off: %s", error)
             if not _is_event_stream(answer.headers):
                 raise BrokenAnswer(str(error)) from error
             await send_body(self.send, sse_error_event(error, self.request_id, request.path), more=False)

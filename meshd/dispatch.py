@@ -6,10 +6,12 @@ A peer's mistake ends that stream and is counted; anything else is a bug of ours
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
+from meshd.logs import during_request
 from meshd.permission import OPENERS, may_open
 from transport.errors import MeshError, ProtocolError, ResetCode
 from transport.identity import short
@@ -43,7 +45,9 @@ class Dispatch:
         elif not may_open(stream.peer.role, stream.header.protocol):
             self._refuse(stream, ResetCode.FORBIDDEN)
         else:
-            await self._fenced(stream, serve)
+            request_id = stream.header.request_id
+            with during_request(request_id) if request_id else contextlib.nullcontext():
+                await self._fenced(stream, serve)
 
     def _refuse(self, stream: Stream, code: ResetCode) -> None:
         logger.info("refused %s of %s: %s", stream.header.protocol[:32], short(stream.peer.node), code.name.lower())

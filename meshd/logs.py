@@ -22,7 +22,7 @@ from structlog.stdlib import ExtraAdder, ProcessorFormatter
 LogFormat = Literal["text", "json"]
 Event = MutableMapping[str, Any]
 
-CHATTY_LIBRARIES = ("quic", "aioquic", "asyncio", "aiohttp.access", "uvicorn", "zeroconf", "urllib3")
+CHATTY_LIBRARIES = ("aioquic", "asyncio", "aiohttp.access", "uvicorn", "zeroconf", "urllib3")
 """Loggers that tell of their own workings at INFO; heard from WARNING up, unless we log at DEBUG."""
 
 HEAD = ("time", "level", "logger", "event", "exception")
@@ -50,6 +50,8 @@ def configure(format: LogFormat, level: str = "INFO", stream: TextIO | None = No
     root.setLevel(level)
     for name in CHATTY_LIBRARIES:
         logging.getLogger(name).setLevel(logging.NOTSET if root.level <= logging.DEBUG else logging.WARNING)
+    # aioquic warns of every packet that a stranger got wrong; who knocks how often is not this log's story.
+    logging.getLogger("quic").setLevel(logging.NOTSET if root.level <= logging.DEBUG else logging.ERROR)
 
 
 def during_request(request_id: str) -> AbstractContextManager[None]:
