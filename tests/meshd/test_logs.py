@@ -153,8 +153,9 @@ def test_configuring_again_replaces() -> None:
 
 def test_libraries_are_quiet_unless_we_debug() -> None:
     stream = log_to("text")
-    logging.getLogger("quic").info("packet")
-    logging.getLogger("quic").warning("trouble")
+    logging.getLogger("zeroconf").info("packet")
+    logging.getLogger("zeroconf").warning("trouble")
+    logging.getLogger("quic").warning("a stranger's packet")
     assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["trouble"]
     stream = log_to("text", "DEBUG")
     logging.getLogger("quic").debug("packet")
