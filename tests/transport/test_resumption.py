@@ -320,7 +320,14 @@ def test_done_end_does_not_wait_for_ever_for_the_last_word() -> None:
 
 
 def test_bytes_past_the_window_or_after_the_end_or_none_are_refused() -> None:
-    for frames in ([b"x" * WINDOW, b"x"], [b"x" * (WINDOW + 1)], [Ended(), b"x"], [b""], [Ended(), Ended()]):
+    cases: list[list[bytes | Frame]] = [
+        [b"x" * WINDOW, b"x"],
+        [b"x" * (WINDOW + 1)],
+        [Ended(), b"x"],
+        [b""],
+        [Ended(), Ended()],
+    ]
+    for frames in cases:
         machine = connected().one.machine
         with pytest.raises(ProtocolError):
             for frame in frames:
