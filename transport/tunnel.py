@@ -245,16 +245,19 @@ class _Opening:
         return stream
 
     async def _stream(self) -> Stream:
-        """A new stream as soon as there is a link. The tunnel's patience is the deadline."""
+        """A new stream as soon as there is a link; the tunnel's patience is the deadline. Raises Unreachable."""
         while True:
-            if self._links.state(self._node) is LinkState.CONNECTED:
-                try:
-                    return await self._transport.open(self._node, self._header)
-                except Unreachable as error:
-                    logger.debug("no stream for a tunnel yet: %s", error)
-                await asyncio.sleep(RETRY_S)
-            else:
-                await self._links.changed()
+            match self._links.state(self._node):
+                case LinkState.CONNECTED:
+                    try:
+                        return await self._transport.open(self._node, self._header)
+                    except Unreachable as error:
+                        logger.debug("no stream for a tunnel yet: %s", error)
+                    await asyncio.sleep(RETRY_S)
+                case LinkState.RECONNECTING:
+                    await self._links.changed()
+                case LinkState.LOST | None:
+                    raise Unreachable(f"no link with node {short(self._node)}")
 
 
 class TunnelListener:

@@ -54,7 +54,6 @@ class TunnelEnd:
         Raises Unreachable when the link was away for too long, TimedOut when nothing moved for too long, StreamReset
         when the far end gave up or its pipe broke, PipeBroken when ours did, ProtocolError; the pipe is reset then.
         """
-        self._judge()
         try:
             async with asyncio.TaskGroup() as group:
                 work = (self._carry(attach), self._read_pipe(), self._write_pipe(), self._watch())
@@ -82,6 +81,9 @@ class TunnelEnd:
             while not await self._carry_once(attach):
                 self._stream = None
                 self._machine.detach(self._loop.time())
+                self._judge()
+                if self._over.is_set():
+                    return
                 logger.info("%s lost its stream and waits for another", self._label)
         except MeshError as error:
             self._end(error)
@@ -202,7 +204,8 @@ class TunnelEnd:
             case Verdict.STALLED:
                 self._end(TimedOut(f"{self._label}: nothing moved for too long while bytes waited"))
             case Verdict.FINE:
-                if self._links.state(self._node) in (LinkState.LOST, None):
+                # A stream that works is the better witness: news of links may be on its way to the board.
+                if self._stream is None and self._links.state(self._node) in (LinkState.LOST, None):
                     self._end(Unreachable(f"{self._label}: the link is lost"))
             case verdict:
                 assert_never(verdict)

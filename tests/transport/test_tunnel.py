@@ -11,6 +11,7 @@ import pytest
 from tests.transport.tunnels import A, B, C, Pair, echoed, memory_pair, write_all
 from transport.errors import MeshError, ProtocolError, ResetCode, StreamReset, TimedOut, Unreachable
 from transport.interface import LinkState, Record, RecordKind, Stream, StreamHeader
+from transport.link_board import LinkBoard
 from transport.memory import MemoryTransport
 from transport.memory_pipe import MemoryPipe, memory_pipes
 from transport.resumption import DEFAULT_WINDOW_BYTES
@@ -191,6 +192,16 @@ async def test_tunnel_to_a_node_without_a_link_fails_at_once() -> None:
         app = App(pair)
         assert isinstance(await app.ending(), Unreachable) and await app.is_reset()
         assert asyncio.get_running_loop().time() == start
+
+
+async def test_far_end_that_has_not_heard_of_the_link_yet_trusts_the_stream() -> None:
+    async with memory_pair() as pair:
+        pair.far.links = LinkBoard()
+        await pair.restart_server()
+        app = App(pair)
+        await asyncio.sleep(10)
+        await write_all(app.pipe, b"x")
+        assert await app.read(1) == b"x"
 
 
 async def test_opened_while_the_link_is_down_waits_for_it() -> None:
