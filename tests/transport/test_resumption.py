@@ -224,6 +224,17 @@ def test_small_exchanges_are_acknowledged_once_a_second_at_most() -> None:
     assert said == [(1.0, Taken(11))]
 
 
+def test_acknowledgement_after_a_long_rest_is_not_hurried() -> None:
+    both = connected(b"x")
+    both.now = 100.0
+    both.one.give(1, 100.0)
+    both.send(both.one)
+    both.deliver(both.other)
+    both.other.write(1, 100.0)
+    assert both.other.machine.next_frame(100.5) is None
+    assert both.other.machine.next_frame(101.0) == Taken(1)
+
+
 # Giving up
 
 
@@ -301,6 +312,17 @@ def test_slow_reader_is_neither_cut_nor_stalled() -> None:
             both.other.write(1, both.now)
 
 
+def test_pipe_here_that_takes_a_little_now_and_then_is_not_a_stall() -> None:
+    both = connected(b"x" * 100)
+    both.one.give(100, 0.0)
+    both.send(both.one)
+    both.deliver(both.other)
+    for now in (50.0, 100.0, 150.0):
+        assert both.other.machine.check(now) is Verdict.FINE
+        both.other.write(1, now)
+    assert both.other.machine.check(211.0) is Verdict.STALLED
+
+
 def test_stall_is_counted_from_the_first_byte_that_waits() -> None:
     both = connected(b"x")
     both.one.give(1, 500.0)
@@ -314,6 +336,17 @@ def test_done_end_does_not_wait_for_ever_for_the_last_word() -> None:
     assert machine.check(both.now) is Verdict.FINE
     machine.received(Taken(2), both.now + 9.0)
     assert machine.check(both.now + GIVE_UP_S + 0.1) is Verdict.CUT and machine.is_done
+
+
+def test_end_that_its_own_pipe_made_done_waits_no_longer_either() -> None:
+    machine = connected().one.machine
+    machine.read_end(0.0)
+    assert machine.next_frame(0.0) == Ended()
+    machine.received(Taken(1), 1.0)
+    machine.received(Ended(), 2.0)
+    machine.took_end(3.0)
+    assert machine.is_done and machine.check(50.0) is Verdict.FINE
+    assert machine.check(50.1 + GIVE_UP_S) is Verdict.CUT
 
 
 # Peers that do not keep to it
