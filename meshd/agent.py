@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gossip.runner import GossipRunner
 from llm.gguf import BadModelFile
 from llm.host import Host
 from meshd.api import ApiKeys, read_key_file
@@ -27,9 +28,11 @@ from meshd.hardware import GIB, Limits
 from meshd.http_server import listen_tcp, listen_unix
 from meshd.launcher import ProcessLauncher
 from meshd.model_specs import BadModelSpec, parse_specs
+from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
 from meshd.ports import Door, PortTaken, naming_the_holder
 from transport.address import parse_address
+from transport.discovery import Discovery
 from transport.errors import BadToken, MeshError, RefusalCode, Refused
 from transport.interface import Address, Role
 from transport.invite import Invite, parse_token
@@ -91,7 +94,23 @@ class Agent:
         identity = await self._belong(transport, belonging, plan)
         gossip = make_gossip(identity, belonging, transport, self.directory)
         gossip.seed((invite.issuer, invite.addresses) for invite in invites)
-        return Node(identity, belonging, transport, gossip, offering, listeners, isinstance(plan, Found))
+        around = self._neighbourhood(bind, identity, transport, gossip)
+        return Node(identity, belonging, transport, gossip, offering, listeners, around, isinstance(plan, Found))
+
+    def _neighbourhood(
+        self, bind: Address, identity: Identity, transport: QuicTransport, gossip: GossipRunner
+    ) -> Neighbourhood:
+        """A client only listens: nobody has a reason to dial it."""
+        is_client = identity.role is Role.CLIENT
+        introductions = Introductions(lambda: {node.node for node in gossip.view.nodes}, gossip.seed)
+        discovery = Discovery(
+            identity.membership.mesh_id,
+            transport.node,
+            lambda: () if is_client else transport.local_addresses,
+            introductions.take,
+            interfaces=interfaces_of(bind),
+        )
+        return Neighbourhood(reason_to_be_silent(bind, self.config.no_mdns), discovery)
 
     def _listen(self, stack: contextlib.AsyncExitStack) -> Listeners:
         config = self.config
@@ -112,7 +131,18 @@ class Agent:
                 logger.error("cannot keep the token book, nobody is let in by token: %s", error)
                 raise Refused(RefusalCode.BUSY, "the issuer cannot write its token book; see its log") from error
 
-        return QuicTransport(site, bind, QuicOptions(save_redemption=save_redemption))
+        return QuicTransport(site, bind, QuicOptions(save_redemption=save_redemption, advertise=self._advertised()))
+
+    def _advertised(self) -> tuple[Address, ...]:
+        """What --advertise names; a port that is left out is the one we listen on."""
+        try:
+            addresses = tuple(parse_address(text, default_port=0) for text in self.config.advertise)
+        except ValueError as error:
+            raise CannotStart(f"--advertise: {error}") from error
+        for address in addresses:
+            if address.host in ("::", "0.0.0.0"):
+                raise CannotStart(f"--advertise: expected an address that others can dial, got {address.host}")
+        return addresses
 
     def _role(self, plan: Found | Join | Return) -> Role:
         match plan:

@@ -30,6 +30,8 @@ class Config:
     mesh: Annotated[str, "name of the mesh to found (default: made from the node's name)"] = ""
     port: Annotated[int, "TCP port of the OpenAI API (0: any free one)"] = 9337
     bind: Annotated[str, "UDP address of the mesh"] = "[::]:7842"
+    advertise: Annotated[tuple[str, ...], "address to tell peers in place of this host's own; may be repeated"] = ()
+    no_mdns: Annotated[bool, "neither look for nodes on the local network nor be found there"] = False
     listen: Annotated[str, "address the API listens on; another than loopback needs --api-key-file"] = "127.0.0.1"
     data_dir: Annotated[str, "where keys, membership and logs are kept (default: the user's data directory)"] = ""
     ctx: Annotated[int, "context in tokens a slot (default: what the model was trained with, at most 8192)"] = 0

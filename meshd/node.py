@@ -40,6 +40,7 @@ from meshd.hardware import Limits
 from meshd.http_server import serve_http
 from meshd.loaded import LOADED_AT
 from meshd.model_specs import ModelSpec
+from meshd.neighbourhood import Neighbourhood
 from meshd.status import Situation, build_health, build_models
 from transport.address import format_address
 from transport.certificate import MemberCertificate, Membership
@@ -102,6 +103,7 @@ class Node:
     gossip: GossipRunner
     offering: Offering
     listeners: Listeners
+    neighbourhood: Neighbourhood
     has_founded: bool
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -114,6 +116,8 @@ class Node:
                 await event.wait()
             for line in welcome_lines(self._welcome()):
                 say(line)
+            # After everything else: its library takes a tenth of a second to load, which no start waits for.
+            tasks.append(group.create_task(self.neighbourhood.run(), name="neighbourhood"))
             await self._until_told(stop)
             await self.gossip.leave(LEAVE_DEADLINE_S)
             for task in reversed(tasks):
@@ -175,6 +179,7 @@ class Node:
             doors=self._doors(),
             refusals=self.transport.refusals,
             uptime_s=time.monotonic() - LOADED_AT,
+            surroundings=self.neighbourhood.surroundings,
         )
 
     def _doors(self) -> dict[str, str]:

@@ -13,10 +13,20 @@ from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import MeshModel, Offer, catalogue
 from transport.address import format_address
+from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
 from transport.interface import Link, Role
 
 GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The local network as mDNS shows it. problem: why it is not listened to, or why that does not work now."""
+
+    is_listening: bool
+    problem: str
+    other_meshes: tuple[OtherMesh, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class Situation:
     doors: Mapping[str, str]
     refusals: Mapping[str, int]
     uptime_s: float
+    surroundings: Surroundings
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -57,6 +68,15 @@ def build_status(now: Situation) -> dict[str, Any]:
         "waiting": [],
         "doors": dict(now.doors),
         "refusals": dict(now.refusals),
+        "mdns": _mdns(now.surroundings),
+    }
+
+
+def _mdns(around: Surroundings) -> dict[str, Any]:
+    return {
+        "state": "off" if not around.is_listening else "failing" if around.problem else "on",
+        "problem": around.problem,
+        "other_meshes": [list(map(format_address, mesh.addresses)) for mesh in around.other_meshes],
     }
 
 

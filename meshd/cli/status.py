@@ -52,7 +52,12 @@ def _page(status: dict[str, Any]) -> Any:
     head = f"{node['name']} ({node['id'][:8]}), {node['role']}{host}, in mesh {mesh['name']}"
     memory = f"{status['vram_total_gb']:.1f} GB for models in the mesh, clients not counted"
     doors = "\n".join(f"{name:<8} {address}" for name, address in status["doors"].items())
-    return Group(head, memory, doors, "", _peers(status), "", _models(status))
+    return Group(head, memory, doors, _mdns(status["mdns"]), "", _peers(status), "", _models(status))
+
+
+def _mdns(mdns: dict[str, Any]) -> str:
+    found = [f"another mesh at {' and '.join(addresses)}" for addresses in mdns["other_meshes"]]
+    return f"{'mDNS':<8} {', '.join([' '.join(filter(None, (mdns['state'], mdns['problem']))), *found])}"
 
 
 def _peers(status: dict[str, Any]) -> Any:

@@ -9,7 +9,8 @@ from gossip.lease import CLAIMS, Claim, encode_claims
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import MODELS_FACT, Offer, encode_offers
-from meshd.status import Situation, build_health, build_models, build_status
+from meshd.status import Situation, Surroundings, build_health, build_models, build_status
+from transport.advertisement import OtherMesh
 from transport.identity import node_text
 from transport.interface import Address, Link, LinkState, NodeId, Role
 from transport.wire import encode
@@ -53,6 +54,7 @@ def situation(*others: NodeView, offers: tuple[Offer, ...] = ()) -> Situation:
         doors={"api": "http://127.0.0.1:9337"},
         refusals={"token_spent": 1},
         uptime_s=5.0,
+        surroundings=Surroundings(True, "", (OtherMesh(b"t" * 16, (Address("10.0.0.9", 7842),)),)),
     )
 
 
@@ -74,6 +76,16 @@ def test_the_shape_that_scripts_rely_on() -> None:
     }
     assert status["mesh"] == {"id": "01" * 16, "name": "home"}
     assert status["refusals"] == {"token_spent": 1}
+
+
+def test_the_local_network_is_told() -> None:
+    off = Surroundings(is_listening=False, problem="--no-mdns")
+    failing = Surroundings(is_listening=True, problem="no multicast")
+
+    told = [build_status(replace(situation(), surroundings=each))["mdns"] for each in (off, failing)]
+
+    assert build_status(situation())["mdns"] == {"state": "on", "problem": "", "other_meshes": [["10.0.0.9:7842"]]}
+    assert [(each["state"], each["problem"]) for each in told] == [("off", "--no-mdns"), ("failing", "no multicast")]
 
 
 def test_a_peer_with_its_link_and_memory() -> None:

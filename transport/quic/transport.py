@@ -56,11 +56,14 @@ class QuicOptions:
 
     save_redemption: called with a token's id before a node that joined by it is let in; awaited, so that the
     token book is on disk by then.
+    advertise: where peers reach this endpoint, where that is not what the socket is bound to (behind NAT or a
+    relay). Port 0 means the socket's own.
     """
 
     window_bytes: int = DEFAULT_WINDOW_BYTES
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     save_redemption: Callable[[bytes], Awaitable[None]] = _nothing_to_save
+    advertise: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,12 @@ class QuicTransport:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
+        told = tuple(Address(address.host, address.port or self._udp.port) for address in self._options.advertise)
+        return told or self.local_addresses
+
+    @property
+    def local_addresses(self) -> tuple[Address, ...]:
+        """Where this host's own network reaches this endpoint, whatever is advertised."""
         return reachable_addresses(self._bind.host, self._udp.port, self._udp.is_dual_stack)
 
     @property
