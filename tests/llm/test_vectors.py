@@ -1,0 +1,38 @@
+"""Bytes that were written down once are read as they were meant, and written alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm.chat import read_answer, read_ask
+from llm.offer import decode_offers
+from tests.golden import Vector, check, vectors
+from tests.llm import examples
+from transport.interface import NodeId
+
+VECTORS = vectors("llm")
+PEER = NodeId(b"\x05" * 32)
+
+
+def name_of(vector: Vector) -> str:
+    return vector.path.stem
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
+def test_a_vector_is_read_as_it_was_meant_and_written_alike(vector: Vector) -> None:
+    check(vector)
+
+
+def test_every_example_has_its_vector() -> None:
+    assert {name_of(vector) for vector in VECTORS} >= examples.examples().keys(), "run python -m tools.vectors"
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=name_of)
+def test_it_passes_the_limits_of_its_place(vector: Vector) -> None:
+    match vector.codec:
+        case "llm.chat.Ask":
+            read_ask(vector.data, PEER)
+        case "llm.offer.Offers":
+            assert decode_offers(vector.data, PEER)
+        case _:
+            read_answer(vector.data, PEER)
