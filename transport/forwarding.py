@@ -27,6 +27,7 @@ import msgspec
 
 from transport import wire
 from transport.admission import admit_joiner
+from transport.budget import Allowance, Budget
 from transport.certificate import EncodedCertificate
 from transport.errors import RefusalCode, Refused
 from transport.handshake import MAX_MESSAGE_BYTES, ClientProof, client_transcript, read_message
@@ -39,9 +40,11 @@ DEADLINE_S = 3.0
 """Of question and answer: the joiner waits 5 s for the whole handshake."""
 
 MAX_FORWARD_BYTES = MAX_MESSAGE_BYTES + 256
+MAX_ANSWER_BYTES = MAX_MESSAGE_BYTES
 MAX_IN_FLIGHT = 8
 BURST = 32
 PER_SECOND = 2.0
+ALLOWANCE = Allowance(MAX_IN_FLIGHT, BURST, PER_SECOND)
 
 
 class ForwardedJoin(msgspec.Struct, frozen=True, tag_field="kind", tag="forwarded-join"):
@@ -70,27 +73,20 @@ class Grant:
 class ForwardBudget:
     """How much of others' time strangers may take through this node: 8 questions at once, 32 in a burst, 2 a second.
 
-    An issuer keeps one for each member that asks it.
+    An issuer allows as much to each member that asks it.
     """
 
     def __init__(self) -> None:
-        self._in_flight = 0
-        self._left = float(BURST)
-        self._counted_at: float | None = None
+        self._budget = Budget(ALLOWANCE)
 
     def take(self, now: float) -> None:
         """Count one question that begins. Raises Refused with BUSY when there are too many."""
-        since_s = max(0.0, now - self._counted_at) if self._counted_at is not None else 0.0
-        self._left = min(BURST, self._left + since_s * PER_SECOND)
-        self._counted_at = now
-        if self._in_flight >= MAX_IN_FLIGHT or self._left < 1:
-            raise Refused(RefusalCode.BUSY, "too many nodes are joining through this one; try again in a minute")
-        self._left -= 1
-        self._in_flight += 1
+        if not self._budget.take(now):
+            raise too_many()
 
     def give_back(self) -> None:
         """The question has been answered, or given up."""
-        self._in_flight -= 1
+        self._budget.give_back()
 
 
 def ask_issuer(forward: Forward, site: Site) -> bytes:
@@ -119,6 +115,11 @@ def out_of_reach(issuer: NodeId) -> Refused:
         f"this token can be redeemed only by node {short(issuer)}, which made it and cannot be reached now; "
         "start that node, or ask for a token of one that runs: meshd token create",
     )
+
+
+def too_many() -> Refused:
+    """What is said to one question too many."""
+    return Refused(RefusalCode.BUSY, "too many nodes are joining through this one; try again in a minute")
 
 
 def _check_asker(asked: ForwardedJoin, asker: Peer) -> None:

@@ -1,17 +1,19 @@
 """Moves the three messages of `transport.admission` over a connection's greeting, within one deadline.
 
-A refusal is said to the other end before the connection closes, so that its user learns why.
+A refusal is said to the other end before the connection closes, so that its user learns why. A joiner whose token
+another node made waits while that one is asked (`transport.forwarding`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from transport.admission import Accepted, Admitted, ClientAdmission, ServerAdmission, Site, refusal_message
-from transport.errors import ProtocolError, RefusalCode, Refused, TimedOut
+from transport.admission import Accepted, Admitted, ClientAdmission, Forward, ServerAdmission, Site, refusal_message
+from transport.errors import ProtocolError, RefusalCode, Refused, StreamReset, TimedOut, Unreachable
+from transport.forwarding import ForwardBudget, ask_issuer, out_of_reach, read_answer
 from transport.identity import short
 from transport.interface import NodeId
 from transport.invite import Invite
@@ -29,72 +31,106 @@ REFUSED_CODE = 0x10
 Saver = Callable[[bytes], Awaitable[None]]
 """Makes sure that the use of a token (its id) outlives this process."""
 
-
-async def admit_stranger(connection: QuicPeerConnection, site: Site, save: Saver) -> Accepted:
-    """Run the end that was dialled, up to and with its last message. Raises Refused, Unreachable, TimedOut.
-
-    The caller has to let the peer in at once: the peer may use the connection from here on.
-    """
-    try:
-        async with asyncio.timeout(HANDSHAKE_S):
-            return await _judge(connection, site, save)
-    except TimeoutError as error:
-        connection.close("no admission in time", REFUSED_CODE)
-        raise TimedOut(f"{connection.address} began a handshake and did not finish it in time") from error
-    except ProtocolError as error:
-        connection.close(str(error), REFUSED_CODE)
-        raise Refused(RefusalCode.MALFORMED, str(error)) from error
-    except Refused as refused:
-        await _say_no(connection, refused, REFUSAL_LINGER_S)
-        raise
+AskIssuer = Callable[[NodeId, bytes], Awaitable[bytes]]
+"""Puts a joiner's question to the node that made its token. Raises MeshError without link or answer."""
 
 
-async def _judge(connection: QuicPeerConnection, site: Site, save: Saver) -> Accepted:
-    binding = await connection.secured
-    greeting = connection.greeting
-    admission = ServerAdmission(site, binding, os.urandom)
-    greeting.send(admission.start())
-    accepted = admission.receive(await greeting.receive(), time.time())
-    if accepted.redeemed is not None:
-        await save(accepted.redeemed)
-    greeting.send(accepted.reply, end=True)
-    return accepted
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an end that dials wants. invite: to join by.  expected: whom it dials, if known."""
+
+    invite: Invite | None
+    expected: NodeId | None
 
 
-async def ask_admission(
-    connection: QuicPeerConnection, site: Site, invite: Invite | None, expected: NodeId | None, deadline: float
-) -> Admitted:
-    """Run the end that dialled, by `deadline` (loop time). Raises Refused, Unreachable, TimedOut.
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """Where one endpoint's strangers and dials are admitted. unix_time: the wall clock, for expiry."""
 
-    On any failure, cancellation included, the connection is closed.
-    """
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await _ask(connection, site, invite, expected)
-    except TimeoutError as error:
-        raise TimedOut(f"{_whom(connection, expected)} did not finish the handshake in time") from error
-    except ProtocolError as error:
-        raise Refused(RefusalCode.MALFORMED, f"{_whom(connection, expected)}: {error}") from error
-    finally:
-        if not connection.greeting.is_finished:
-            connection.close("not admitted", REFUSED_CODE)
+    save: Saver
+    ask_issuer: AskIssuer
+    unix_time: Callable[[], float]
+    budget: ForwardBudget
 
+    async def admit_stranger(self, connection: QuicPeerConnection, site: Site) -> Accepted:
+        """Run the end that was dialled, up to and with its last message. Raises Refused, Unreachable, TimedOut.
 
-async def _ask(connection: QuicPeerConnection, site: Site, invite: Invite | None, expected: NodeId | None) -> Admitted:
-    binding = await connection.secured
-    greeting = connection.greeting
-    admission = ClientAdmission(site, binding, os.urandom, invite, expected)
-    try:
-        answer = admission.receive(await greeting.receive(), time.time())
-    except Refused as refused:
-        await _say_no(connection, refused, ASKER_LINGER_S)  # so that they can count who came to the wrong door
-        raise
-    assert isinstance(answer, bytes)
-    greeting.send(answer)
-    admitted = admission.receive(await greeting.receive(), time.time())
-    assert isinstance(admitted, Admitted)
-    greeting.finish()
-    return admitted
+        The caller has to let the peer in at once: the peer may use the connection from here on.
+        """
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                return await self._receive(connection, site)
+        except TimeoutError as error:
+            connection.close("no admission in time", REFUSED_CODE)
+            raise TimedOut(f"{connection.address} began a handshake and did not finish it in time") from error
+        except ProtocolError as error:
+            connection.close(str(error), REFUSED_CODE)
+            raise Refused(RefusalCode.MALFORMED, str(error)) from error
+        except Refused as refused:
+            await _say_no(connection, refused, REFUSAL_LINGER_S)
+            raise
+
+    async def _receive(self, connection: QuicPeerConnection, site: Site) -> Accepted:
+        binding = await connection.secured
+        greeting = connection.greeting
+        admission = ServerAdmission(site, binding, os.urandom)
+        greeting.send(admission.start())
+        accepted = await self._judge(admission, await greeting.receive(), site)
+        if accepted.redeemed is not None:
+            await self.save(accepted.redeemed)
+        greeting.send(accepted.reply, end=True)
+        return accepted
+
+    async def _judge(self, admission: ServerAdmission, proof: bytes, site: Site) -> Accepted:
+        judged = admission.judge(proof, self.unix_time())
+        if not isinstance(judged, Forward):
+            return judged
+        return admission.complete(judged, await self._certificate_for(judged, site), self.unix_time())
+
+    async def _certificate_for(self, forward: Forward, site: Site) -> bytes:
+        """What the token's issuer gives the joiner. Raises Refused: BUSY, the issuer's words, or ours."""
+        self.budget.take(asyncio.get_running_loop().time())
+        try:
+            answer = await self.ask_issuer(forward.issuer, ask_issuer(forward, site))
+        except (Unreachable, StreamReset, ProtocolError) as error:
+            raise out_of_reach(forward.issuer) from error
+        finally:
+            self.budget.give_back()
+        return read_answer(answer, forward.issuer)
+
+    async def ask_admission(
+        self, connection: QuicPeerConnection, site: Site, wanted: Wanted, deadline: float
+    ) -> Admitted:
+        """Run the end that dialled, by `deadline` (loop time). Raises Refused, Unreachable, TimedOut.
+
+        On any failure, cancellation included, the connection is closed.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._ask(connection, site, wanted)
+        except TimeoutError as error:
+            raise TimedOut(f"{_whom(connection, wanted)} did not finish the handshake in time") from error
+        except ProtocolError as error:
+            raise Refused(RefusalCode.MALFORMED, f"{_whom(connection, wanted)}: {error}") from error
+        finally:
+            if not connection.greeting.is_finished:
+                connection.close("not admitted", REFUSED_CODE)
+
+    async def _ask(self, connection: QuicPeerConnection, site: Site, wanted: Wanted) -> Admitted:
+        binding = await connection.secured
+        greeting = connection.greeting
+        admission = ClientAdmission(site, binding, os.urandom, wanted.invite, wanted.expected)
+        try:
+            answer = admission.receive(await greeting.receive(), self.unix_time())
+        except Refused as refused:
+            await _say_no(connection, refused, ASKER_LINGER_S)  # so that they can count who came to the wrong door
+            raise
+        assert isinstance(answer, bytes)
+        greeting.send(answer)
+        admitted = admission.receive(await greeting.receive(), self.unix_time())
+        assert isinstance(admitted, Admitted)
+        greeting.finish()
+        return admitted
 
 
 async def _say_no(connection: QuicPeerConnection, refused: Refused, linger_s: float) -> None:
@@ -107,6 +143,6 @@ async def _say_no(connection: QuicPeerConnection, refused: Refused, linger_s: fl
         connection.close(f"refused: {refused.code.value}", REFUSED_CODE)
 
 
-def _whom(connection: QuicPeerConnection, expected: NodeId | None) -> str:
-    node = f"node {short(expected)} at " if expected is not None else ""
+def _whom(connection: QuicPeerConnection, wanted: Wanted) -> str:
+    node = f"node {short(wanted.expected)} at " if wanted.expected is not None else ""
     return f"{node}{connection.address.host}:{connection.address.port}"

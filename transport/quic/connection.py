@@ -115,6 +115,11 @@ class QuicPeerConnection:
         return to_address(self._quic.get_peer_address() or self._address)
 
     @property
+    def is_admitted(self) -> bool:
+        """Whether a peer was let in here, and the connection has not ended."""
+        return self._peer is not None and self._end_reason is None
+
+    @property
     def peer(self) -> Peer:
         assert self._peer is not None, "nobody is admitted on this connection yet"
         return self._peer
@@ -159,6 +164,10 @@ class QuicPeerConnection:
             self._quic.close(error_code=code, reason_phrase=reason[:MAX_REASON_BYTES])
             self._end(reason)
             self._host.touch(self)
+
+    def cut(self, reason: str, code: int) -> None:
+        """End the connection for what the peer is: unlike after `close`, whoever uses it is told."""
+        self._lost(reason, code)
 
     # For the endpoint
 

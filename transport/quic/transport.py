@@ -17,18 +17,22 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from transport.admission import Admitted, Site
-from transport.certificate import Membership
+from transport.certificate import Membership, names_in
 from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
 from transport.errors import MeshError, RefusalCode, Refused, TimedOut, Unreachable
+from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
+from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
 from transport.invite import Invite
-from transport.quic.admitting import HANDSHAKE_S, admit_stranger, ask_admission
+from transport.question import ask
+from transport.quic.admitting import HANDSHAKE_S, REFUSED_CODE, Doorway, Wanted
 from transport.quic.connection import QuicPeerConnection, Uses
 from transport.quic.endpoint import Endpoint
 from transport.quic.local_addresses import reachable_addresses
 from transport.quic.reach import first_answering, socket_addresses
 from transport.quic.session import SessionFactory
 from transport.quic.udp import SocketAddress, UdpSocket
+from transport.site import shut_out
 from transport.switchboard import Switchboard
 
 logger = logging.getLogger("meshd.transport")
@@ -50,6 +54,10 @@ async def _nothing_to_save(token_id: bytes) -> None:
     """For nodes that issue no tokens."""
 
 
+def _nothing_to_learn(membership: Membership) -> None:
+    """For endpoints whose membership nobody keeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuicOptions:
     """window_bytes: each stream's (`credit`); 4 MiB suits links beyond a LAN.  budget_bytes: of all windows together.
@@ -58,12 +66,16 @@ class QuicOptions:
     token book is on disk by then.
     advertise: where peers reach this endpoint, where that is not what the socket is bound to (behind NAT or a
     relay). Port 0 means the socket's own.
+    learn: called with our own membership under a new root key, of which a peer brought proof.
+    unix_time: the wall clock, for whatever expires.
     """
 
     window_bytes: int = DEFAULT_WINDOW_BYTES
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     save_redemption: Callable[[bytes], Awaitable[None]] = _nothing_to_save
     advertise: tuple[Address, ...] = ()
+    learn: Callable[[Membership], None] = _nothing_to_learn
+    unix_time: Callable[[], float] = time.time
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +93,14 @@ class QuicTransport:
 
     def __init__(self, site: Site, bind: Address, options: QuicOptions | None = None) -> None:
         self.site = site
-        """What every later handshake uses. The agent replaces it when it has joined, renewed or revoked."""
+        """What every later handshake uses. The agent changes it by `revise` when it has renewed or revoked."""
         self._bind = bind
         self._options = options or QuicOptions()
         self._budget = WindowBudget(self._options.budget_bytes)
         self._refusals: Counter[str] = Counter()
+        self._doorway = Doorway(
+            self._options.save_redemption, self._ask_issuer, self._options.unix_time, ForwardBudget()
+        )
         self._switchboard = Switchboard(site.key.node, site.role, "quic", self._dial_peer, random.SystemRandom())
         self._udp: UdpSocket
         self._endpoint: Endpoint
@@ -93,7 +108,7 @@ class QuicTransport:
     async def __aenter__(self) -> QuicTransport:
         self._udp = UdpSocket(self._bind)
         await self._switchboard.__aenter__()
-        sessions = SessionFactory(self.site.key, time.time())
+        sessions = SessionFactory(self.site.key, self._options.unix_time())
         self._endpoint = Endpoint(self._udp, sessions, self._stranger_came)
         return self
 
@@ -149,6 +164,31 @@ class QuicTransport:
         """Close the socket without a word, as the death of this process would. For tests of what peers make of it."""
         self._endpoint.vanish()
 
+    # Who may stay
+
+    def revise(self, site: Site) -> None:
+        """Use `site` in every later handshake, and close at once what its revocation list shuts out."""
+        is_news = site.revoked != self.site.revoked
+        self.site = site
+        if is_news:
+            for connection in self._endpoint.connections:
+                if connection.is_admitted and self._is_revoked(connection.peer):
+                    connection.cut(str(shut_out(connection.peer.node)), REFUSED_CODE)
+
+    def peers(self) -> tuple[Peer, ...]:
+        """Everyone connected now, with the certificate shown on arrival."""
+        admitted = [connection.peer for connection in self._endpoint.connections if connection.is_admitted]
+        return tuple({peer.node: peer for peer in admitted}.values())
+
+    def cut(self, node: NodeId, reason: str) -> None:
+        """Close every connection with `node` now. It may come back if it is let in."""
+        for connection in self._endpoint.connections:
+            if connection.is_admitted and connection.peer.node == node:
+                connection.cut(reason, REFUSED_CODE)
+
+    def _is_revoked(self, peer: Peer) -> bool:
+        return not names_in(peer.certificate).isdisjoint(self.site.revoked)
+
     # Joining
 
     async def join(self, invite: Invite, deadline_s: float) -> Joined:
@@ -171,6 +211,7 @@ class QuicTransport:
         deadline = asyncio.get_running_loop().time() + HANDSHAKE_S
         connection, admitted = await self._reach(addresses, deadline, None, node)
         self._establish(connection, admitted.peer)
+        self._learn(admitted.membership)
 
     async def _reach(
         self, addresses: tuple[Address, ...], deadline: float, invite: Invite | None, expected: NodeId | None
@@ -178,13 +219,14 @@ class QuicTransport:
         """Dial until somebody admits us. The wrong node behind one address does not end the search."""
         if self.site.membership is None and invite is None:
             raise Unreachable("this node is in no mesh and has no invitation")
+        wanted = Wanted(invite, expected)
         targets = await self._resolve(addresses, deadline)
         refusal: Refused | None = None
         while targets:
             try:
                 connection = await first_answering(self._endpoint.dial, targets, deadline)
                 targets.remove(connection.socket_address)
-                return connection, await ask_admission(connection, self.site, invite, expected, deadline)
+                return connection, await self._doorway.ask_admission(connection, self.site, wanted, deadline)
             except Refused as refused:
                 if refused.code not in _PERHAPS_ELSEWHERE:
                     raise
@@ -209,16 +251,29 @@ class QuicTransport:
 
     async def _admit(self, connection: QuicPeerConnection) -> None:
         try:
-            accepted = await admit_stranger(connection, self.site, self._options.save_redemption)
+            accepted = await self._doorway.admit_stranger(connection, self.site)
             self._endpoint.welcome(connection)
             self._establish(connection, accepted.peer)
+            self._learn(accepted.membership)
         except Refused as refused:
             self._refusals[refused.code.value] += 1
             logger.info("refused %s: %s", connection.address.host, refused)
         except MeshError as error:
             logger.debug("admission of %s came to nothing: %s", connection.address.host, error)
 
+    async def _ask_issuer(self, issuer: NodeId, question: bytes) -> bytes:
+        header = StreamHeader(JOIN_PROTOCOL, "", int(DEADLINE_S * 1000))
+        return await ask(self, issuer, header, question, MAX_ANSWER_BYTES)
+
+    def _learn(self, membership: Membership | None) -> None:
+        if membership is not None:
+            self._options.learn(membership)
+
     def _establish(self, connection: QuicPeerConnection, peer: Peer) -> None:
+        """Let `peer` in, unless it was revoked while it was being admitted: Refused."""
+        if self._is_revoked(peer):
+            connection.close(str(shut_out(peer.node)), REFUSED_CODE)
+            raise shut_out(peer.node)
         board = self._switchboard
         uses = Uses(
             connected=lambda: board.connected(connection),
