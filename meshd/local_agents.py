@@ -64,10 +64,14 @@ class LocalAgent:
 
 @dataclass(frozen=True, slots=True)
 class LocalAgents:
-    """Starts agents below `folder`. Several starts of one name share a data directory, one after the other."""
+    """Starts agents below `folder`. Several starts of one name share a data directory, one after the other.
+
+    prefix: a command to run them under, such as `ip netns exec NAME`, that ends by becoming what it runs.
+    """
 
     folder: Path
     launcher: ProcessLauncher
+    prefix: tuple[str, ...] = ()
 
     @contextlib.asynccontextmanager
     async def start(self, name: str, arguments: Sequence[str] = ()) -> AsyncIterator[LocalAgent]:
@@ -80,7 +84,7 @@ class LocalAgents:
     async def launched(self, name: str, arguments: Sequence[str] = ()) -> AsyncIterator[LocalAgent]:
         """Run an agent without waiting for anything: for those that are expected to fail."""
         directory, log = self.folder / name, self.folder / f"{name}.log"
-        argv = [sys.executable, "-m", "meshd", "--name", name, "--data-dir", str(directory)]
+        argv = [*self.prefix, sys.executable, "-m", "meshd", "--name", name, "--data-dir", str(directory)]
         argv += ["--port", "0", "--bind", "127.0.0.1:0", *arguments]
         async with self.launcher.start(argv, {}, log) as child:
             yield LocalAgent(name, child, ControlClient(directory / "control.sock"), directory, log)
