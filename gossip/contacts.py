@@ -48,6 +48,14 @@ class Contacts:
             self._remember(node, addresses)
             self._effects.append(Drop(node, reason))
 
+    def forget(self, node: NodeId, reason: str) -> None:
+        """Hold no link to `node` any longer, nor look for it after a restart."""
+        was_kept = self._kept.pop(node, None) is not None
+        was_sought = self._seeds.pop(node, None) is not None
+        self._former.pop(node, None)
+        if was_kept or was_sought:
+            self._effects.append(Drop(node, reason))
+
     def take_effects(self) -> list[Effect]:
         """What is to be done since the last time; whatever was moved is persisted once."""
         effects, self._effects = self._effects, []

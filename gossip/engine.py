@@ -26,6 +26,8 @@ from gossip.event import (
     Notify,
     RaiseBoot,
     Received,
+    Recertified,
+    Recheck,
     ReliableReceived,
     Seed,
     Tick,
@@ -143,6 +145,11 @@ class Engine:
                 self._contacts.seed(node, addresses)
             case Moved(addresses):
                 self._knowledge.move(addresses)
+            case Recertified(certificate, serial):
+                self._knowledge.recertify(certificate, serial)
+            case Recheck():
+                for node in self._knowledge.recheck():
+                    self._contacts.forget(node, "it is no member any more")
             case Leave():
                 self._leave()
         if not self._has_left:

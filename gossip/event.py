@@ -80,11 +80,37 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Recertified:
+    """This node has a newer membership certificate."""
+
+    certificate: bytes
+    serial: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """The certificates that count are others than before: a revocation, a new root key, or time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """This node is about to stop for good."""
 
 
-Event = Tick | Received | ReliableReceived | Connected | Disconnected | LocalUpdate | Hint | Seed | Moved | Leave
+Event = (
+    Tick
+    | Received
+    | ReliableReceived
+    | Connected
+    | Disconnected
+    | LocalUpdate
+    | Hint
+    | Seed
+    | Moved
+    | Recertified
+    | Recheck
+    | Leave
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gossip.broadcast import Broadcast, Topic
 from gossip.facts import Fact, FactHeader, FactStore, open_fact, read_header, seal_fact
@@ -126,10 +126,7 @@ class Knowledge:
     def forget(self, now: float) -> None:
         """Let go of who died or left long ago."""
         for member in self.roster.forget(now):
-            self.facts.forget(member.node)
-            self.rumours.retract(member.node)
-            self.rumours.retract_facts(member.node)
-            self.changed[member.node] = member
+            self._drop(member)
 
     def publish(self, key: str, value: bytes) -> None:
         """Say something about this node, if it is news. ValueError when it breaks a bound of `facts`."""
@@ -147,11 +144,39 @@ class Knowledge:
         self.roster.replace_own(self._seal(own.boot, own.incarnation + 1))
         self._tell_member(self.roster.own)
 
+    def recertify(self, certificate: bytes, serial: bytes) -> None:
+        """Show this node's newer certificate from now on."""
+        self._me = replace(self._me, certificate=certificate, serial=serial)
+        own = self.roster.own.record
+        self.roster.replace_own(self._seal(own.boot, own.incarnation + 1))
+        self._tell_member(self.roster.own)
+
+    def recheck(self) -> list[NodeId]:
+        """Forget every other member whose certificate counts no more; who that was."""
+        others = [member for member in self.roster.members() if member.node != self._me.node]
+        fallen = [member for member in others if not self._is_certified(member)]
+        for member in fallen:
+            logger.info("%s (%s) is no member any more", member.record.name, short(member.node))
+            self.roster.expel(member.node)
+            self._drop(member)
+        return [member.node for member in fallen]
+
     def leave(self) -> bytes:
         """Say farewell: this node's last record."""
         self.roster.leave()
         self._tell_member(self.roster.own)
         return self.roster.own.record.encoded
+
+    def _drop(self, member: Member) -> None:
+        """Forget what a member said that is out of the roster."""
+        self.facts.forget(member.node)
+        self.rumours.retract(member.node)
+        self.rumours.retract_facts(member.node)
+        self.changed[member.node] = member
+
+    def _is_certified(self, member: Member) -> bool:
+        rumour = decode_rumour(member.record.encoded, member.node)
+        return isinstance(rumour, MemberRumour) and self._verifier.certified(rumour.certificate) is not None
 
     def _take(self, payload: bytes, peer: NodeId, now: float) -> bool:
         """Whether the rumour is done with, so that its copies may be skipped."""

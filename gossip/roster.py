@@ -180,6 +180,13 @@ class Roster:
             self.version += 1
         return gone
 
+    def expel(self, node: NodeId) -> None:
+        """Drop a member that is none any more."""
+        member = self._members.pop(node)
+        self._present -= member.is_probed
+        self._suspicions.pop(node, None)
+        self.version += 1
+
     def extend_suspicions(self, gap_s: float) -> None:
         """This node stood still for `gap_s`: that time is nobody else's fault."""
         for suspicion in self._suspicions.values():

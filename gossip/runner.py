@@ -30,6 +30,8 @@ from gossip.event import (
     Persist,
     RaiseBoot,
     Received,
+    Recertified,
+    Recheck,
     ReliableReceived,
     Reply,
     Seed,
@@ -155,6 +157,14 @@ class GossipRunner:
     def move(self, addresses: tuple[Address, ...]) -> None:
         """Tell the mesh that this node is now found elsewhere."""
         self._tell(Moved(addresses))
+
+    def recertify(self, certificate: bytes, serial: bytes) -> None:
+        """Show the mesh this node's newer certificate."""
+        self._tell(Recertified(certificate, serial))
+
+    def recheck(self) -> None:
+        """Forget members whose certificate counts no more; to be said when what counts has changed."""
+        self._tell(Recheck())
 
     async def leave(self, deadline_s: float = 2.0) -> None:
         """Say farewell for good: to everyone once, to a few until they have heard it or time is up."""

@@ -14,6 +14,7 @@ from transport import identity
 from transport.certificate import MemberCertificate, verify_certificate
 from transport.errors import Refused
 from transport.interface import NodeId, Role
+from transport.rotation import Roots
 
 # Twice the members a mesh may have: a certificate and its renewal.
 MAX_CACHED_CERTIFICATES = 2048
@@ -54,22 +55,28 @@ def nobody_revoked() -> frozenset[bytes]:
 class CertificateVerifier:
     """Believes the certificates of one mesh, each verified once and then remembered until it expires.
 
-    unix_time: the wall clock, which gossip uses for expiry only.  revoked: node ids and serials, asked on
-    every use so that a revocation takes hold at once.
+    roots: its only root key, or all that it has had.  unix_time: the wall clock, which gossip uses for expiry
+    only.  revoked: node ids and serials, asked on every use so that a revocation takes hold at once.
     """
 
     def __init__(
         self,
-        root_public: bytes,
+        roots: bytes | Roots,
         mesh_id: bytes,
         unix_time: Callable[[], float],
         revoked: Callable[[], frozenset[bytes]] = nobody_revoked,
     ) -> None:
-        self._root_public = root_public
+        self._roots = roots if isinstance(roots, Roots) else Roots(roots)
         self._mesh_id = mesh_id
         self._unix_time = unix_time
         self._revoked = revoked
         self._known: dict[bytes, MemberCertificate] = {}
+
+    def follow(self, roots: Roots) -> None:
+        """Believe what these root keys signed from now on; what was believed before is verified anew."""
+        if roots != self._roots:
+            self._roots = roots
+            self._known.clear()
 
     def certified(self, certificate: bytes) -> Certified | None:
         known = self._known.get(certificate)
@@ -84,7 +91,7 @@ class CertificateVerifier:
 
     def _verify(self, certificate: bytes) -> MemberCertificate | None:
         try:
-            verified = verify_certificate(certificate, self._root_public, self._mesh_id, self._unix_time())
+            verified = verify_certificate(certificate, self._roots, self._mesh_id, self._unix_time())
         except Refused:
             self._known.pop(certificate, None)
             return None
