@@ -1,6 +1,7 @@
 """What an agent costs while nobody asks it anything: start to ready, resident memory, idle CPU.
 
-`python -m bench.agent [--json] [--nodes N] [--seconds S]`: N agents without a model in one mesh on this machine.
+`python -m bench.agent [--json] [--nodes N] [--seconds S] [--bind ADDRESS]`: N agents without a model in one mesh
+on this machine. Bound to more than loopback (`--bind [::]:0`) they take part in mDNS, which loads its own library.
 "Ready" is what the agent says of itself, counted from the start of its process. The bare minimum beside it is a
 Python process that imports the same libraries and runs an idle event loop.
 """
@@ -35,15 +36,15 @@ MINIMUM = (
 )
 
 
-async def measure(nodes: int, seconds: float) -> list[dict[str, Any]]:
+async def measure(nodes: int, seconds: float, bind: str) -> list[dict[str, Any]]:
     """Rows of `meshd bench`'s shape; medians over the agents."""
     with tempfile.TemporaryDirectory(prefix="meshd-bench-") as folder:
         async with AsyncExitStack() as stack:
             agents = local_agents(Path(folder))
-            founder = await stack.enter_async_context(agents.start("founder"))
+            founder = await stack.enter_async_context(agents.start("founder", ["--bind", bind]))
             started = [founder]
             for number in range(nodes - 1):
-                joins = ["--join", await founder.token("member")]
+                joins = ["--bind", bind, "--join", await founder.token("member")]
                 started.append(await stack.enter_async_context(agents.start(f"member-{number}", joins)))
             await founder.until(lambda status: len(status["peers"]) == nodes - 1, 30)
             ready_s = statistics.median(_ready_s(agent) for agent in started)
@@ -107,9 +108,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to watch the idle agents")
+    parser.add_argument("--bind", default="127.0.0.1:0", help="UDP address of each agent")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    rows = asyncio.run(measure(arguments.nodes, arguments.seconds))
+    rows = asyncio.run(measure(arguments.nodes, arguments.seconds, arguments.bind))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     if arguments.json:
         print(json.dumps({"name": "agent", "machine": machine, "rows": rows}, indent=2))

@@ -142,12 +142,14 @@ async def test_an_agent_that_stays_out_of_mdns_sends_nothing(
 
 async def test_a_forged_advertisement_admits_nobody(segment: list[Namespace], agents: LocalAgents) -> None:
     here, there, _ = segment
-    async with on(there, agents).start("stranger", ON_THE_NETWORK) as stranger:
-        async with on(here, agents).start("victim", ON_THE_NETWORK) as victim:
-            mesh_id = (await victim.status())["mesh"]["id"]
-            async with impostor(there, mesh_id):
-                await stranger.until(lambda status: status["refusals"].get("wrong_mesh", 0) > 0, PATIENCE_S)
-                status = await victim.status()
+    async with (
+        on(there, agents).start("stranger", ON_THE_NETWORK) as stranger,
+        on(here, agents).start("victim", ON_THE_NETWORK) as victim,
+    ):
+        mesh_id = (await victim.status())["mesh"]["id"]
+        async with impostor(there, mesh_id):
+            await stranger.until(lambda status: status["refusals"].get("wrong_mesh", 0) > 0, PATIENCE_S)
+            status = await victim.status()
 
     assert status["peers"] == []
     assert connected(status) == []
@@ -157,9 +159,11 @@ async def test_a_forged_advertisement_admits_nobody(segment: list[Namespace], ag
 async def test_another_mesh_on_the_network_is_shown_and_not_mixed_up(
     segment: list[Namespace], agents: LocalAgents
 ) -> None:
-    async with on(segment[0], agents).start("one", ON_THE_NETWORK) as one:
-        async with on(segment[1], agents).start("other", ON_THE_NETWORK):
-            status = await one.until(lambda status: bool(status["mdns"]["other_meshes"]), PATIENCE_S)
+    async with (
+        on(segment[0], agents).start("one", ON_THE_NETWORK) as one,
+        on(segment[1], agents).start("other", ON_THE_NETWORK),
+    ):
+        status = await one.until(lambda status: bool(status["mdns"]["other_meshes"]), PATIENCE_S)
 
     assert f"{segment[1].host}:{PORT}" in status["mdns"]["other_meshes"][0]
     assert status["links"] == []
