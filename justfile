@@ -47,6 +47,7 @@ pin:
 bundle:
     uv build --wheel --out-dir dist
 
-# Check that the docs name files that exist
+# Refresh the tables of docs/protocol.md from the code, and check that the docs name files that exist
 docs:
+    {{run}} python -m tools.protocol
     {{run}} pytest tests/docs -q
