@@ -12,6 +12,7 @@ from transport.interface import Address, NodeId
 
 MAX_SEEDS = 256
 MAX_FORMER = 256
+MAX_PLACES = 16
 
 
 class Contacts:
@@ -25,12 +26,19 @@ class Contacts:
         self._effects: list[Effect] = []
 
     def seed(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
-        """Try to reach `node` there until gossip says where it is. Past `MAX_SEEDS`: left out."""
-        is_full = len(self._seeds) >= MAX_SEEDS and node not in self._seeds
-        if node == self._me or node in self._kept or is_full:
+        """Try to reach `node` there as well, until gossip says where it is. Past `MAX_SEEDS`: left out.
+
+        Anyone can say where a node is supposed to be, so what was known before is tried too. A member may have
+        moved while nobody could hear of it: it is looked for there, and not remembered there.
+        """
+        known = self._kept.get(node) or self._seeds.get(node, ())
+        is_full = len(self._seeds) >= MAX_SEEDS and not known
+        if node == self._me or is_full or (known and set(addresses) <= set(known)):
             return
-        self._seeds[node] = addresses
-        self._effects.append(Keep(node, addresses))
+        places = tuple(dict.fromkeys(addresses + known))[:MAX_PLACES]
+        if node not in self._kept:
+            self._seeds[node] = places
+        self._effects.append(Keep(node, places))
 
     def keep(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         """Hold a link to a member, at the addresses that it gives itself."""

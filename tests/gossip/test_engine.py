@@ -378,6 +378,28 @@ def test_a_seed_is_kept_until_its_node_tells_its_own_addresses() -> None:
     assert of(Keep, bench.hear(ALICE, record(ALICE))) == [Keep(ALICE.node, ALICE.addresses)]
 
 
+def test_another_word_on_where_a_node_is_does_not_hide_the_first() -> None:
+    bench = Bench()
+    true, false = (Address("192.0.2.1", 7842),), (Address("192.0.2.66", 7842),)
+    bench.tell(Seed(ALICE.node, true))
+
+    assert of(Keep, bench.tell(Seed(ALICE.node, false))) == [Keep(ALICE.node, false + true)]
+    assert of(Keep, bench.tell(Seed(ALICE.node, true))) == []
+
+
+def test_a_member_that_moved_is_looked_for_there_and_not_remembered_there() -> None:
+    bench = Bench()
+    bench.tell(Connected(as_peer(ALICE)))
+    bench.hear(ALICE, record(ALICE))
+    elsewhere = (Address("192.0.2.99", 7842),)
+
+    effects = bench.tell(Seed(ALICE.node, elsewhere))
+
+    assert of(Keep, effects) == [Keep(ALICE.node, elsewhere + ALICE.addresses)]
+    assert [dict(one.addresses)[ALICE.node] for one in of(Persist, effects)] == [ALICE.addresses]
+    assert bench.tell(Seed(ALICE.node, ALICE.addresses)) == []
+
+
 def test_its_own_address_is_no_seed() -> None:
     bench = Bench()
     assert bench.tell(Seed(bench.me.node, bench.me.addresses)) == []
