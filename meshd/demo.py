@@ -15,7 +15,9 @@ from typing import Any
 import aiohttp
 
 from meshd.control import CommandFailed, NotRunning
+from meshd.impaired_agents import ImpairedAgents
 from meshd.local_agents import AgentFailed, LocalAgent, last_lines, local_agents
+from transport.impairment import Conditions
 
 LOAD_TIMEOUT_S = 180.0
 CHAT_TIMEOUT_S = 60.0
@@ -42,11 +44,12 @@ class ChatResult:
 
 @dataclass(frozen=True, slots=True)
 class DemoMesh:
-    """The running demo: the host first, members between, the lite client last."""
+    """The running demo: the host first, members between, the lite client last. ways: between them, if bad ones."""
 
     nodes: tuple[LocalAgent, ...]
     model: str
     api: str
+    ways: ImpairedAgents | None
 
     @property
     def client(self) -> LocalAgent:
@@ -54,11 +57,18 @@ class DemoMesh:
 
 
 @contextlib.asynccontextmanager
-async def demo_mesh(model: Path, node_count: int, say: Say) -> AsyncIterator[DemoMesh]:
-    """Start `node_count` (≥ 2) agents: a host with `model`, members, and a lite client; stop them on leaving."""
+async def demo_mesh(
+    model: Path, node_count: int, say: Say, conditions: Conditions | None = None
+) -> AsyncIterator[DemoMesh]:
+    """Start `node_count` (≥ 2) agents: a host with `model`, members, and a lite client; stop them on leaving.
+
+    conditions: of the ways between them, in each direction.
+    """
     with tempfile.TemporaryDirectory(prefix="meshd-demo-") as folder:
         async with contextlib.AsyncExitStack() as stack:
-            agents = local_agents(Path(folder))
+            direct = local_agents(Path(folder))
+            ways = ImpairedAgents(direct, conditions) if conditions else None
+            agents = ways or direct
             say(f"starting the host, which loads {model.name} on llama-server")
             nodes = [await _entered(stack, agents.start("host", ["--model", str(model), "--threads", "1"]))]
             for name, role in _guests(node_count):
@@ -66,7 +76,7 @@ async def demo_mesh(model: Path, node_count: int, say: Say) -> AsyncIterator[Dem
                 arguments = ["--join", await nodes[0].token(role), *(["--client"] if role == "client" else [])]
                 nodes.append(await _entered(stack, agents.start(name, arguments)))
             api = await _wait_for_model(nodes[0], nodes[-1], model.stem, say)
-            yield DemoMesh(tuple(nodes), model.stem, api)
+            yield DemoMesh(tuple(nodes), model.stem, api, ways)
 
 
 async def _entered(

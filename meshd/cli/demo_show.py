@@ -13,14 +13,19 @@ import typer
 import llm.demo
 from meshd.cli.output import fail, print_json, say
 from meshd.demo import QUESTION, ChatResult, DemoFailed, DemoMesh, ask, demo_mesh, overview
+from meshd.impaired_agents import ImpairedAgents
+from transport.impairment import parse_conditions
 
 TOY_MODEL = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
 
 
-def show_demo(nodes: int, once: bool, as_json: bool) -> None:
-    """Run the demo to its end; exit 1 with the reason when it cannot show what it should."""
+def show_demo(nodes: int, impair: str, once: bool, as_json: bool) -> None:
+    """Run the demo to its end; exit 1 with the reason when it cannot show what it should.
+
+    impair: as `parse_conditions` reads it, empty for ways as good as this machine's.
+    """
     try:
-        answer = asyncio.run(_demo(nodes, once, as_json))
+        answer = asyncio.run(_demo(nodes, impair, once, as_json))
     except DemoFailed as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -29,11 +34,13 @@ def show_demo(nodes: int, once: bool, as_json: bool) -> None:
         print_json(answer)
 
 
-async def _demo(nodes: int, once: bool, as_json: bool) -> dict[str, Any]:
-    async with demo_mesh(TOY_MODEL, nodes, say) as mesh:
+async def _demo(nodes: int, impair: str, once: bool, as_json: bool) -> dict[str, Any]:
+    if impair:
+        say(f"between the agents, in each direction: {impair}")
+    async with demo_mesh(TOY_MODEL, nodes, say, parse_conditions(impair) if impair else None) as mesh:
         say(f"\nasking the toy model through {mesh.client.name}'s own API at {mesh.api}\n> {QUESTION}\n")
         result = await ask(mesh, QUESTION, _quiet if as_json else _type_out)
-        answer = _summary(result, mesh, await overview(mesh))
+        answer = _summary(result, mesh, await overview(mesh)) | _ways(impair, mesh.ways)
         _show(answer, as_json)
         if not once:
             if as_json:
@@ -53,11 +60,20 @@ def _summary(result: ChatResult, mesh: DemoMesh, nodes: list[dict[str, Any]]) ->
     }
 
 
+def _ways(impair: str, ways: ImpairedAgents | None) -> dict[str, Any]:
+    if ways is None:
+        return {}
+    return {"impaired": {"conditions": impair, "passed": ways.passed(), "dropped": dict(ways.dropped())}}
+
+
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if not as_json:
         sys.stdout.write("\n\n")
     say(f"path: {' → '.join(answer['path'])}")
     say(f"time to first token {answer['ttft_ms']} ms, then {answer['tokens_per_s']} tokens/s")
+    if ways := answer.get("impaired"):
+        lost = ", ".join(f"{count} lost to {cause}" for cause, count in ways["dropped"].items())
+        say(f"over ways with {ways['conditions']}: {ways['passed']} packets passed, {lost or 'none lost'}")
     for node in answer["nodes"]:
         say(f"  {node['name']:<10} {node['role']:<7} {'HOST' if node['host'] else '':<5} {node['api']}")
 

@@ -25,3 +25,23 @@ def test_the_demo_answers_through_the_lite_client_and_leaves_nothing() -> None:
     assert "starting the host" in done.stderr
     started = [psutil.Process(pid).name() for pid in set(psutil.pids()) - before if psutil.pid_exists(pid)]
     assert not [name for name in started if name == "llama-server"]
+
+
+def test_the_demo_answers_over_bad_ways() -> None:
+    impair = ["--impair", "delay=40ms,jitter=5ms,loss=5%", "--nodes", "2"]
+    done = subprocess.run([*DEMO, "--json", *impair], capture_output=True, text=True, timeout=110, check=False)
+
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert "meshd" in answer["answer"]
+    assert answer["ttft_ms"] >= 70  # there and back, each 40 ms ± 5
+    assert answer["impaired"]["conditions"] == impair[1]
+    assert answer["impaired"]["passed"] > 20
+    assert "delay=40ms" in done.stderr
+
+
+def test_conditions_that_cannot_be_read_are_a_usage_error() -> None:
+    done = subprocess.run([*DEMO, "--impair", "los=5%"], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert "los=5%" in done.stderr

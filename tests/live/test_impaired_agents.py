@@ -1,0 +1,38 @@
+"""Agents behind relays: nothing but the relay leads from one to another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshd.impaired_agents import ImpairedAgents
+from meshd.local_agents import LocalAgents
+from transport.address import format_address
+from transport.impairment import CLEAR
+
+PATIENCE_S = 60.0
+
+
+def states(status: dict[str, Any]) -> set[str]:
+    return {link["state"] for link in status["links"]}
+
+
+async def test_agents_are_cut_off_and_meet_again_with_their_relays(agents: LocalAgents) -> None:
+    impaired = ImpairedAgents(agents, CLEAR)
+    async with (
+        impaired.start("founder") as founder,
+        impaired.start("other", ["--join", await founder.token("member")]) as other,
+    ):
+        status = await other.until(lambda status: states(status) == {"connected"}, PATIENCE_S)
+        relays = {format_address(relay.address) for relay in impaired.relays}
+        assert {link["address"] for link in status["links"]} <= relays
+        assert (await founder.status())["doors"]["mesh"] in relays
+
+        for relay in impaired.relays:
+            relay.cut()
+        await other.until(lambda status: "connected" not in states(status), PATIENCE_S)
+        await founder.until(lambda status: "connected" not in states(status), PATIENCE_S)
+        assert impaired.dropped()["cut"] > 0
+
+        for relay in impaired.relays:
+            relay.mend()
+        await other.until(lambda status: states(status) == {"connected"}, PATIENCE_S)
