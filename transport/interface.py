@@ -22,6 +22,9 @@ MAX_RECORD_BYTES = 1 << 20
 MAX_DATAGRAM_BYTES = 1100
 """Larger DATAGRAM frames wedge aioquic's send queue for good (measured: 1,170 B on a 1,200 B path)."""
 
+BULK_FROM_BYTES = 1 << 20
+"""What is larger is worth a bulk stream: below, the first one would cost more in round trips than it saves."""
+
 
 class Role(Enum):
     """What a member certificate lets its node do."""
@@ -151,7 +154,7 @@ TransportEvent = LinkChanged | DatagramReceived
 class Link:
     """Snapshot of one link, for status and ranking.
 
-    rtt_ms: smoothed round trip, None before the first sample.  carrier: "quic" | "memory".
+    rtt_ms: smoothed round trip, None before the first sample.  carrier: "quic" | "quic+bulk" | "memory".
     """
 
     node: NodeId
@@ -188,8 +191,13 @@ class Transport(Protocol):
     def drop(self, node: NodeId, reason: str) -> None:
         """Stop holding a link to `node` and close any connection with it."""
 
-    async def open(self, node: NodeId, header: StreamHeader) -> Stream:
-        """Open a stream to a connected peer. Raises Unreachable at once when there is no connection."""
+    async def open(self, node: NodeId, header: StreamHeader, *, bulk: bool = False) -> Stream:
+        """Open a stream to a connected peer. Raises Unreachable at once when there is no connection.
+
+        bulk: more than `BULK_FROM_BYTES` will pass, either way. Such a stream goes over a faster carrier where there is
+        one, and may wait a moment for it; it may also break while the link stays connected, so that opening it again
+        is worth a try. Otherwise it is a stream like any other.
+        """
 
     def send_datagram(self, node: NodeId, payload: bytes) -> bool:
         """Send unreliably; False when there is no connection. ValueError past `MAX_DATAGRAM_BYTES`."""

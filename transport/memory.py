@@ -180,7 +180,7 @@ class MemoryTransport:
     def drop(self, node: NodeId, reason: str) -> None:
         self.switchboard.drop(node, reason)
 
-    async def open(self, node: NodeId, header: StreamHeader) -> Stream:
+    async def open(self, node: NodeId, header: StreamHeader, *, bulk: bool = False) -> Stream:
         return await self.switchboard.open(node, header)
 
     def send_datagram(self, node: NodeId, payload: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from transport.credit import ReceiveCredit
 from transport.errors import MeshError, ResetCode
@@ -64,6 +65,10 @@ class RecordStream:
 
     def data_received(self, data: bytes, end: bool) -> None:
         self._machine.data_received(data, end)
+        self._wake()
+
+    def records_received(self, records: Iterable[Record], end: bool) -> None:
+        self._machine.records_received(records, end)
         self._wake()
 
     def reset_received(self, code: int) -> None:

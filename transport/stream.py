@@ -11,6 +11,7 @@ the other answers with its own.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol
 
 from transport import wire
@@ -126,13 +127,23 @@ class StreamMachine:
         if self._is_over:
             return
         try:
-            for record in self._reader.feed(data):
+            records = self._reader.feed(data)
+        except ProtocolError as error:
+            self._break_off(error)
+        else:
+            self.records_received(records, end)
+
+    def records_received(self, records: Iterable[Record], end: bool) -> None:
+        """For lanes that cut records themselves."""
+        if self._is_over:
+            return
+        try:
+            for record in records:
                 self._record_received(record)
             if end:
                 self._end_received()
         except ProtocolError as error:
-            self._finished_there = False  # nothing it said counts
-            self._fail(error, ResetCode.PROTOCOL_ERROR)
+            self._break_off(error)
 
     def reset_received(self, code: int) -> None:
         self._fail(StreamReset(code), code)
@@ -189,6 +200,10 @@ class StreamMachine:
     def _require(self, holds: bool, expected: str) -> None:
         if not holds:
             raise ProtocolError(f"stream {self.header}: expected {expected}")
+
+    def _break_off(self, error: ProtocolError) -> None:
+        self._finished_there = False  # nothing it said counts
+        self._fail(error, ResetCode.PROTOCOL_ERROR)
 
     def _fail(self, failure: MeshError, code: int | None) -> None:
         if self.failure is not None:

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from transport.admission import Admitted, Site
+from transport.bulk import PROTOCOL as BULK_PROTOCOL
+from transport.bulk import BulkLanes, LaneIdentity
 from transport.certificate import Membership, names_in
 from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
-from transport.errors import MeshError, RefusalCode, Refused, TimedOut, Unreachable
+from transport.errors import MeshError, RefusalCode, Refused, ResetCode, TimedOut, Unreachable
 from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
@@ -68,6 +70,7 @@ class QuicOptions:
     relay). Port 0 means the socket's own.
     learn: called with our own membership under a new root key, of which a peer brought proof.
     unix_time: the wall clock, for whatever expires.
+    bulk: whether to have bulk lanes.
     """
 
     window_bytes: int = DEFAULT_WINDOW_BYTES
@@ -76,6 +79,7 @@ class QuicOptions:
     advertise: tuple[Address, ...] = ()
     learn: Callable[[Membership], None] = _nothing_to_learn
     unix_time: Callable[[], float] = time.time
+    bulk: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +108,36 @@ class QuicTransport:
         self._switchboard = Switchboard(site.key.node, site.role, "quic", self._dial_peer, random.SystemRandom())
         self._udp: UdpSocket
         self._endpoint: Endpoint
+        self._bulk: BulkLanes | None = None
 
     async def __aenter__(self) -> QuicTransport:
         self._udp = UdpSocket(self._bind)
         await self._switchboard.__aenter__()
         sessions = SessionFactory(self.site.key, self._options.unix_time())
         self._endpoint = Endpoint(self._udp, sessions, self._stranger_came)
+        if self._options.bulk:
+            await self._start_bulk()
         return self
+
+    async def _start_bulk(self) -> None:
+        identity = LaneIdentity(self.site.key, self._options.unix_time())
+        bound = Address(self._udp.socket.getsockname()[0], self._udp.port)
+        lanes = BulkLanes(identity, bound, self._switchboard.stream_arrived, self._new_credit)
+        try:
+            self._bulk = await lanes.__aenter__()
+        except OSError as error:
+            logger.warning("no TCP port for bulk lanes (%s): everything goes over QUIC", error)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Ends every admission in progress too, so the switchboard's tasks have nothing left to wait for.
-        self._endpoint.close("shutting down")
-        await self._switchboard.__aexit__(kind, error, trace)
+        try:
+            if self._bulk is not None:
+                await self._bulk.__aexit__(kind, error, trace)
+        finally:
+            # Ends every admission in progress too, so the switchboard's tasks have nothing left to wait for.
+            self._endpoint.close("shutting down")
+            await self._switchboard.__aexit__(kind, error, trace)
 
     # interface.Transport
 
@@ -140,7 +160,19 @@ class QuicTransport:
         return dict(self._refusals)
 
     def links(self) -> tuple[Link, ...]:
-        return self._switchboard.links()
+        return tuple(map(self._with_lane, self._switchboard.links()))
+
+    def _with_lane(self, link: Link) -> Link:
+        control = self._switchboard.connection(link.node)
+        lane = self._bulk.lane(control) if self._bulk and isinstance(control, QuicPeerConnection) else None
+        if lane is None:
+            return link
+        return dataclasses.replace(
+            link,
+            carrier=f"{link.carrier}+bulk",
+            bytes_sent=link.bytes_sent + lane.bytes_sent,
+            bytes_received=link.bytes_received + lane.bytes_received,
+        )
 
     def keep(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         self._switchboard.keep(node, addresses)
@@ -148,7 +180,12 @@ class QuicTransport:
     def drop(self, node: NodeId, reason: str) -> None:
         self._switchboard.drop(node, reason)
 
-    async def open(self, node: NodeId, header: StreamHeader) -> Stream:
+    async def open(self, node: NodeId, header: StreamHeader, *, bulk: bool = False) -> Stream:
+        control = self._switchboard.connection(node)
+        if bulk and self._bulk is not None and isinstance(control, QuicPeerConnection):
+            stream = await self._bulk.open(control, header)
+            if stream is not None:
+                return stream
         return await self._switchboard.open(node, header)
 
     def send_datagram(self, node: NodeId, payload: bytes) -> bool:
@@ -161,8 +198,10 @@ class QuicTransport:
         return self._switchboard.events()
 
     def vanish(self) -> None:
-        """Close the socket without a word, as the death of this process would. For tests of what peers make of it."""
+        """Close the sockets without a word, as the death of this process would. For tests of what peers make of it."""
         self._endpoint.vanish()
+        if self._bulk is not None:
+            self._bulk.vanish()
 
     # Who may stay
 
@@ -277,12 +316,24 @@ class QuicTransport:
         board = self._switchboard
         uses = Uses(
             connected=lambda: board.connected(connection),
-            stream_arrived=board.stream_arrived,
+            stream_arrived=lambda stream: self._stream_arrived(connection, stream),
             datagram_arrived=board.datagram_arrived,
             ended=lambda reason: board.disconnected(connection, reason),
-            new_credit=lambda: ReceiveCredit(self._budget, self._options.window_bytes),
+            new_credit=self._new_credit,
         )
         connection.admit(peer, uses)
+
+    def _stream_arrived(self, connection: QuicPeerConnection, stream: Stream) -> None:
+        """Hand it on, unless it is about the transport itself."""
+        if stream.header.protocol != BULK_PROTOCOL:
+            self._switchboard.stream_arrived(stream)
+        elif self._bulk is None:
+            stream.reset(ResetCode.UNKNOWN_PROTOCOL)
+        else:
+            self._bulk.wish_arrived(connection, stream)
+
+    def _new_credit(self) -> ReceiveCredit:
+        return ReceiveCredit(self._budget, self._options.window_bytes)
 
 
 def _hosts(addresses: tuple[Address, ...]) -> str:
