@@ -23,32 +23,37 @@ from transport.handshake import (
     NONCE_BYTES,
     ClientProof,
     JoinProof,
+    PairingRequest,
     ServerFinish,
     ServerHello,
     channel_binding,
     client_transcript,
     finish_transcript,
+    pairing_code,
     read_message,
     refusal_message,
     server_transcript,
 )
 from transport.identity import RandomBytes, node_id, short, verify
-from transport.interface import NodeId, Peer
+from transport.interface import NodeId, Peer, Role
 from transport.invite import Invite, join_proof, root_fingerprint
 from transport.rotation import Roots
 from transport.site import (
     Accepted,
     Admitted,
+    Asked,
     Forward,
     Site,
     bad_signature,
     check_holder,
     check_name,
+    check_server,
     not_issuer,
     other_mesh,
     other_root,
     same_key,
     shut_out,
+    takes_no_requests,
     wrong_role,
 )
 
@@ -57,6 +62,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "Accepted",
     "Admitted",
+    "Asked",
     "ClientAdmission",
     "Forward",
     "ServerAdmission",
@@ -99,17 +105,19 @@ class ServerAdmission:
     def receive(self, message: bytes, now: float) -> Accepted:
         """Judge message 2 where tokens of other issuers are not passed on. Raises Refused: `judge`, or NOT_ISSUER."""
         judged = self.judge(message, now)
-        if isinstance(judged, Forward):
-            raise not_issuer(self._site.key.node)
-        return judged
+        if isinstance(judged, Accepted):
+            return judged
+        raise not_issuer(self._site.key.node) if isinstance(judged, Forward) else takes_no_requests()
 
-    def judge(self, message: bytes, now: float) -> Accepted | Forward:
+    def judge(self, message: bytes, now: float) -> Accepted | Forward | Asked:
         """Judge message 2: who asks, and message 3 to send. Raises Refused with the reason when it may not enter.
 
-        After a `Forward`: ask the issuer, then `complete`.
+        After a `Forward`: ask the issuer, then `complete`. After an `Asked`: ask a person, then `let_in`.
         """
-        proof = read_message(message, ClientProof, None)
+        proof = read_message(message, ClientProof | PairingRequest, None)
         self._check_key(proof)
+        if isinstance(proof, PairingRequest):
+            return self._asked(proof)
         if proof.certificate is not None and proof.join is None:
             return self._admit_member(proof, proof.certificate, now)
         if proof.join is not None and proof.certificate is None:
@@ -128,12 +136,31 @@ class ServerAdmission:
             raise _bad_answer(forward.issuer)
         return self._accepted(proof, issued, certificate, None)
 
+    def let_in(self, asked: Asked, now: float) -> Accepted:
+        """Admit a node of which a person said that it may come in. Raises Refused when this node cannot any more."""
+        site, membership, request = self._site, self._membership(), asked.request
+        if site.signer is None:
+            raise takes_no_requests()
+        _check_signer(site.signer, site.revoked, now)
+        encoded = issue(site.signer, membership.mesh_id, request.public, request.role, (), now, self._random_bytes)
+        certificate = verify_certificate(encoded, membership.roots(), membership.mesh_id, now)
+        return self._accepted(request, certificate, encoded, None)
+
+    def _asked(self, request: PairingRequest) -> Asked:
+        site, membership = self._site, self._membership()
+        if site.signer is None:
+            raise takes_no_requests()
+        if request.role is Role.OWNER:
+            raise Refused(RefusalCode.MALFORMED, "expected a node that wants to be a member or a client, got an owner")
+        keys = membership.root_public, site.key.public, request.public
+        return Asked(request, pairing_code(self._binding, membership.mesh_id, *keys))
+
     def _membership(self) -> Membership:
         if self._site.membership is None:
             raise Refused(RefusalCode.WRONG_MESH, "the node at this address has not joined a mesh itself yet")
         return self._site.membership
 
-    def _check_key(self, proof: ClientProof) -> None:
+    def _check_key(self, proof: ClientProof | PairingRequest) -> None:
         """The client holds the key it shows, in this very session, and that key is not shut out."""
         server_public = self._site.key.public
         transcript = client_transcript(
@@ -168,7 +195,7 @@ class ServerAdmission:
 
     def _accepted(
         self,
-        proof: ClientProof,
+        proof: ClientProof | PairingRequest,
         certificate: MemberCertificate,
         issued: bytes | None,
         redeemed: bytes | None,
@@ -225,16 +252,9 @@ class ClientAdmission:
 
     def _answer(self, hello: ServerHello, now: float) -> bytes:
         roots = self._check_mesh(hello, now)
-        certificate = verify_certificate(hello.certificate, roots, hello.mesh_id, now)
-        check_holder(certificate, hello.public, self._site.revoked)
-        transcript = server_transcript(self._binding, hello.mesh_id, hello.public, hello.nonce)
-        if not verify(hello.public, hello.signature, transcript):
-            raise bad_signature("server")
-        self._check_expected(certificate.node)
-        check_name(hello.name)
-        check_name(hello.mesh_name)
+        peer = check_server(hello, roots, self._binding, self._site.revoked, now)
+        self._check_expected(peer.node)
         proof = self._proof(hello, roots, now)
-        peer = Peer(certificate.node, certificate.role, hello.boot, hello.name, hello.certificate)
         self._server = _Server(hello, peer, roots)
         return wire.encode(proof)
 

@@ -37,6 +37,9 @@ class RefusalCode(StrEnum):
     NOT_ISSUER = "not_issuer"
     NOT_SIGNER = "not_signer"
     NOT_DUE = "not_due"
+    PAIRING_PENDING = "pairing_pending"
+    PAIRING_REFUSED = "pairing_refused"
+    PAIRING_UNKNOWN = "pairing_unknown"
     MALFORMED = "malformed"
     BUSY = "busy"
 

@@ -5,6 +5,8 @@ Who may enter is decided in `admission`.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from types import UnionType
 from typing import Annotated, Any, TypeVar, overload
 
@@ -23,11 +25,15 @@ MAX_MESSAGE_BYTES = 4096
 BINDING_BYTES = 32
 NONCE_BYTES = 32
 _MAX_REASON = 400
+_CODE_BYTES = 5
+_PAIRING_DOMAIN = b"meshd-pairing-v1"
 _SERVER_DOMAIN = b"meshd-auth-S"
 _CLIENT_DOMAIN = b"meshd-auth-C"
 _FINISH_DOMAIN = b"meshd-auth-F"
 
 T = TypeVar("T")
+
+PairingCode = Annotated[str, msgspec.Meta(max_length=8)]
 
 
 class ServerHello(msgspec.Struct, frozen=True, tag_field="kind", tag="server-hello"):
@@ -70,6 +76,21 @@ class ClientProof(msgspec.Struct, frozen=True, tag_field="kind", tag="client-pro
     successions: Successions = ()
 
 
+class PairingRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="pairing-request"):
+    """Message 2 of a node that has neither certificate nor token: may I come in, and has somebody decided yet?
+
+    code: what `pairing_code` made of the session in which it first asked; empty in that one.
+    """
+
+    public: wire.Bytes32
+    role: Role
+    boot: wire.Counter
+    name: wire.ShortText
+    nonce: wire.Bytes32
+    signature: wire.Bytes64
+    code: PairingCode = ""
+
+
 class ServerFinish(msgspec.Struct, frozen=True, tag_field="kind", tag="server-finish"):
     """Message 3. certificate: a joiner's own, new."""
 
@@ -89,6 +110,16 @@ def channel_binding(client_secret: bytes, server_secret: bytes) -> bytes:
     """Name one TLS session, alike at both its ends: 32 bytes from its two traffic secrets."""
     hkdf = HKDF(algorithm=SHA256(), length=BINDING_BYTES, salt=None, info=b"meshd channel binding v1")
     return hkdf.derive(client_secret + server_secret)
+
+
+def pairing_code(binding: bytes, mesh_id: bytes, root: bytes, server: bytes, client: bytes) -> str:
+    """What two people compare to know that their hosts talk to each other, and of which mesh: 8 letters and digits.
+
+    root, server, client: public keys. Somebody in the middle would have to make two sessions agree on 40 bits while
+    both hosts wait, which they do for seconds.
+    """
+    digest = hashlib.sha256(_PAIRING_DOMAIN + binding + mesh_id + root + server + client).digest()
+    return base64.b32encode(digest[:_CODE_BYTES]).decode("ascii")
 
 
 def refusal_message(refused: Refused) -> bytes:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from transport import wire
-from transport.certificate import MemberCertificate, Membership, Signer
+from transport.certificate import MemberCertificate, Membership, Signer, verify_certificate
 from transport.errors import RefusalCode, Refused
-from transport.handshake import ClientProof
-from transport.identity import NodeKey, node_id, short
+from transport.handshake import ClientProof, PairingRequest, ServerHello, server_transcript
+from transport.identity import NodeKey, node_id, short, verify
 from transport.interface import NodeId, Peer, Role
+from transport.rotation import Roots
 from transport.token_book import TokenBook
 
 
@@ -65,6 +66,17 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """The server's end: a person has to decide about a node that has no token. `pairing` keeps it until then.
+
+    code: as `pairing_code` names this very session.
+    """
+
+    request: PairingRequest
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """The client's end. membership: new, when it has just joined or heard of a new root key; to be kept.
 
@@ -84,6 +96,17 @@ def check_holder(certificate: MemberCertificate, public: bytes, revoked: frozens
         raise Refused(RefusalCode.BAD_CERTIFICATE, f"node {shown} showed the membership certificate of node {named}")
     if certificate.revoked_by(revoked):
         raise shut_out(certificate.node)
+
+
+def check_server(hello: ServerHello, roots: Roots, binding: bytes, revoked: frozenset[bytes], now: float) -> Peer:
+    """Message 1 is of a member, under one of `roots`, that speaks in this very session. Raises Refused."""
+    certificate = verify_certificate(hello.certificate, roots, hello.mesh_id, now)
+    check_holder(certificate, hello.public, revoked)
+    if not verify(hello.public, hello.signature, server_transcript(binding, hello.mesh_id, hello.public, hello.nonce)):
+        raise bad_signature("server")
+    check_name(hello.name)
+    check_name(hello.mesh_name)
+    return Peer(certificate.node, certificate.role, hello.boot, hello.name, hello.certificate)
 
 
 def check_name(name: str) -> None:
@@ -124,6 +147,14 @@ def not_issuer(node: NodeId) -> Refused:
     return Refused(
         RefusalCode.NOT_ISSUER,
         f"node {short(node)} cannot redeem this token, because another node made it; join at that one",
+    )
+
+
+def takes_no_requests() -> Refused:
+    return Refused(
+        RefusalCode.NOT_ISSUER,
+        "the node at this address may let nobody in; ask at a node of the mesh's owner, or for a token: "
+        "meshd token create",
     )
 
 

@@ -19,11 +19,18 @@ from transport.countersigned import Span, Vouch, assemble, countersign
 from transport.credit import encode_grant
 from transport.errors import RefusalCode, Refused
 from transport.forwarding import answer_forwarded, ask_issuer
-from transport.handshake import channel_binding, client_transcript, finish_transcript, server_transcript
+from transport.handshake import (
+    channel_binding,
+    client_transcript,
+    finish_transcript,
+    pairing_code,
+    server_transcript,
+)
 from transport.identity import NodeKey, node_text
 from transport.interface import Address, Peer, RecordKind, Role, StreamHeader
 from transport.invite import Invite, format_token, join_proof, parse_token, root_fingerprint
 from transport.issuance import LIFETIME_S, Capability, MemberCertificate, Signer, issue, read_issued
+from transport.pairing import AskingAdmission, read_hello
 from transport.record import encode_record
 from transport.renewal import Proposal, Renewed, Renewer, RenewRequest
 from transport.revocation import Names, sign_revocations
@@ -111,6 +118,15 @@ def handshake(server: Site, client: Site, invitation: Invite | None = None) -> t
     return hello, proof, server_end.receive(proof, NOW).reply
 
 
+def asking() -> bytes:
+    """How the joiner asks the owner, without a token and not for the first time."""
+    hello = ServerAdmission(owner_site(), BINDING, CountingDice()).start()
+    asker = AskingAdmission(joiner_site(), BINDING, CountingDice(), read_hello(hello, BINDING, NOW), "K7QD2M4A")
+    request = asker.receive(hello, NOW)
+    assert isinstance(request, bytes)
+    return request
+
+
 def countersigned_certificate() -> bytes:
     """Of the member, by its second and its delegate."""
     renews = verified(MEMBER_CERTIFICATE)
@@ -190,6 +206,7 @@ def _handshakes() -> Iterator[tuple[str, Example]]:
     yield "client_proof_joiner", Example("Message 2, from a joiner", path + "ClientProof", join)
     yield "server_finish_member", Example("Message 3, to the member", path + "ServerFinish", finish)
     yield "server_finish_joiner", Example("Message 3, with the joiner's certificate", path + "ServerFinish", welcome)
+    yield "pairing_request", Example("Message 2, from an asker", path + "PairingRequest", asking())
     refusal = refusal_message(Refused(RefusalCode.TOKEN_SPENT, "this token has been used once"))
     yield "refusal", Example("In place of any message of a handshake, renew/1 or join/1", path + "Refusal", refusal)
 
@@ -269,6 +286,10 @@ def known_answers() -> dict[str, dict[str, str]]:
         "finish_transcript": {
             "client_nonce": other_nonce,
             "signature": OWNER.sign(finish_transcript(binding, clients, servers, other_nonce)),
+        },
+        "pairing_code": {
+            "root_public": ROOT.public,
+            "code": pairing_code(binding, MESH_ID, ROOT.public, servers, JOINER.public),
         },
         "join_proof": {"secret": secret, "public": JOINER.public, "proof": join_proof(secret, binding, JOINER.public)},
         "root_fingerprint": {"root_public": ROOT.public, "fingerprint": root_fingerprint(ROOT.public)},

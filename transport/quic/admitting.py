@@ -11,13 +11,24 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from transport.admission import Accepted, Admitted, ClientAdmission, Forward, ServerAdmission, Site, refusal_message
+from transport.admission import (
+    Accepted,
+    Admitted,
+    Asked,
+    ClientAdmission,
+    Forward,
+    ServerAdmission,
+    Site,
+    refusal_message,
+)
 from transport.errors import ProtocolError, RefusalCode, Refused, StreamReset, TimedOut, Unreachable
 from transport.forwarding import ForwardBudget, ask_issuer, out_of_reach, read_answer
 from transport.identity import short
 from transport.interface import NodeId
 from transport.invite import Invite
+from transport.pairing import PairingDesk
 from transport.quic.connection import QuicPeerConnection
+from transport.site import takes_no_requests
 
 HANDSHAKE_S = 5.0
 """TLS and admission together."""
@@ -45,12 +56,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Doorway:
-    """Where one endpoint's strangers and dials are admitted. unix_time: the wall clock, for expiry."""
+    """Where one endpoint's strangers and dials are admitted. unix_time: the wall clock, for expiry.
+
+    desk: where those wait who ask without a token; None where nobody looks after them.
+    """
 
     save: Saver
     ask_issuer: AskIssuer
     unix_time: Callable[[], float]
     budget: ForwardBudget
+    desk: PairingDesk | None = None
 
     async def admit_stranger(self, connection: QuicPeerConnection, site: Site) -> Accepted:
         """Run the end that was dialled, up to and with its last message. Raises Refused, Unreachable, TimedOut.
@@ -75,17 +90,23 @@ class Doorway:
         greeting = connection.greeting
         admission = ServerAdmission(site, binding, os.urandom)
         greeting.send(admission.start())
-        accepted = await self._judge(admission, await greeting.receive(), site)
+        accepted = await self._judge(admission, await greeting.receive(), site, connection.address.host)
         if accepted.redeemed is not None:
             await self.save(accepted.redeemed)
         greeting.send(accepted.reply, end=True)
         return accepted
 
-    async def _judge(self, admission: ServerAdmission, proof: bytes, site: Site) -> Accepted:
-        judged = admission.judge(proof, self.unix_time())
-        if not isinstance(judged, Forward):
-            return judged
-        return admission.complete(judged, await self._certificate_for(judged, site), self.unix_time())
+    async def _judge(self, admission: ServerAdmission, proof: bytes, site: Site, host: str) -> Accepted:
+        match admission.judge(proof, self.unix_time()):
+            case Accepted() as accepted:
+                return accepted
+            case Forward() as forward:
+                return admission.complete(forward, await self._certificate_for(forward, site), self.unix_time())
+            case Asked() as asked:
+                if self.desk is None:
+                    raise takes_no_requests()
+                self.desk.ask(asked, host, self.unix_time())
+                return admission.let_in(asked, self.unix_time())
 
     async def _certificate_for(self, forward: Forward, site: Site) -> bytes:
         """What the token's issuer gives the joiner. Raises Refused: BUSY, the issuer's words, or ours."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 import random
 import time
 from collections import Counter
@@ -26,8 +27,10 @@ from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
 from transport.invite import Invite
+from transport.pairing import AskingAdmission, PairingDesk, SeenMesh
 from transport.question import ask
 from transport.quic.admitting import HANDSHAKE_S, REFUSED_CODE, Doorway, Wanted
+from transport.quic.asking import StillWaiting, ask_to_come_in, look
 from transport.quic.connection import QuicPeerConnection, Uses
 from transport.quic.endpoint import Endpoint
 from transport.quic.local_addresses import reachable_addresses
@@ -71,6 +74,7 @@ class QuicOptions:
     learn: called with our own membership under a new root key, of which a peer brought proof.
     unix_time: the wall clock, for whatever expires.
     bulk: whether to have bulk lanes.
+    desk: where nodes wait that ask to come in without a token; None turns them away.
     """
 
     window_bytes: int = DEFAULT_WINDOW_BYTES
@@ -80,6 +84,7 @@ class QuicOptions:
     learn: Callable[[Membership], None] = _nothing_to_learn
     unix_time: Callable[[], float] = time.time
     bulk: bool = True
+    desk: PairingDesk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,11 @@ class QuicTransport:
         self._budget = WindowBudget(self._options.budget_bytes)
         self._refusals: Counter[str] = Counter()
         self._doorway = Doorway(
-            self._options.save_redemption, self._ask_issuer, self._options.unix_time, ForwardBudget()
+            self._options.save_redemption,
+            self._ask_issuer,
+            self._options.unix_time,
+            ForwardBudget(),
+            self._options.desk,
         )
         self._switchboard = Switchboard(site.key.node, site.role, "quic", self._dial_peer, random.SystemRandom())
         self._udp: UdpSocket
@@ -244,7 +253,35 @@ class QuicTransport:
         self._establish(connection, admitted.peer)
         return Joined(membership, admitted.peer, connection.address, admitted.highest_boot)
 
+    async def look(self, address: Address, deadline_s: float) -> SeenMesh:
+        """Who answers at `address`, without a word about this node. Raises Refused, Unreachable, TimedOut."""
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        connection = await self._dial_any((address,), deadline)
+        return await look(connection, self._options.unix_time(), deadline)
+
+    async def knock(self, address: Address, seen: SeenMesh, code: str, deadline_s: float) -> Joined | StillWaiting:
+        """Ask the node that was `seen` at `address` whether this one may come in, without a token.
+
+        code: what the first such question returned; empty then. Sets `site` when it may. Raises Refused when somebody
+        said no, or may say nothing there; Unreachable, TimedOut.
+        """
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        connection = await self._dial_any((address,), deadline)
+        admission = AskingAdmission(self.site, await connection.secured, os.urandom, seen, code)
+        answer = await ask_to_come_in(connection, admission, self._options.unix_time(), deadline)
+        if isinstance(answer, StillWaiting):
+            return answer
+        assert answer.membership is not None  # AskingAdmission saw to it
+        self.site = dataclasses.replace(self.site, membership=answer.membership)
+        self._establish(connection, answer.peer)
+        return Joined(answer.membership, answer.peer, connection.address, answer.highest_boot)
+
     # Dialling
+
+    async def _dial_any(self, addresses: tuple[Address, ...], deadline: float) -> QuicPeerConnection:
+        """A connection to the first that answers, with nobody admitted. Raises Unreachable, TimedOut."""
+        targets = await self._resolve(addresses, deadline)
+        return await first_answering(self._endpoint.dial, targets, deadline)
 
     async def _dial_peer(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
         deadline = asyncio.get_running_loop().time() + HANDSHAKE_S
@@ -295,6 +332,8 @@ class QuicTransport:
             self._establish(connection, accepted.peer)
             self._learn(accepted.membership)
         except Refused as refused:
+            if refused.code is RefusalCode.PAIRING_PENDING:
+                return  # it asks again every few seconds
             self._refusals[refused.code.value] += 1
             logger.info("refused %s: %s", connection.address.host, refused)
         except MeshError as error:
