@@ -20,7 +20,7 @@ from gossip.runner import GossipRunner
 from llm.gguf import BadModelFile
 from llm.host import Host
 from meshd.api import ApiKeys, read_key_file
-from meshd.belonging import Belonging, CannotBelong, Found, Join, Return, decide, load
+from meshd.belonging import CannotBelong, Found, Join, Return, decide, load
 from meshd.config import Config
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
 from meshd.engines import Kitchen
@@ -31,12 +31,13 @@ from meshd.model_specs import BadModelSpec, parse_specs
 from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
 from meshd.ports import Door, PortTaken, naming_the_holder
+from meshd.standing import Standing, UnixTime
 from transport.address import parse_address
 from transport.discovery import Discovery
-from transport.errors import BadToken, MeshError, RefusalCode, Refused
-from transport.interface import Address, Role
+from transport.errors import BadToken, MeshError
+from transport.interface import Address, NodeId, Role
 from transport.invite import Invite, parse_token
-from transport.quic import QuicOptions, QuicTransport
+from transport.quic import Joined, QuicOptions, QuicTransport
 
 logger = logging.getLogger("meshd.agent")
 
@@ -65,11 +66,12 @@ def _explained() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One host's agent. say: prints a line for the person who started it."""
+    """One host's agent. say: prints a line for the person who started it.  unix_time: the wall clock."""
 
     config: Config
     directory: DataDir
     say: Say
+    unix_time: UnixTime = time.time
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises CannotStart before anything of it runs."""
@@ -84,18 +86,23 @@ class Agent:
         self.directory.create()
         stack.enter_context(self.directory.locked())
         belonging = load(self.directory, os.urandom)
-        plan = decide(belonging.papers(time.time()), invites, self.config.client)
+        belonging.renew_as_owner(self.unix_time(), os.urandom)
+        plan = decide(belonging.papers(self.unix_time()), invites, self.config.client)
+        standing = Standing(belonging, self.unix_time, os.urandom)
         listeners = self._listen(stack)
         kitchen = Kitchen(self.config, self.directory, ProcessLauncher(os.environ))
         offering = Offering(specs, Host([kitchen.make(spec) for spec in specs]), self._limits())
         bind = parse_address(self.config.bind)
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
-            transport = await stack.enter_async_context(self._transport(belonging, plan, bind))
-        identity = await self._belong(transport, belonging, plan)
-        gossip = make_gossip(identity, belonging, transport, self.directory)
-        gossip.seed((invite.issuer, invite.addresses) for invite in invites)
+            transport = await stack.enter_async_context(self._transport(standing, plan, bind))
+        places = await self._belong(transport, standing, plan)
+        identity = self._identity(transport, standing)
+        standing.confirm_list()
+        standing.follow(lambda: transport.revise(standing.site(transport.site)))
+        gossip = make_gossip(identity, standing, transport, self.directory)
+        gossip.seed(places)
         around = self._neighbourhood(bind, identity, transport, gossip)
-        return Node(identity, belonging, transport, gossip, offering, listeners, around, isinstance(plan, Found))
+        return Node(identity, standing, transport, gossip, offering, listeners, around, isinstance(plan, Found))
 
     def _neighbourhood(
         self, bind: Address, identity: Identity, transport: QuicTransport, gossip: GossipRunner
@@ -104,7 +111,7 @@ class Agent:
         is_client = identity.role is Role.CLIENT
         introductions = Introductions(lambda: {node.node for node in gossip.view.nodes}, gossip.seed)
         discovery = Discovery(
-            identity.membership.mesh_id,
+            identity.mesh_id,
             transport.node,
             lambda: () if is_client else transport.local_addresses,
             introductions.take,
@@ -121,17 +128,20 @@ class Agent:
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
         return Listeners(api, control, keys)
 
-    def _transport(self, belonging: Belonging, plan: Found | Join | Return, bind: Address) -> QuicTransport:
-        site = belonging.site(self._name(), self.directory.next_boot(), self._role(plan))
+    def _transport(self, standing: Standing, plan: Found | Join | Return, bind: Address) -> QuicTransport:
+        now = self.unix_time()
+        site = standing.belonging.site(self._name(), self.directory.next_boot(), self._role(plan), now)
 
         async def save_redemption(token_id: bytes) -> None:
-            try:
-                belonging.save_tokens()  # on the loop: two writers in threads could leave the older book
-            except OSError as error:
-                logger.error("cannot keep the token book, nobody is let in by token: %s", error)
-                raise Refused(RefusalCode.BUSY, "the issuer cannot write its token book; see its log") from error
+            standing.save_redemption()
 
-        return QuicTransport(site, bind, QuicOptions(save_redemption=save_redemption, advertise=self._advertised()))
+        options = QuicOptions(
+            save_redemption=save_redemption,
+            advertise=self._advertised(),
+            learn=standing.learn,
+            unix_time=self.unix_time,
+        )
+        return QuicTransport(site, bind, options)
 
     def _advertised(self) -> tuple[Address, ...]:
         """What --advertise names; a port that is left out is the one we listen on."""
@@ -151,36 +161,43 @@ class Agent:
             case Join():
                 return Role.CLIENT if self.config.client else Role.MEMBER
             case Return(membership):
-                return membership.verified(time.time()).role
+                return membership.verified(self.unix_time()).role
 
-    async def _belong(self, transport: QuicTransport, belonging: Belonging, plan: Found | Join | Return) -> Identity:
-        """Found or join now that the sockets are ours, so that a start that fails leaves nothing half done."""
+    async def _belong(
+        self, transport: QuicTransport, standing: Standing, plan: Found | Join | Return
+    ) -> list[tuple[NodeId, tuple[Address, ...]]]:
+        """Found or join now that the sockets are ours, so that a start that fails leaves nothing half done.
+
+        Returns where nodes of the mesh may be found.
+        """
         match plan:
             case Found():
-                belonging.found(self._mesh_name(), time.time(), os.urandom)
-                transport.site = belonging.site(transport.site.name, transport.site.boot, Role.OWNER)
+                standing.belonging.found(self._mesh_name(), self.unix_time(), os.urandom)
+                return []
             case Join(invites):
-                await self._join(transport, belonging, invites)
-            case Return():
-                pass
-        membership = belonging.membership
-        assert membership is not None
-        return Identity(self._name(), transport.site.boot, membership, membership.verified(time.time()))
+                joined = await self._join(transport, standing, invites)
+                return [(joined.peer.node, (joined.address,))]
+            case Return(_, invites):
+                return [(invite.issuer, invite.addresses) for invite in invites]
 
-    async def _join(self, transport: QuicTransport, belonging: Belonging, invites: tuple[Invite, ...]) -> None:
+    def _identity(self, transport: QuicTransport, standing: Standing) -> Identity:
+        mesh, boot = standing.membership, transport.site.boot
+        return Identity(self._name(), boot, mesh.mesh_id, mesh.mesh_name, standing.certificate())
+
+    async def _join(self, transport: QuicTransport, standing: Standing, invites: tuple[Invite, ...]) -> Joined:
         """Redeem the first invitation that is honoured. Raises what the last one met."""
-        for number, invite in enumerate(invites, start=1):
-            try:
-                joined = await transport.join(invite, JOIN_TIMEOUT_S)
-            except MeshError:
-                if number == len(invites):
-                    raise
-                continue
-            belonging.accept(joined.membership)
-            if joined.highest_boot is not None and joined.highest_boot >= transport.site.boot:
-                # The boot file was lost; peers would take this start for an older one.
-                transport.site = replace(transport.site, boot=self.directory.next_boot(joined.highest_boot))
-            return
+        *others, last = invites
+        for invite in others:
+            with contextlib.suppress(MeshError):
+                return self._joined(transport, standing, await transport.join(invite, JOIN_TIMEOUT_S))
+        return self._joined(transport, standing, await transport.join(last, JOIN_TIMEOUT_S))
+
+    def _joined(self, transport: QuicTransport, standing: Standing, joined: Joined) -> Joined:
+        standing.belonging.accept(joined.membership)
+        if joined.highest_boot is not None and joined.highest_boot >= transport.site.boot:
+            # The boot file was lost; peers would take this start for an older one.
+            transport.site = replace(transport.site, boot=self.directory.next_boot(joined.highest_boot))
+        return joined
 
     def _name(self) -> str:
         return (self.config.name or platform.node() or "node")[:64]

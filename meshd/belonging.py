@@ -1,21 +1,28 @@
-"""Which mesh this node belongs to: its keys, its membership and, for an issuer, its tokens, on disk.
+"""Which mesh this node belongs to: its keys, its membership, whom that mesh has revoked and, for those who may
+invite, their tokens, all on disk.
 
-`decide` chooses between founding, joining and coming back; the rest reads and writes the files.
+`decide` chooses between founding, joining and coming back; the rest reads and writes the files. What comes of a
+change while the node runs is `standing`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from meshd.datadir import DataDir, DataDirDamaged
+from meshd.mesh_facts import encode_delegates, read_delegates
 from transport.admission import Site
-from transport.certificate import Membership, Signer, found_mesh
+from transport.certificate import Membership, Signer, delegate_signer, found_mesh, issue, rotate_root
 from transport.errors import ProtocolError, Refused
 from transport.identity import NodeKey, RandomBytes
-from transport.interface import Role
+from transport.interface import NodeId, Role
 from transport.invite import Invite
+from transport.renewal import Wish, wish
+from transport.revocation import Revocations
 from transport.token_book import TokenBook
+
+_FILES = ("mesh", "tokens", "root.key", "root.next", "revoked", "delegates", "addresses")
 
 
 class CannotBelong(Exception):
@@ -88,13 +95,23 @@ def _check_same_role(papers: Papers, is_client: bool) -> None:
 
 @dataclass(slots=True)
 class Belonging:
-    """One node's keys and papers. root and tokens are held by the founder only."""
+    """One node's keys and papers. root: held by the founder only.  tokens: by those who may invite.
+
+    revocations: None while in no mesh.  delegates: whom this owner lets invite; None when it never said.
+    """
 
     directory: DataDir
     key: NodeKey
     membership: Membership | None
     root: NodeKey | None
     tokens: TokenBook | None
+    revocations: Revocations | None = None
+    delegates: frozenset[NodeId] | None = None
+
+    @property
+    def holds_root(self) -> bool:
+        """Whether the root key here is the one in office."""
+        return bool(self.root and self.membership and self.root.public == self.membership.root_public)
 
     def papers(self, now: float) -> Papers | None:
         """The membership, and whether it still counts."""
@@ -105,10 +122,21 @@ class Belonging:
         except Refused as refused:
             return Papers(self.membership, Role.MEMBER, str(refused))
 
-    def site(self, name: str, boot: int, role: Role) -> Site:
+    def site(self, name: str, boot: int, role: Role, now: float) -> Site:
         """What the transport brings to every handshake."""
-        signer = Signer(self.root) if self.root else None
-        return Site(self.key, name, boot, self.membership, role, tokens=self.tokens, signer=signer)
+        revoked = self.revocations.revoked if self.revocations else frozenset()
+        return Site(self.key, name, boot, self.membership, role, self.tokens, revoked, self.signer(now))
+
+    def signer(self, now: float) -> Signer | None:
+        """How this node signs certificates: with the root key, as a delegate, or not at all."""
+        if self.membership is None:
+            return None
+        if self.root is not None and self.holds_root:
+            return Signer(self.root)
+        try:
+            return delegate_signer(self.key, self.membership, now)
+        except Refused:
+            return None
 
     def found(self, mesh_name: str, now: float, random_bytes: RandomBytes) -> Membership:
         """Make a mesh with a new root key. The key is on disk before anything is signed with it."""
@@ -122,20 +150,75 @@ class Belonging:
         return membership
 
     def accept(self, membership: Membership) -> None:
-        """Keep a membership."""
+        """Keep a membership: the first, a renewed one, or one under a new root key."""
         self.directory.write("mesh", membership.to_bytes())
         self.membership = membership
+        if self.revocations is None:
+            self.revocations = Revocations(membership.mesh_id)
+        if self.tokens is not None:
+            self.tokens.adopt(membership)
+
+    def equip(self, now: float, random_bytes: RandomBytes) -> None:
+        """Open a token book for a node that may invite and has none yet."""
+        if self.tokens is None and self.membership is not None and self.signer(now) is not None:
+            self.tokens = TokenBook(self.key, self.membership, random_bytes(32))
+            self.save_tokens()
+
+    def renew_as_owner(self, now: float, random_bytes: RandomBytes) -> bool:
+        """Who holds the root key needs nobody: sign its own certificate anew when that is due or has ended."""
+        if not (self.root and self.membership and self.holds_root) or self._is_fresh(now):
+            return False
+        signer, mesh_id = Signer(self.root), self.membership.mesh_id
+        encoded = issue(signer, mesh_id, self.key.public, Role.OWNER, ("can_invite",), now, random_bytes)
+        self.accept(self.membership.renewed(encoded))
+        return True
+
+    def rotate_root(self, now: float, random_bytes: RandomBytes) -> None:
+        """Put a new root key in the place of the one held here. Cut short at any point, one of the two is whole.
+
+        ValueError when this node does not hold the root key in office.
+        """
+        if not (self.root and self.membership):
+            raise ValueError("this node does not hold the mesh's root key")
+        new = NodeKey.generate(random_bytes)
+        membership = rotate_root(self.membership, self.root, new, now, random_bytes)
+        self.directory.write("root.next", new.seed)
+        self.accept(membership)
+        self.root = new
+        self._promote(new)
+
+    def _promote(self, root: NodeKey) -> None:
+        self.directory.write("root.key", root.seed)
+        self.directory.remove("root.next")
 
     def save_tokens(self) -> None:
         """Keep the token book; nothing to do without one."""
         if self.tokens is not None:
             self.directory.write("tokens", self.tokens.to_bytes())
 
+    def save_revocations(self) -> None:
+        """Keep the revocation list; nothing to do without one."""
+        if self.revocations is not None and self.revocations.current is not None:
+            self.directory.write("revoked", self.revocations.current.encoded)
+
+    def name_delegates(self, delegates: Iterable[NodeId]) -> None:
+        """Keep whom this owner lets invite from now on."""
+        named = frozenset(delegates)
+        self.directory.write("delegates", encode_delegates(named))
+        self.delegates = named
+
     def forget(self) -> None:
         """Belong to no mesh any more. The node keeps its key, and with it its id."""
-        for name in ("mesh", "tokens", "root.key", "addresses"):
+        for name in _FILES:
             self.directory.remove(name)
-        self.membership = self.root = self.tokens = None
+        self.membership = self.root = self.tokens = self.revocations = self.delegates = None
+
+    def _is_fresh(self, now: float) -> bool:
+        assert self.membership is not None
+        try:
+            return wish(self.membership.verified(now), self.membership.roots(), now) is Wish.NONE
+        except Refused:
+            return False
 
 
 def load(directory: DataDir, random_bytes: RandomBytes) -> Belonging:
@@ -146,10 +229,22 @@ def load(directory: DataDir, random_bytes: RandomBytes) -> Belonging:
         directory.write("node.key", seed)
     key = _key(directory, "node.key", seed)
     membership = _membership(directory)
-    root_seed = directory.read("root.key") if membership else None
-    root = _key(directory, "root.key", root_seed) if root_seed else None
-    tokens = _tokens(directory, key, membership, random_bytes) if membership and root else None
-    return Belonging(directory, key, membership, root, tokens)
+    if membership is None:
+        return Belonging(directory, key, None, None, None)
+    root = _root(directory, membership)
+    tokens = _tokens(directory, key, membership, random_bytes, is_wanted=root is not None)
+    revocations = _revocations(directory, membership)
+    belonging = Belonging(directory, key, membership, root, tokens, revocations, _delegates(directory))
+    if root is not None and directory.read("root.next") is not None and belonging.holds_root:
+        belonging._promote(root)  # a rotation was cut short after its membership was kept
+    return belonging
+
+
+def _root(directory: DataDir, membership: Membership) -> NodeKey | None:
+    """The root key in office, if it is here; else one that was replaced, if that is."""
+    found = [(name, directory.read(name)) for name in ("root.key", "root.next")]
+    keys = [_key(directory, name, seed) for name, seed in found if seed is not None]
+    return next((key for key in keys if key.public == membership.root_public), keys[0] if keys else None)
 
 
 def _key(directory: DataDir, name: str, seed: bytes) -> NodeKey:
@@ -164,15 +259,39 @@ def _membership(directory: DataDir) -> Membership | None:
     if content is None:
         return None
     try:
-        return Membership.from_bytes(content)
-    except ProtocolError as error:
+        membership = Membership.from_bytes(content)
+        membership.roots()
+    except (ProtocolError, Refused) as error:
         raise DataDirDamaged(f"{directory.root / 'mesh'}: {error}; delete it and join again with a token") from None
+    return membership
 
 
-def _tokens(directory: DataDir, key: NodeKey, membership: Membership, random_bytes: RandomBytes) -> TokenBook:
+def _revocations(directory: DataDir, membership: Membership) -> Revocations:
+    content = directory.read("revoked")
+    if content is None:
+        return Revocations(membership.mesh_id)
+    try:
+        return Revocations.from_bytes(content, membership.roots(), membership.mesh_id)
+    except Refused as error:
+        raise DataDirDamaged(f"{directory.root / 'revoked'}: {error}; delete it, peers pass it on") from None
+
+
+def _delegates(directory: DataDir) -> frozenset[NodeId] | None:
+    content = directory.read("delegates")
+    if content is None:
+        return None
+    try:
+        return read_delegates(content, None, "the delegates")
+    except ProtocolError as error:
+        raise DataDirDamaged(f"{directory.root / 'delegates'}: {error}; delete it and name them again") from None
+
+
+def _tokens(
+    directory: DataDir, key: NodeKey, membership: Membership, random_bytes: RandomBytes, *, is_wanted: bool
+) -> TokenBook | None:
     content = directory.read("tokens")
     if content is None:
-        return TokenBook(key, membership, random_bytes(32))
+        return TokenBook(key, membership, random_bytes(32)) if is_wanted else None
     try:
         return TokenBook.from_bytes(content, key, membership)
     except ProtocolError as error:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meshd.belonging import Belonging
 from meshd.control import Command, CommandFailed
+from meshd.standing import Standing
 from meshd.status import Situation, build_status
 from transport.interface import Address, Role
 from transport.token_book import TokenBook
@@ -19,11 +18,11 @@ DEFAULT_TTL_S = 86400
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """situation: the mesh as it is now.  addresses: where this node can be reached, for tokens.
+    """situation: the mesh as it is now.  addresses: where a joiner can enter, for tokens.
     leave: says goodbye to the mesh and stops the agent.
     """
 
-    belonging: Belonging
+    standing: Standing
     situation: Callable[[], Situation]
     addresses: Callable[[], Sequence[Address]]
     leave: Callable[[], Awaitable[None]]
@@ -52,10 +51,10 @@ class Commands:
         """A token that is in the book on disk before anyone sees it. Raises CommandFailed."""
         book = self._book()
         try:
-            token = book.create(role, ttl_s, uses, self.addresses(), time.time(), os.urandom)
+            token = book.create(role, ttl_s, uses, self.addresses(), self.standing.unix_time(), os.urandom)
         except ValueError as error:
             raise CommandFailed(str(error)) from error
-        self.belonging.save_tokens()
+        self.standing.belonging.save_tokens()
         return token
 
     async def _token_list(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +68,7 @@ class Commands:
                     "uses_left": entry.uses_left,
                     "expires": entry.expires,
                 }
-                for entry in self._book().list(time.time())
+                for entry in self._book().list(self.standing.unix_time())
             ]
         }
 
@@ -81,11 +80,11 @@ class Commands:
             known = False
         if not known:
             raise CommandFailed(f"no token has the id {text!r}; `meshd token list` shows them")
-        self.belonging.save_tokens()
+        self.standing.belonging.save_tokens()
         return {"revoked": text}
 
     async def _leave(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        if self.belonging.root is not None and arguments.get("force") is not True:
+        if self.standing.belonging.root is not None and arguments.get("force") is not True:
             raise CommandFailed(
                 "this node holds the mesh's root key, and leaving deletes it: back it up with "
                 "`meshd mesh export-root FILE`, then `meshd leave --force`"
@@ -95,6 +94,10 @@ class Commands:
         return {"mesh": mesh_name}
 
     def _book(self) -> TokenBook:
-        if self.belonging.tokens is None:
-            raise CommandFailed("this node may not invite: run `meshd token …` on the founder of the mesh")
-        return self.belonging.tokens
+        belonging = self.standing.belonging
+        if belonging.tokens is None or belonging.signer(self.standing.unix_time()) is None:
+            raise CommandFailed(
+                "this node may not invite: run `meshd token …` on the founder of the mesh, "
+                "or there `meshd mesh delegate` with this node's name"
+            )
+        return belonging.tokens

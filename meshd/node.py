@@ -29,7 +29,6 @@ from llm.hosting import claim_hosting
 from llm.offer import MODELS_FACT
 from meshd.api import Api, ApiKeys
 from meshd.banner import Welcome, welcome_lines
-from meshd.belonging import Belonging
 from meshd.commands import DEFAULT_TTL_S, Commands
 from meshd.control import control_app
 from meshd.datadir import DataDir
@@ -38,13 +37,22 @@ from meshd.dispatch import Dispatch
 from meshd.engines import identify_models
 from meshd.hardware import Limits
 from meshd.http_server import serve_http
+from meshd.introducers import introducers
+from meshd.joining import Joining
+from meshd.lapses import watch_lapses
 from meshd.loaded import LOADED_AT
+from meshd.mesh_news import MeshNews
 from meshd.model_specs import ModelSpec
 from meshd.neighbourhood import Neighbourhood
+from meshd.owner_commands import OwnerCommands
+from meshd.renewals import Renewals
+from meshd.standing import Doorkeeper, Standing
 from meshd.status import Situation, build_health, build_models
 from transport.address import format_address
-from transport.certificate import MemberCertificate, Membership
-from transport.interface import Address, Role, Transport
+from transport.certificate import MemberCertificate
+from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
+from transport.interface import Address, Role
+from transport.renewal import PROTOCOL as RENEW_PROTOCOL
 
 logger = logging.getLogger("meshd.node")
 
@@ -57,7 +65,8 @@ class Identity:
 
     name: str
     boot: int
-    membership: Membership
+    mesh_id: bytes
+    mesh_name: str
     certificate: MemberCertificate
 
     @property
@@ -83,14 +92,25 @@ class Listeners:
     keys: ApiKeys
 
 
-def make_gossip(identity: Identity, belonging: Belonging, transport: Transport, directory: DataDir) -> GossipRunner:
-    """The gossip of a node that belongs to a mesh."""
-    membership = identity.membership
-    me = LocalNode.of(identity.certificate, belonging.key, identity.name, identity.boot, transport.addresses)
-    verifier = CertificateVerifier(membership.root_public, membership.mesh_id, time.time)
+def make_gossip(identity: Identity, standing: Standing, transport: Doorkeeper, directory: DataDir) -> GossipRunner:
+    """The gossip of a node that belongs to a mesh, which follows what that goes by."""
+    key, clock = standing.belonging.key, standing.unix_time
+    me = LocalNode.of(identity.certificate, key, identity.name, identity.boot, transport.addresses)
+    verifier = CertificateVerifier(standing.roots, identity.mesh_id, clock, lambda: standing.revoked)
     engine = Engine(me, verifier, LAN, random.Random(), time.monotonic())
-    book = AddressBook(directory.addresses, time.time)
-    return GossipRunner(transport, engine, book, on_raise_boot=directory.keep_boot)
+    runner = GossipRunner(transport, engine, AddressBook(directory.addresses, clock), on_raise_boot=directory.keep_boot)
+    shown = me.certificate
+
+    def follow() -> None:
+        nonlocal shown
+        verifier.follow(standing.roots)
+        if standing.membership.certificate != shown:
+            shown = standing.membership.certificate
+            runner.recertify(shown, standing.certificate().serial)
+        runner.recheck()
+
+    standing.follow(follow)
+    return runner
 
 
 @dataclass(slots=True)
@@ -98,8 +118,8 @@ class Node:
     """Everything that runs. has_founded: this start made the mesh."""
 
     identity: Identity
-    belonging: Belonging
-    transport: Transport
+    standing: Standing
+    transport: Doorkeeper
     gossip: GossipRunner
     offering: Offering
     listeners: Listeners
@@ -123,7 +143,7 @@ class Node:
             for task in reversed(tasks):
                 task.cancel()
         if self._leaving.is_set():
-            self.belonging.forget()
+            self.standing.belonging.forget()
 
     def _works(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
         router = Router(self.offering.host, self.transport, self.gossip, self.gossip.hint)
@@ -131,11 +151,21 @@ class Node:
         api: ASGIApp = Api(
             router, self.listeners.keys, lambda: build_models(situation()), lambda: build_health(situation())
         )
-        control = control_app(self._commands().table())
-        dispatch = Dispatch({GOSSIP_PROTOCOL: self.gossip.serve, CHAT_PROTOCOL: self.offering.host.serve})
+        owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
+        control = control_app(self._commands().table() | owner.table())
+        renewals = Renewals(self.standing, self.transport, self.gossip, random.Random())
+        services = {
+            GOSSIP_PROTOCOL: self.gossip.serve,
+            CHAT_PROTOCOL: self.offering.host.serve,
+            JOIN_PROTOCOL: Joining(self.standing, self.transport).serve,
+            RENEW_PROTOCOL: renewals.serve,
+        }
         works: dict[str, Coroutine[Any, Any, None]] = {
             "gossip": self.gossip.run(),
-            "dispatch": dispatch.run(self.transport),
+            "dispatch": Dispatch(services).run(self.transport),
+            "mesh news": MeshNews(self.standing, self.gossip).run(),
+            "renewals": renewals.run(),
+            "lapses": watch_lapses(self.standing, self.transport, self.gossip),
             "api": serve_http(api, self.listeners.api, accepting[0]),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
@@ -145,7 +175,7 @@ class Node:
         if self.identity.role is Role.CLIENT:
             return {}
         host, gossip = self.offering.host, self.gossip
-        cache = DigestCache(self.belonging.directory.root / "digests.json")
+        cache = DigestCache(self.standing.belonging.directory.root / "digests.json")
         return {
             "models": host.run(partial(gossip.publish, MODELS_FACT)),
             "identify models": identify_models(self.offering.specs, host, cache),
@@ -161,17 +191,19 @@ class Node:
                 wait.cancel()
 
     def _commands(self) -> Commands:
-        return Commands(self.belonging, self.situation, lambda: self.transport.addresses, self._leave)
+        def addresses() -> tuple[Address, ...]:
+            return introducers(self.transport.addresses, self.gossip.view)
+
+        return Commands(self.standing, self.situation, addresses, self._leave)
 
     async def _leave(self) -> None:
         self._leaving.set()
 
     def situation(self) -> Situation:
         """The mesh as it is now, for status, models and health."""
-        membership = self.identity.membership
         return Situation(
-            mesh_id=membership.mesh_id,
-            mesh_name=membership.mesh_name,
+            mesh_id=self.identity.mesh_id,
+            mesh_name=self.identity.mesh_name,
             role=self.identity.role,
             view=self.gossip.view,
             links=self.transport.links(),
@@ -187,7 +219,7 @@ class Node:
         return {
             "api": f"http://{format_address(Address(host, port))}",
             "mesh": format_address(self.transport.addresses[0]),
-            "control": str(self.belonging.directory.control_socket),
+            "control": str(self.standing.belonging.directory.control_socket),
         }
 
     def _welcome(self) -> Welcome:
@@ -195,7 +227,7 @@ class Node:
         return Welcome(
             name=self.identity.name,
             role=self.identity.role,
-            mesh_name=self.identity.membership.mesh_name,
+            mesh_name=self.identity.mesh_name,
             doors=self._doors(),
             models=tuple(spec.name for spec in self.offering.specs),
             token=token,

@@ -12,6 +12,7 @@ from meshd.belonging import Belonging, load
 from meshd.commands import Commands
 from meshd.control import CommandFailed
 from meshd.datadir import DataDir
+from meshd.standing import Standing
 from meshd.status import Situation
 from tests.meshd.test_status import situation
 from transport.interface import Address, Role
@@ -26,7 +27,8 @@ class Desk:
     def __init__(self, belonging: Belonging) -> None:
         self.left = False
         self.belonging = belonging
-        self.commands = Commands(belonging, self.situation, lambda: [Address("10.0.0.1", 7842)], self.leave)
+        standing = Standing(belonging, lambda: NOW, os.urandom)
+        self.commands = Commands(standing, self.situation, lambda: [Address("10.0.0.1", 7842)], self.leave)
 
     def situation(self) -> Situation:
         return situation()
