@@ -1,11 +1,18 @@
-"""Which event loop a test module runs on: its own `loop_factory` or `loop_factories`, or asyncio's."""
+"""Hypothesis on shared machines; and which event loop a test module runs on, its own `loop_factory` or asyncio's."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+import hypothesis
 import pytest
+
+# Machines are shared: how long one example takes says nothing. A failure prints what replays it.
+hypothesis.settings.register_profile(
+    "meshd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("meshd")
 
 
 def pytest_asyncio_loop_factories(
