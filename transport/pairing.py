@@ -168,6 +168,13 @@ class SeenMesh:
     node_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class StillWaiting:
+    """Nobody has decided yet. code: for people to compare, and for the asker to bring when it asks again."""
+
+    code: str
+
+
 def read_hello(message: bytes, binding: bytes, now: float) -> SeenMesh:
     """Read message 1 of somebody of whom nothing is known. Raises Refused when it is not whole."""
     hello = read_message(message, ServerHello, None)

@@ -9,9 +9,8 @@ import pytest
 from tests.transport.quic_mesh import LiveMesh, live_mesh, start, until_connected
 from transport.errors import RefusalCode, Refused, TimedOut, Unreachable
 from transport.interface import Address, Role
-from transport.pairing import PairingDesk
+from transport.pairing import PairingDesk, StillWaiting
 from transport.quic import QuicOptions, QuicTransport
-from transport.quic.asking import StillWaiting
 
 PATIENCE_S = 10.0
 

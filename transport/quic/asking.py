@@ -9,21 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from transport.address import format_address
 from transport.admission import Admitted
 from transport.errors import ProtocolError, RefusalCode, Refused, TimedOut
-from transport.pairing import AskingAdmission, SeenMesh, read_hello
+from transport.pairing import AskingAdmission, SeenMesh, StillWaiting, read_hello
 from transport.quic.admitting import REFUSED_CODE
 from transport.quic.connection import QuicPeerConnection
-
-
-@dataclass(frozen=True, slots=True)
-class StillWaiting:
-    """Nobody has decided yet. code: what this node's user and the owner can compare; to be brought next time."""
-
-    code: str
 
 
 async def look(connection: QuicPeerConnection, now: float, deadline: float) -> SeenMesh:

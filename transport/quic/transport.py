@@ -27,10 +27,10 @@ from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
 from transport.invite import Invite
-from transport.pairing import AskingAdmission, PairingDesk, SeenMesh
+from transport.pairing import AskingAdmission, PairingDesk, SeenMesh, StillWaiting
 from transport.question import ask
 from transport.quic.admitting import HANDSHAKE_S, REFUSED_CODE, Doorway, Wanted
-from transport.quic.asking import StillWaiting, ask_to_come_in, look
+from transport.quic.asking import ask_to_come_in, look
 from transport.quic.connection import QuicPeerConnection, Uses
 from transport.quic.endpoint import Endpoint
 from transport.quic.local_addresses import reachable_addresses
