@@ -1,4 +1,4 @@
-"""`meshd token`: invitations, made and kept by the running agent that may invite."""
+"""`meshd token`: invitations, and answers to those who ask without one; both are the running agent's to keep."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from meshd.cli.output import JsonFlag, fail, print_json
+from meshd.cli.output import JsonFlag, fail, print_json, say
 from meshd.cli.running import DataDirOption, call, data_dir
 
-app = typer.Typer(help="Create, list and revoke invitations.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke invitations; answer requests to come in.", no_args_is_help=True)
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -67,3 +67,40 @@ def revoke(
         print_json(answer)
     else:
         print(f"revoked {token_id}")
+
+
+@app.command()
+def requests(directory: DataDirOption = "", as_json: JsonFlag = False) -> None:
+    """Show who asks to come in without a token, and what was answered in the last ten minutes."""
+    answer = call(data_dir(directory), "token_requests")
+    if as_json:
+        print_json(answer)
+        return
+    for entry in answer["requests"]:
+        who = f"{entry['name']} ({entry['node'][:8]}) at {entry['address']}"
+        print(f"{entry['id']}  {entry['role']:<7} {entry['state']:<8} {entry['age_s']:>4} s ago  {who}")
+    if not answer["requests"]:
+        say("nobody asks to come in; a host on this network does with: meshd --mesh NAME")
+
+
+CodeArgument = Annotated[str, typer.Argument(metavar="ID", help="the code that the asking host shows")]
+
+
+@app.command()
+def accept(code: CodeArgument, directory: DataDirOption = "", as_json: JsonFlag = False) -> None:
+    """Let in the node that shows this code. Type it from there: that proves that nobody is in between."""
+    _answer("token_accept", code, directory, as_json)
+
+
+@app.command()
+def refuse(code: CodeArgument, directory: DataDirOption = "", as_json: JsonFlag = False) -> None:
+    """Turn away the node that asks with this code."""
+    _answer("token_refuse", code, directory, as_json)
+
+
+def _answer(command: str, code: str, directory: str, as_json: bool) -> None:
+    answer = call(data_dir(directory), command, id=code)
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"{answer['state']} {answer['name']} ({answer['node'][:8]}) at {answer['address']} as {answer['role']}")
