@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ def _field_type(field: inspect.Field) -> str:
     return f"{type_text(field.type)}; when missing, {_value(default)}"
 
 
-def _table(header: Row, rows: list[Row], meanings: dict[str, str]) -> str:
+def _table(header: Row, rows: Sequence[Row], meanings: dict[str, str]) -> str:
     lines = [header, ("---",) * len(header), *((*row, meanings.get(row[0], "")) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -1,0 +1,78 @@
+"""Every way into `llm` for bytes of others, for the fuzzers."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tempfile
+from pathlib import Path
+
+from llm.chat import MAX_MESSAGE_BYTES, read_answer, read_ask
+from llm.errors import BadRequest
+from llm.events import WholeEvents
+from llm.gguf import ARRAY, STRING, UINT16, UINT32, BadModelFile, read_header
+from llm.offer import MAX_FACT_BYTES, decode_offers
+from llm.openai import read_request
+from tests.fuzzing import Decoder, seeds_of
+from transport.interface import NodeId
+
+PEER = NodeId(b"\x05" * 32)
+BODY_BYTES = 256 << 10
+
+
+def _events(data: bytes) -> None:
+    whole = WholeEvents()
+    size = 1 + (data[0] if data else 0)
+    out = b"".join(whole.feed(data[at : at + size]) for at in range(0, len(data), size)) + whole.rest()
+    assert out == data
+
+
+def _model_file(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        path.write_bytes(data)
+        read_header(path)
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def _head() -> bytes:
+    """Of a model of one tensor, with a value of each kind that is read otherwise than the rest."""
+    tokens = struct.pack("<IIQ", ARRAY, STRING, 2) + _text("a") + _text("b")
+    nested = struct.pack("<IIQ", ARRAY, ARRAY, 1) + struct.pack("<IQ", UINT16, 3) + bytes(6)
+    values = {
+        "general.architecture": struct.pack("<I", STRING) + _text("llama"),
+        "llama.context_length": struct.pack("<II", UINT32, 8192),
+        "general.alignment": struct.pack("<II", UINT32, 32),
+        "tokenizer.ggml.tokens": tokens,
+        "x.nested": nested,
+    }
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(values))
+    head += b"".join(_text(key) + value for key, value in values.items())
+    head += _text("t") + struct.pack("<IQQIQ", 2, 4, 2, 0, 0)
+    return head.ljust(-(-len(head) // 32) * 32, b"\x00") + bytes(32)
+
+
+_CHAT = json.dumps({"model": "tiny", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
+
+DECODERS = (
+    Decoder("ask", lambda data: read_ask(data, PEER), seeds_of("llm", "chat_ask"), MAX_MESSAGE_BYTES),
+    Decoder(
+        "answer",
+        lambda data: read_answer(data, PEER),
+        seeds_of("llm", "chat_accepted", "chat_working", "chat_head", "chat_failure", "chat_failure_final"),
+        MAX_MESSAGE_BYTES,
+    ),
+    Decoder("fact-models", lambda data: decode_offers(data, PEER), seeds_of("llm", "fact_models"), MAX_FACT_BYTES),
+    Decoder(
+        "openai-request",
+        lambda data: read_request("POST", "/v1/chat/completions", "application/json", data),
+        (_CHAT,),
+        BODY_BYTES,
+        (BadRequest,),
+    ),
+    Decoder("events", _events, (b"data: 1\n\ndata: 2\r\n\r\nevent: x\r\r",), 16 << 10, ()),
+    Decoder("model-file", _model_file, (_head(),), BODY_BYTES, (BadModelFile,)),
+)
