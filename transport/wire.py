@@ -18,9 +18,9 @@ from transport.interface import NodeId
 
 T = TypeVar("T")
 
-# A list header of five bytes makes msgpack allocate the list it announces, and 1024 may nest:
-# 4096 entries bound that to 32 MiB for a moment (measured), and no honest message has more.
-MAX_ITEMS = 4096
+# A list header of three bytes makes msgpack allocate the list it announces, and 1024 may nest: 256 entries bound
+# that to 2 MiB for a moment (measured). Messages with longer lists say so where they are read.
+MAX_ITEMS = 256
 
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
