@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,3 +42,15 @@ def test_nothing_is_lost_or_reordered_and_every_cut_is_between_events(chunks: li
     out = [events.feed(chunk) for chunk in chunks]
     assert all(piece.endswith((b"\n\n", b"\r\n\r\n")) for piece in out if piece)
     assert b"".join(out) + events.rest() == b"".join(chunks)
+
+
+def test_an_event_in_ever_so_many_pieces_costs_each_piece_once() -> None:
+    """A host that dribbles must not keep the asker's loop busy: four times the pieces, about four times the work."""
+
+    def cost_s(pieces: int) -> float:
+        events, start = WholeEvents(), time.process_time()
+        for _ in range(pieces):
+            events.feed(b"x")
+        return time.process_time() - start
+
+    assert min(cost_s(200_000) for _ in range(3)) < 9 * min(cost_s(50_000) for _ in range(3))
