@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 import meshd
+from meshd.cli import bench, demo, doctor, mesh, status, token
 from meshd.cli import config as config_command
-from meshd.cli import demo, doctor, mesh, status, token
 from meshd.cli.output import JsonFlag, print_json
 from meshd.config import Config
 
@@ -55,6 +55,9 @@ app.command()(status.status)
 app.command()(doctor.doctor)
 app.command()(mesh.leave)
 app.command()(config_command.config)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
+    bench.bench
+)
 
 
 @app.command()

@@ -165,3 +165,11 @@ async def test_a_bad_setting_is_a_usage_error(agents: LocalAgents) -> None:
 async def test_the_version() -> None:
     assert (await meshd("version")).out.strip() == __version__
     assert (await meshd("version", "--json")).json == {"version": __version__}
+
+
+async def test_an_unknown_bench_is_told_apart_and_a_known_one_gets_its_words() -> None:
+    unknown, known = await meshd("bench", "nothing"), await meshd("bench", "api", "--help")
+
+    assert (unknown.status, known.status) == (1, 0)
+    assert "no bench 'nothing'" in unknown.err
+    assert "--engine" in known.out
