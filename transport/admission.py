@@ -83,6 +83,10 @@ class ServerAdmission:
         self._random_bytes = random_bytes
         self._nonce = random_bytes(NONCE_BYTES)
 
+    def revise(self, site: Site) -> None:
+        """Go by `site` from now on: somebody may have been revoked while the peer took its time."""
+        self._site = site
+
     def start(self) -> bytes:
         """Write message 1. Raises Refused while this node is in no mesh itself."""
         membership = self._membership()

@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -28,7 +29,7 @@ class Stranger(asyncio.DatagramProtocol):
         self._happened = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def __aenter__(self) -> Stranger:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self.socket, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
         return self

@@ -28,6 +28,7 @@ from transport.interface import NodeId
 from transport.invite import Invite
 from transport.pairing import PairingDesk
 from transport.quic.connection import QuicPeerConnection
+from transport.quic.local_addresses import is_on_link
 from transport.site import takes_no_requests
 
 HANDSHAKE_S = 5.0
@@ -56,25 +57,27 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Doorway:
-    """Where one endpoint's strangers and dials are admitted. unix_time: the wall clock, for expiry.
+    """Where one endpoint's strangers and dials are admitted.
 
+    site: what the endpoint brings to handshakes, as of now.  unix_time: the wall clock, for expiry.
     desk: where those wait who ask without a token; None where nobody looks after them.
     """
 
+    site: Callable[[], Site]
     save: Saver
     ask_issuer: AskIssuer
     unix_time: Callable[[], float]
     budget: ForwardBudget
     desk: PairingDesk | None = None
 
-    async def admit_stranger(self, connection: QuicPeerConnection, site: Site) -> Accepted:
+    async def admit_stranger(self, connection: QuicPeerConnection) -> Accepted:
         """Run the end that was dialled, up to and with its last message. Raises Refused, Unreachable, TimedOut.
 
         The caller has to let the peer in at once: the peer may use the connection from here on.
         """
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                return await self._receive(connection, site)
+                return await self._receive(connection)
         except TimeoutError as error:
             connection.close("no admission in time", REFUSED_CODE)
             raise TimedOut(f"{connection.address} began a handshake and did not finish it in time") from error
@@ -85,50 +88,51 @@ class Doorway:
             await _say_no(connection, refused, REFUSAL_LINGER_S)
             raise
 
-    async def _receive(self, connection: QuicPeerConnection, site: Site) -> Accepted:
+    async def _receive(self, connection: QuicPeerConnection) -> Accepted:
         binding = await connection.secured
         greeting = connection.greeting
-        admission = ServerAdmission(site, binding, os.urandom)
+        admission = ServerAdmission(self.site(), binding, os.urandom)
         greeting.send(admission.start())
-        accepted = await self._judge(admission, await greeting.receive(), site, connection.address.host)
+        accepted = await self._judge(admission, await greeting.receive(), connection.address.host)
         if accepted.redeemed is not None:
             await self.save(accepted.redeemed)
         greeting.send(accepted.reply, end=True)
         return accepted
 
-    async def _judge(self, admission: ServerAdmission, proof: bytes, site: Site, host: str) -> Accepted:
+    async def _judge(self, admission: ServerAdmission, proof: bytes, host: str) -> Accepted:
+        admission.revise(self.site())
         match admission.judge(proof, self.unix_time()):
             case Accepted() as accepted:
                 return accepted
             case Forward() as forward:
-                return admission.complete(forward, await self._certificate_for(forward, site), self.unix_time())
+                certificate = await self._certificate_for(forward)
+                admission.revise(self.site())
+                return admission.complete(forward, certificate, self.unix_time())
             case Asked() as asked:
-                if self.desk is None:
+                if self.desk is None or not is_on_link(host):  # a stranger far away needs a token
                     raise takes_no_requests()
                 self.desk.ask(asked, host, self.unix_time())
                 return admission.let_in(asked, self.unix_time())
 
-    async def _certificate_for(self, forward: Forward, site: Site) -> bytes:
+    async def _certificate_for(self, forward: Forward) -> bytes:
         """What the token's issuer gives the joiner. Raises Refused: BUSY, the issuer's words, or ours."""
         self.budget.take(asyncio.get_running_loop().time())
         try:
-            answer = await self.ask_issuer(forward.issuer, ask_issuer(forward, site))
+            answer = await self.ask_issuer(forward.issuer, ask_issuer(forward, self.site()))
         except (Unreachable, StreamReset, ProtocolError) as error:
             raise out_of_reach(forward.issuer) from error
         finally:
             self.budget.give_back()
         return read_answer(answer, forward.issuer)
 
-    async def ask_admission(
-        self, connection: QuicPeerConnection, site: Site, wanted: Wanted, deadline: float
-    ) -> Admitted:
+    async def ask_admission(self, connection: QuicPeerConnection, wanted: Wanted, deadline: float) -> Admitted:
         """Run the end that dialled, by `deadline` (loop time). Raises Refused, Unreachable, TimedOut.
 
         On any failure, cancellation included, the connection is closed.
         """
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._ask(connection, site, wanted)
+                return await self._ask(connection, wanted)
         except TimeoutError as error:
             raise TimedOut(f"{_whom(connection, wanted)} did not finish the handshake in time") from error
         except ProtocolError as error:
@@ -137,10 +141,10 @@ class Doorway:
             if not connection.greeting.is_finished:
                 connection.close("not admitted", REFUSED_CODE)
 
-    async def _ask(self, connection: QuicPeerConnection, site: Site, wanted: Wanted) -> Admitted:
+    async def _ask(self, connection: QuicPeerConnection, wanted: Wanted) -> Admitted:
         binding = await connection.secured
         greeting = connection.greeting
-        admission = ClientAdmission(site, binding, os.urandom, wanted.invite, wanted.expected)
+        admission = ClientAdmission(self.site(), binding, os.urandom, wanted.invite, wanted.expected)
         try:
             answer = admission.receive(await greeting.receive(), self.unix_time())
         except Refused as refused:

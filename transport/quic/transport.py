@@ -108,6 +108,7 @@ class QuicTransport:
         self._budget = WindowBudget(self._options.budget_bytes)
         self._refusals: Counter[str] = Counter()
         self._doorway = Doorway(
+            lambda: self.site,
             self._options.save_redemption,
             self._ask_issuer,
             self._options.unix_time,
@@ -302,7 +303,7 @@ class QuicTransport:
             try:
                 connection = await first_answering(self._endpoint.dial, targets, deadline)
                 targets.remove(connection.socket_address)
-                return connection, await self._doorway.ask_admission(connection, self.site, wanted, deadline)
+                return connection, await self._doorway.ask_admission(connection, wanted, deadline)
             except Refused as refused:
                 if refused.code not in _PERHAPS_ELSEWHERE:
                     raise
@@ -327,7 +328,7 @@ class QuicTransport:
 
     async def _admit(self, connection: QuicPeerConnection) -> None:
         try:
-            accepted = await self._doorway.admit_stranger(connection, self.site)
+            accepted = await self._doorway.admit_stranger(connection)
             self._endpoint.welcome(connection)
             self._establish(connection, accepted.peer)
             self._learn(accepted.membership)
