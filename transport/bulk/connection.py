@@ -16,7 +16,7 @@ from transport.bulk.pinning import certificate_node
 from transport.errors import MeshError, ProtocolError, Unreachable
 from transport.interface import NodeId
 
-GATHERED_BYTES = 128 << 10
+PIECE_BYTES = 64 << 10
 """What is ready leaves in pieces of about this size: one call into TLS for many small records."""
 
 STALLED_MS = 15_000
@@ -49,7 +49,7 @@ class LaneConnection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._reader: FrameReader | None = None
         self._sink: FrameSink | None = None
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | memoryview] = []
         self._gathered_bytes = 0
         self._is_over = False
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -69,10 +69,8 @@ class LaneConnection(asyncio.BufferedProtocol):
             return
         if not self._gathered:
             self._loop.call_soon(self._flush)
-        self._gathered += parts
-        self._gathered_bytes += sum(map(len, parts))
-        if self._gathered_bytes >= GATHERED_BYTES:
-            self._flush()
+        for part in parts:
+            self._gather(part)
 
     def abort(self) -> None:
         """End the connection at once; nobody here is told."""
@@ -134,12 +132,31 @@ class LaneConnection(asyncio.BufferedProtocol):
             broke = "it broke the protocol: " if isinstance(error, ProtocolError) else ""
             sink.lost(f"{broke}{error}")
 
+    def _gather(self, part: bytes) -> None:
+        room = PIECE_BYTES - self._gathered_bytes
+        if len(part) < room:
+            self._gathered.append(part)
+            self._gathered_bytes += len(part)
+            return
+        view = memoryview(part)
+        self._gathered.append(view[:room])
+        self._flush()
+        while len(part) - room >= PIECE_BYTES:
+            self._send(view[room : room + PIECE_BYTES])
+            room += PIECE_BYTES
+        if room < len(part):
+            self._gather(part[room:])
+
     def _flush(self) -> None:
         if not self._gathered or self._transport is None:
             return
         data = b"".join(self._gathered)
         self._gathered.clear()
         self._gathered_bytes = 0
+        self._send(data)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        assert self._transport is not None
         self.bytes_sent += len(data)
         self._transport.write(data)
 
