@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ import msgspec
 from transport.address import format_address, parse_address
 from transport.identity import node_text, parse_node_text
 from transport.interface import Address, NodeId
+from transport.whole_file import replace_file
 
 logger = logging.getLogger("meshd.gossip")
 
@@ -74,7 +73,7 @@ class AddressBook:
         ]
         entries.sort(key=lambda entry: (-entry.seen_unix, entry.node))
         book = _Book(1, tuple(entries[:MAX_NODES]))
-        _replace(self._path, json.dumps(msgspec.to_builtins(book), indent=1).encode())
+        replace_file(self._path, json.dumps(msgspec.to_builtins(book), indent=1).encode())
 
     def _read(self) -> list[tuple[NodeId, tuple[Address, ...], float]]:
         with self._path.open("rb") as file:
@@ -94,17 +93,3 @@ class AddressBook:
         logger.warning("cannot read the address book %s (%s); put aside as %s", self._path, error, aside.name)
         with suppress(OSError):
             self._path.replace(aside)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write `data` to a new file beside `path`, then put it in its place. mkstemp makes it 0600."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

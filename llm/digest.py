@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from transport.whole_file import replace_file
 
 SAMPLES = 16
 SAMPLE_BYTES = 64 << 10
@@ -61,9 +62,7 @@ class DigestCache:
 
     def _save(self, known: dict[str, str]) -> None:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self._file.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(known, indent=1))
-        fresh.replace(self._file)
+        replace_file(self._file, json.dumps(known, indent=1).encode())
 
 
 def _key(path: Path) -> str:

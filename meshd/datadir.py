@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from transport.whole_file import replace_file
 
 
 class DataDirBusy(Exception):
@@ -56,21 +57,7 @@ class DataDir:
 
     def write(self, name: str, content: bytes) -> None:
         """Replace the file atomically and durably (fsync of the file and of the directory), mode 0600."""
-        handle, temporary = tempfile.mkstemp(dir=self.root, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self.root / name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        directory = os.open(self.root, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_file(self.root / name, content)
 
     def remove(self, name: str) -> None:
         """Delete the file if it is there."""

@@ -93,7 +93,7 @@ def test_a_book_that_cannot_be_written_leaves_the_old_one(
     def no_room(descriptor: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("gossip.addressbook.os.fsync", no_room)
+    monkeypatch.setattr("transport.whole_file.os.fsync", no_room)
     with pytest.raises(OSError, match="no space"):
         book.save({ALICE: ()}, [])
     assert book.load() == PLACES
