@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from gossip.runner import GossipRunner
 from llm.gguf import BadModelFile
 from llm.host import Host
 from meshd.api import ApiKeys, read_key_file
-from meshd.belonging import CannotBelong, Found, Join, Return, decide, load
+from meshd.asking import Asking
+from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
 from meshd.config import Config
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
 from meshd.engines import Kitchen
@@ -28,20 +29,22 @@ from meshd.hardware import GIB, Limits
 from meshd.http_server import listen_tcp, listen_unix
 from meshd.launcher import ProcessLauncher
 from meshd.model_specs import BadModelSpec, parse_specs
-from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent
+from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent, tell_founder
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
 from meshd.ports import Door, PortTaken, naming_the_holder
 from meshd.standing import Standing, UnixTime
 from transport.address import parse_address
-from transport.discovery import Discovery
+from transport.discovery import Discovery, look_around
 from transport.errors import BadToken, MeshError
 from transport.interface import Address, NodeId, Role
 from transport.invite import Invite, parse_token
+from transport.pairing import PairingDesk
 from transport.quic import Joined, QuicOptions, QuicTransport
 
 logger = logging.getLogger("meshd.agent")
 
 JOIN_TIMEOUT_S = 20.0
+LOOK_AROUND_S = 2.0
 
 Say = Callable[[str], None]
 
@@ -77,37 +80,45 @@ class Agent:
         """Run until `stop` is set. Raises CannotStart before anything of it runs."""
         async with contextlib.AsyncExitStack() as stack:
             with _explained():
-                node = await self._start(stack)
+                node = await self._start(stack, stop)
             await node.run(stop, self.say)
 
-    async def _start(self, stack: contextlib.AsyncExitStack) -> Node:
+    async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
         specs = parse_specs(self.config.model)
         invites = [parse_token(text) for text in self.config.join]
         self.directory.create()
         stack.enter_context(self.directory.locked())
         belonging = load(self.directory, os.urandom)
         belonging.renew_as_owner(self.unix_time(), os.urandom)
-        plan = decide(belonging.papers(self.unix_time()), invites, self.config.client)
+        bind = parse_address(self.config.bind)
+        silence = reason_to_be_silent(bind, self.config.no_mdns)
+        asks_for = "" if silence else self.config.mesh
+        plan = decide(belonging.papers(self.unix_time()), invites, self.config.client, asks_for)
         standing = Standing(belonging, self.unix_time, os.urandom)
         listeners = self._listen(stack)
         kitchen = Kitchen(self.config, self.directory, ProcessLauncher(os.environ))
         offering = Offering(specs, Host([kitchen.make(spec) for spec in specs]), self._limits())
-        bind = parse_address(self.config.bind)
+        desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
-            transport = await stack.enter_async_context(self._transport(standing, plan, bind))
-        places = await self._belong(transport, standing, plan)
+            transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))
+        places = await self._belong(transport, standing, plan, stop)
         identity = self._identity(transport, standing)
         standing.confirm_list()
         standing.follow(lambda: transport.revise(standing.site(transport.site)))
         gossip = make_gossip(identity, standing, transport, self.directory)
         gossip.seed(places)
-        around = self._neighbourhood(bind, identity, transport, gossip)
-        return Node(identity, standing, transport, gossip, offering, listeners, around, isinstance(plan, Found))
+        has_founded = identity.role is Role.OWNER and not isinstance(plan, Return)
+        around = self._neighbourhood(silence, identity, transport, gossip, has_founded)
+        return Node(identity, standing, transport, gossip, offering, listeners, around, desk, has_founded)
 
     def _neighbourhood(
-        self, bind: Address, identity: Identity, transport: QuicTransport, gossip: GossipRunner
+        self, silence: str, identity: Identity, transport: QuicTransport, gossip: GossipRunner, has_founded: bool
     ) -> Neighbourhood:
         """A client only listens: nobody has a reason to dial it."""
+
+        async def meet(addresses: Sequence[Address]) -> None:
+            await tell_founder(transport, self.config.mesh, addresses, self.say)
+
         is_client = identity.role is Role.CLIENT
         introductions = Introductions(lambda: {node.node for node in gossip.view.nodes}, gossip.seed)
         discovery = Discovery(
@@ -115,9 +126,9 @@ class Agent:
             transport.node,
             lambda: () if is_client else transport.local_addresses,
             introductions.take,
-            interfaces=interfaces_of(bind),
+            interfaces=interfaces_of(parse_address(self.config.bind)),
         )
-        return Neighbourhood(reason_to_be_silent(bind, self.config.no_mdns), discovery)
+        return Neighbourhood(silence, discovery, meet if has_founded else None)
 
     def _listen(self, stack: contextlib.AsyncExitStack) -> Listeners:
         config = self.config
@@ -128,7 +139,7 @@ class Agent:
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
         return Listeners(api, control, keys)
 
-    def _transport(self, standing: Standing, plan: Found | Join | Return, bind: Address) -> QuicTransport:
+    def _transport(self, standing: Standing, plan: Plan, bind: Address, desk: PairingDesk) -> QuicTransport:
         now = self.unix_time()
         site = standing.belonging.site(self._name(), self.directory.next_boot(), self._role(plan), now)
 
@@ -140,6 +151,7 @@ class Agent:
             advertise=self._advertised(),
             learn=standing.learn,
             unix_time=self.unix_time,
+            desk=desk,
         )
         return QuicTransport(site, bind, options)
 
@@ -154,17 +166,17 @@ class Agent:
                 raise CannotStart(f"--advertise: expected an address that others can dial, got {address.host}")
         return addresses
 
-    def _role(self, plan: Found | Join | Return) -> Role:
+    def _role(self, plan: Plan) -> Role:
         match plan:
             case Found():
                 return Role.OWNER
-            case Join():
+            case Join() | Ask():
                 return Role.CLIENT if self.config.client else Role.MEMBER
             case Return(membership):
                 return membership.verified(self.unix_time()).role
 
     async def _belong(
-        self, transport: QuicTransport, standing: Standing, plan: Found | Join | Return
+        self, transport: QuicTransport, standing: Standing, plan: Plan, stop: asyncio.Event
     ) -> list[tuple[NodeId, tuple[Address, ...]]]:
         """Found or join now that the sockets are ours, so that a start that fails leaves nothing half done.
 
@@ -172,13 +184,39 @@ class Agent:
         """
         match plan:
             case Found():
-                standing.belonging.found(self._mesh_name(), self.unix_time(), os.urandom)
+                self._found(transport, standing)
                 return []
             case Join(invites):
                 joined = await self._join(transport, standing, invites)
                 return [(joined.peer.node, (joined.address,))]
+            case Ask(mesh_name):
+                let_in = await self._ask(transport, standing, mesh_name, stop)
+                if let_in is None:
+                    self._found(transport, standing)
+                    return []
+                return [(let_in.peer.node, (let_in.address,))]
             case Return(_, invites):
                 return [(invite.issuer, invite.addresses) for invite in invites]
+
+    def _found(self, transport: QuicTransport, standing: Standing) -> None:
+        standing.belonging.found(self._mesh_name(), self.unix_time(), os.urandom)
+        transport.site = replace(transport.site, role=Role.OWNER)
+
+    async def _ask(
+        self, transport: QuicTransport, standing: Standing, mesh_name: str, stop: asyncio.Event
+    ) -> Joined | None:
+        """Come into the mesh of that name on this network. None when there is none, for all but clients."""
+        self.say(f"looking for mesh {mesh_name!r} on this network")
+        meshes = await look_around(LOOK_AROUND_S, interfaces=interfaces_of(parse_address(self.config.bind)))
+        addresses = [address for mesh in meshes for address in mesh.addresses]
+        joined = await Asking(transport, transport.node, self.say, stop).come_in(mesh_name, addresses)
+        if joined is not None:
+            return self._joined(transport, standing, joined)
+        if self.config.client:
+            raise CannotBelong(
+                f"no mesh {mesh_name!r} is to be found on this network; with a token: meshd --client --join TOKEN"
+            )
+        return None
 
     def _identity(self, transport: QuicTransport, standing: Standing) -> Identity:
         mesh, boot = standing.membership, transport.site.boot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,3 +38,16 @@ def welcome_lines(welcome: Welcome) -> list[str]:
             "for a laptop that only asks:    meshd token create --role client, then meshd --client --join TOKEN",
         ]
     return lines
+
+
+def other_mesh_lines(meshes: Mapping[str, str]) -> list[str]:
+    """What a founder reads where there are meshes already. meshes: name → who answered for it, and where."""
+    if not meshes:
+        return []
+    listed = " and ".join(f"{name!r} ({who})" for name, who in meshes.items())
+    return [
+        f"note: on this network there is mesh {listed} already; to come into it instead of having your own, type:",
+        "  meshd leave --force",
+        f"  meshd --mesh {shlex.quote(next(iter(meshes)))}",
+        "and its owner is asked; or, with a token made there by meshd token create: meshd --join TOKEN",
+    ]

@@ -42,6 +42,13 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask to come into the mesh of that name on the local network, without a token; found one if there is none."""
+
+    mesh_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Return:
     """Be a node of `membership`'s mesh again. Tokens of the same mesh only give more addresses to try."""
 
@@ -58,11 +65,16 @@ class Papers:
     problem: str = ""
 
 
-def decide(papers: Papers | None, invites: Sequence[Invite], is_client: bool) -> Found | Join | Return:
-    """What a start means. Raises CannotBelong."""
+Plan = Found | Join | Ask | Return
+
+
+def decide(papers: Papers | None, invites: Sequence[Invite], is_client: bool, asks_for: str = "") -> Plan:
+    """What a start means. asks_for: the name of a mesh that may be on this network. Raises CannotBelong."""
     if papers is None:
         if invites:
             return Join(tuple(invites))
+        if asks_for:
+            return Ask(asks_for)
         if is_client:
             raise CannotBelong("a lite client needs a mesh to join: meshd --client --join TOKEN")
         return Found()

@@ -27,7 +27,7 @@ class Config:
     model: Annotated[tuple[str, ...], "a GGUF file to serve, or echo:NAME for the built-in fake; may be repeated"] = ()
     client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
     name: Annotated[str, "this node's name (default: the host name)"] = ""
-    mesh: Annotated[str, "name of the mesh to found (default: made from the node's name)"] = ""
+    mesh: Annotated[str, "name of the mesh to ask to come into on this network, else to found"] = ""
     port: Annotated[int, "TCP port of the OpenAI API (0: any free one)"] = 9337
     bind: Annotated[str, "UDP address of the mesh"] = "[::]:7842"
     advertise: Annotated[tuple[str, ...], "address to tell peers in place of this host's own; may be repeated"] = ()

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
+from meshd.asking import J, Say, Visitor, look_at
+from meshd.banner import other_mesh_lines
 from meshd.config import is_loopback
 from meshd.status import Surroundings
 from transport.advertisement import Found
@@ -17,7 +20,18 @@ from transport.interface import Address, NodeId
 MAX_UNPROVED = 32
 """Nodes followed though gossip knows nothing of them: each costs dials, and anyone on the network can invent some."""
 
+MEET_AFTER_S = 3.0
+"""Enough for the first answers of a network that loses some."""
+
+Meet = Callable[[Sequence[Address]], Awaitable[None]]
 Seed = Callable[[Iterable[tuple[NodeId, tuple[Address, ...]]]], None]
+
+
+async def tell_founder(visitor: Visitor[J], name: str, addresses: Sequence[Address], say: Say) -> None:
+    """Tell who founded a mesh that there is one already. name: of the mesh that was wanted, empty for any."""
+    doors = [door for door in await look_at(visitor, addresses) if name in ("", door.seen.name)]
+    for line in other_mesh_lines({door.seen.name: str(door) for door in reversed(doors)}):
+        say(line)
 
 
 class Introductions:
@@ -61,17 +75,30 @@ def interfaces_of(bind: Address) -> tuple[str, ...]:
 
 
 class Neighbourhood:
-    """One node's part in its local network. silence: why it has none, else empty."""
+    """One node's part in its local network. silence: why it has none, else empty.
 
-    def __init__(self, silence: str, discovery: Discovery) -> None:
+    meet: called once, `MEET_AFTER_S` after the start, with addresses of other meshes' nodes, if there are any.
+    """
+
+    def __init__(self, silence: str, discovery: Discovery, meet: Meet | None = None) -> None:
         self._silence = silence
         self._discovery = discovery
+        self._meet = meet
 
     async def run(self) -> None:
         """Find and be found until cancelled."""
         if self._silence:
             return
-        await self._discovery.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._discovery.run(), name="mdns")
+            if self._meet is not None:
+                group.create_task(self._meet_others(self._meet), name="meet other meshes")
+
+    async def _meet_others(self, meet: Meet) -> None:
+        await asyncio.sleep(MEET_AFTER_S)
+        addresses = [address for mesh in self._discovery.other_meshes for address in mesh.addresses]
+        if addresses:
+            await meet(addresses)
 
     @property
     def surroundings(self) -> Surroundings:

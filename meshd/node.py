@@ -45,6 +45,7 @@ from meshd.mesh_news import MeshNews
 from meshd.model_specs import ModelSpec
 from meshd.neighbourhood import Neighbourhood
 from meshd.owner_commands import OwnerCommands
+from meshd.pairing_commands import PairingCommands
 from meshd.renewals import Renewals
 from meshd.standing import Doorkeeper, Standing
 from meshd.status import Situation, build_health, build_models
@@ -52,6 +53,7 @@ from transport.address import format_address
 from transport.certificate import MemberCertificate
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Role
+from transport.pairing import PairingDesk
 from transport.renewal import PROTOCOL as RENEW_PROTOCOL
 
 logger = logging.getLogger("meshd.node")
@@ -115,7 +117,7 @@ def make_gossip(identity: Identity, standing: Standing, transport: Doorkeeper, d
 
 @dataclass(slots=True)
 class Node:
-    """Everything that runs. has_founded: this start made the mesh."""
+    """Everything that runs. desk: where nodes without a token wait.  has_founded: this start made the mesh."""
 
     identity: Identity
     standing: Standing
@@ -124,6 +126,7 @@ class Node:
     offering: Offering
     listeners: Listeners
     neighbourhood: Neighbourhood
+    desk: PairingDesk
     has_founded: bool
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -152,7 +155,7 @@ class Node:
             router, self.listeners.keys, lambda: build_models(situation()), lambda: build_health(situation())
         )
         owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
-        control = control_app(self._commands().table() | owner.table())
+        control = control_app(self._commands().table() | owner.table() | self._pairing_commands().table())
         renewals = Renewals(self.standing, self.transport, self.gossip, random.Random())
         services = {
             GOSSIP_PROTOCOL: self.gossip.serve,
@@ -195,6 +198,10 @@ class Node:
             return introducers(self.transport.addresses, self.gossip.view)
 
         return Commands(self.standing, self.situation, addresses, self._leave)
+
+    def _pairing_commands(self) -> PairingCommands:
+        belonging, clock = self.standing.belonging, self.standing.unix_time
+        return PairingCommands(self.desk, lambda: belonging.signer(clock()) is not None, clock)
 
     async def _leave(self) -> None:
         self._leaving.set()

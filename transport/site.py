@@ -153,8 +153,8 @@ def not_issuer(node: NodeId) -> Refused:
 def takes_no_requests() -> Refused:
     return Refused(
         RefusalCode.NOT_ISSUER,
-        "the node at this address may let nobody in; ask at a node of the mesh's owner, or for a token: "
-        "meshd token create",
+        "the node at this address may let nobody in from where you are; ask at a node of the mesh's owner on your own "
+        "network, or for a token: meshd token create",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.belonging import CannotBelong, Found, Join, Papers, Return, decide, load
+from meshd.belonging import Ask, CannotBelong, Found, Join, Papers, Return, decide, load
 from meshd.datadir import DataDir, DataDirDamaged
 from transport.certificate import LIFETIME_S, Membership
 from transport.interface import Address, Role
@@ -43,6 +43,15 @@ def test_a_first_start_with_tokens_joins(tmp_path: Path) -> None:
     _, invite = founded(tmp_path)
 
     assert decide(None, [invite], is_client=True) == Join((invite,))
+
+
+def test_a_mesh_that_may_be_near_is_asked_before_one_is_founded(tmp_path: Path) -> None:
+    membership, invite = founded(tmp_path)
+
+    assert decide(None, [], is_client=False, asks_for="home") == Ask("home")
+    assert decide(None, [], is_client=True, asks_for="home") == Ask("home")
+    assert decide(None, [invite], is_client=False, asks_for="home") == Join((invite,))
+    assert decide(Papers(membership, Role.MEMBER), [], is_client=False, asks_for="home") == Return(membership, ())
 
 
 def test_a_client_cannot_found() -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from meshd.neighbourhood import MAX_UNPROVED, Introductions, Seed, interfaces_of, reason_to_be_silent
+from meshd.neighbourhood import (
+    MAX_UNPROVED,
+    Introductions,
+    Seed,
+    interfaces_of,
+    reason_to_be_silent,
+    tell_founder,
+)
+from tests.meshd.test_asking import Street, mesh, place
 from transport.address import parse_address
 from transport.advertisement import Found
 from transport.interface import Address, NodeId
@@ -87,3 +95,14 @@ def test_who_stays_out_says_why(bind: str, no_mdns: bool, says: str) -> None:
 )
 def test_a_node_bound_to_one_interface_announces_itself_there_only(bind: str, interfaces: tuple[str, ...]) -> None:
     assert interfaces_of(parse_address(bind)) == interfaces
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("", ["home", "attic"]), ("home", ["home"]), ("mine", [])])
+async def test_a_founder_hears_of_meshes_that_it_may_have_meant(wanted: str, told: list[str]) -> None:
+    street = Street({place(1): mesh("home", 1), place(2): mesh("attic", 2)})
+    said: list[str] = []
+
+    await tell_founder(street, wanted, [place(1), place(2), place(3)], said.append)
+
+    assert [name for name in ("home", "attic") if any(name in line for line in said)] == told
+    assert street.knocked == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meshd.local_agents import LocalAgents, local_agents
 from tests.netns import namespaces, tap_bridge
 from tests.netns.namespaces import Namespace, switched
 from tests.netns.tap_bridge import TapBridge, wired
@@ -43,3 +44,9 @@ def wire(can_make_namespaces: None) -> Iterator[tuple[Namespace, Namespace, TapB
         pytest.skip(reason)
     with wired() as ends:
         yield ends
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> LocalAgents:
+    """Starts agents whose folders vanish with the test; `test_agents.on` puts them on a host."""
+    return local_agents(tmp_path)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from meshd.local_agents import LocalAgents, local_agents
+from meshd.local_agents import LocalAgents
 from tests.netns.namespaces import Namespace
 from tests.netns.probes import multicast_listener
 from tests.netns.tap_bridge import TapBridge
@@ -23,11 +23,6 @@ PATIENCE_S = 60.0
 PORT = 7842
 ON_THE_NETWORK = ("--bind", f"[::]:{PORT}")
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def agents(tmp_path: Path) -> LocalAgents:
-    return local_agents(tmp_path)
 
 
 def on(host: Namespace, agents: LocalAgents) -> LocalAgents:

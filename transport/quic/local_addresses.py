@@ -1,9 +1,10 @@
-"""Where others can reach a socket that listens on every interface of this machine."""
+"""Which networks this machine is in: where others can reach its sockets, and who is close by."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import Any
 
 import psutil
 
@@ -38,3 +39,17 @@ def _rank(interface: str, family: int, host: str) -> int | None:
     if interface.startswith(_VIRTUAL):
         return 2
     return 0 if address.version == 4 else 1
+
+
+def is_on_link(host: str) -> bool:
+    """Whether `host`, an IP literal, is in a network of one of this machine's interfaces: no router in between."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    entries = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
+    return any(address in network for network in map(_network, entries) if network is not None)
+
+
+def _network(entry: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    if entry.family not in (socket.AF_INET, socket.AF_INET6) or not entry.netmask:
+        return None
+    prefix = int(ipaddress.ip_address(entry.netmask)).bit_count()
+    return ipaddress.ip_network((entry.address.partition("%")[0], prefix), strict=False)
