@@ -22,7 +22,7 @@ from structlog.stdlib import ExtraAdder, ProcessorFormatter
 LogFormat = Literal["text", "json"]
 Event = MutableMapping[str, Any]
 
-CHATTY_LIBRARIES = ("aioquic", "asyncio", "aiohttp.access", "uvicorn", "zeroconf", "urllib3")
+CHATTY_LIBRARIES = ("aioquic", "asyncio", "aiohttp.access", "uvicorn", "urllib3")
 """Loggers that tell of their own workings at INFO; heard from WARNING up, unless we log at DEBUG."""
 
 HEAD = ("time", "level", "logger", "event", "exception")
@@ -52,6 +52,8 @@ def configure(format: LogFormat, level: str = "INFO", stream: TextIO | None = No
         logging.getLogger(name).setLevel(logging.NOTSET if root.level <= logging.DEBUG else logging.WARNING)
     # aioquic warns of every packet that a stranger got wrong; who knocks how often is not this log's story.
     logging.getLogger("quic").setLevel(logging.NOTSET if root.level <= logging.DEBUG else logging.ERROR)
+    # zeroconf warns, with a traceback, of interfaces without multicast, which ::1 is on most hosts.
+    logging.getLogger("zeroconf").setLevel(logging.NOTSET if root.level <= logging.DEBUG else logging.ERROR)
 
 
 def during_request(request_id: str) -> AbstractContextManager[None]:

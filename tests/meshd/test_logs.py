@@ -153,9 +153,10 @@ def test_configuring_again_replaces() -> None:
 
 def test_libraries_are_quiet_unless_we_debug() -> None:
     stream = log_to("text")
-    logging.getLogger("zeroconf").info("packet")
-    logging.getLogger("zeroconf").warning("trouble")
+    logging.getLogger("urllib3").info("packet")
+    logging.getLogger("urllib3").warning("trouble")
     logging.getLogger("quic").warning("a stranger's packet")
+    logging.getLogger("zeroconf").warning("no multicast on ::1")
     assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["trouble"]
     stream = log_to("text", "DEBUG")
     logging.getLogger("quic").debug("packet")

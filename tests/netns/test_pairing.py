@@ -18,7 +18,10 @@ from meshd.local_agents import LocalAgent, LocalAgents, last_lines
 from tests.netns.namespaces import Namespace
 from tests.netns.test_agents import ON_THE_NETWORK, PATIENCE_S, PORT, alive, on
 
-NAMED = (*ON_THE_NETWORK, "--mesh", "home")
+OWNERS = "owner-mesh"
+"""What a founder named `owner` calls its mesh."""
+
+NAMED = (*ON_THE_NETWORK, "--mesh", OWNERS)
 CODE = re.compile(r"meshd token accept (\w{4}-\w{4})")
 
 
@@ -53,7 +56,7 @@ async def test_a_host_without_a_token_comes_in_when_the_owner_types_its_code(
 ) -> None:
     arguments = [*NAMED, *(["--client"] if role == "client" else [])]
     async with (
-        on(segment[0], agents).start("owner", NAMED) as owner,
+        on(segment[0], agents).start("owner", ON_THE_NETWORK) as owner,
         on(segment[1], agents).launched("laptop", arguments) as laptop,
     ):
         code = await shown_by(laptop)
@@ -68,13 +71,16 @@ async def test_a_host_without_a_token_comes_in_when_the_owner_types_its_code(
         assert status["mesh"] == (await owner.status())["mesh"]
         assert (await owner.status())["refusals"] == {}
 
-    async with on(segment[0], agents).start("owner", NAMED), on(segment[1], agents).start("laptop", arguments) as again:
+    async with (
+        on(segment[0], agents).start("owner", ON_THE_NETWORK),
+        on(segment[1], agents).start("laptop", arguments) as again,
+    ):
         await again.until(lambda status: alive(status) == ["owner"], PATIENCE_S)
 
 
 async def test_a_host_that_the_owner_refuses_says_so_and_ends(segment: list[Namespace], agents: LocalAgents) -> None:
     async with (
-        on(segment[0], agents).start("owner", NAMED) as owner,
+        on(segment[0], agents).start("owner", ON_THE_NETWORK) as owner,
         on(segment[1], agents).launched("laptop", NAMED) as laptop,
     ):
         await meshd(owner, "token", "refuse", await shown_by(laptop))
@@ -88,7 +94,7 @@ async def test_a_host_that_the_owner_refuses_says_so_and_ends(segment: list[Name
 
 async def test_another_code_than_the_asker_shows_lets_nobody_in(segment: list[Namespace], agents: LocalAgents) -> None:
     async with (
-        on(segment[0], agents).start("owner", NAMED) as owner,
+        on(segment[0], agents).start("owner", ON_THE_NETWORK) as owner,
         on(segment[1], agents).launched("laptop", NAMED) as laptop,
     ):
         await shown_by(laptop)
@@ -101,7 +107,7 @@ async def test_another_code_than_the_asker_shows_lets_nobody_in(segment: list[Na
 
 async def test_who_waits_can_give_up(segment: list[Namespace], agents: LocalAgents) -> None:
     async with (
-        on(segment[0], agents).start("owner", NAMED),
+        on(segment[0], agents).start("owner", ON_THE_NETWORK),
         on(segment[1], agents).launched("laptop", NAMED) as laptop,
     ):
         await shown_by(laptop)
@@ -114,7 +120,7 @@ async def test_who_waits_can_give_up(segment: list[Namespace], agents: LocalAgen
 async def test_a_member_cannot_let_anybody_in(segment: list[Namespace], agents: LocalAgents) -> None:
     first, second, third = (on(host, agents) for host in segment)
     async with (
-        first.start("owner", NAMED) as owner,
+        first.start("owner", ON_THE_NETWORK) as owner,
         second.start("member", [*ON_THE_NETWORK, "--join", await owner.token("member")]),
     ):
         pass
@@ -126,12 +132,12 @@ async def test_a_member_cannot_let_anybody_in(segment: list[Namespace], agents: 
 
 async def test_a_second_founder_is_told_of_the_first_mesh(segment: list[Namespace], agents: LocalAgents) -> None:
     first, second, third = (on(host, agents) for host in segment)
-    async with first.start("owner", NAMED), second.start("second", ON_THE_NETWORK) as other:
+    async with first.start("owner", ON_THE_NETWORK), second.start("second", ON_THE_NETWORK) as other:
         async with asyncio.timeout(PATIENCE_S):
             while "note:" not in log_of(other):  # noqa: ASYNC110 - a file tells nobody that it grew
                 await asyncio.sleep(0.05)
-        assert f"mesh 'home' (owner at {segment[0].host}:{PORT}) already" in log_of(other)
-        assert "\n  meshd --mesh home\n" in log_of(other)
+        assert f"mesh {OWNERS!r} (owner at {segment[0].host}:{PORT}) already" in log_of(other)
+        assert f"\n  meshd --mesh {OWNERS}\n" in log_of(other)
 
         async with third.start("third", [*ON_THE_NETWORK, "--mesh", "mine"]) as own:
             await own.until(lambda status: len(status["mdns"]["other_meshes"]) == 2, PATIENCE_S)
@@ -143,5 +149,5 @@ async def test_a_client_that_finds_no_such_mesh_founds_none(segment: list[Namesp
     async with on(segment[0], agents).launched("laptop", [*NAMED, "--client"]) as laptop:
         assert await ended(laptop) == 1
 
-    assert "no mesh 'home' is to be found on this network" in last_lines(laptop.log)
+    assert f"no mesh {OWNERS!r} is to be found on this network" in last_lines(laptop.log)
     assert not (Path(laptop.directory) / "mesh").exists()

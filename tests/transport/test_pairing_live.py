@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psutil
 import pytest
 
 from tests.transport.quic_mesh import LiveMesh, live_mesh, start, until_connected
@@ -102,3 +103,16 @@ async def test_another_node_at_the_address_is_not_asked(mesh: LiveMesh) -> None:
         seen = await asker.look(owner.addresses[0], PATIENCE_S)
         with pytest.raises(Refused, match="got another one"):
             await asker.knock(member.addresses[0], seen, "", PATIENCE_S)
+
+
+async def test_a_stranger_from_elsewhere_needs_a_token(mesh: LiveMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = PairingDesk()
+    async with owner_of(mesh, desk) as owner, start(mesh.joiner_site()) as asker:
+        there = owner.addresses[0]
+        seen = await asker.look(there, PATIENCE_S)
+        monkeypatch.setattr(psutil, "net_if_addrs", dict)  # a machine in no network that the asker is in
+        with pytest.raises(Refused, match="on your own network") as refused:
+            await asker.knock(there, seen, "", PATIENCE_S)
+
+    assert refused.value.code is RefusalCode.NOT_ISSUER
+    assert desk.list(0.0) == ()
