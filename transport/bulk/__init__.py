@@ -10,8 +10,9 @@ by `pinning`; `lane` has its streams; `connection` its bytes; `message` is what 
 
 from __future__ import annotations
 
+from transport.bulk.lane import Lane
 from transport.bulk.lanes import BulkLanes
 from transport.bulk.message import PROTOCOL
 from transport.bulk.pinning import LaneIdentity
 
-__all__ = ["PROTOCOL", "BulkLanes", "LaneIdentity"]
+__all__ = ["PROTOCOL", "BulkLanes", "Lane", "LaneIdentity"]

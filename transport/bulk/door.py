@@ -48,14 +48,10 @@ class Door(Generic[Holder]):
         self._tickets: TicketBook[Holder] = TicketBook(os.urandom)
         self._bind = bind
         self._socket = listening_socket(bind)
+        self.port: int = self._socket.getsockname()[1]
         self._half_open = 0
         self.strangers = 0
         """Connections that were refused."""
-
-    @property
-    def port(self) -> int:
-        port: int = self._socket.getsockname()[1]
-        return port
 
     def close(self) -> None:
         self._socket.close()

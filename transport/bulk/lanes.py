@@ -97,11 +97,7 @@ class BulkLanes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pairing in self._pairings.values():
-            if pairing.lane is not None:
-                pairing.lane.close("shutting down")
-        for task in self._tasks:
-            task.cancel()
+        self._stop("shutting down")
         try:
             # The group is told of cancellation only: what else ends the block leaves it as itself, not in a group.
             if isinstance(error, asyncio.CancelledError):
@@ -113,10 +109,15 @@ class BulkLanes:
 
     def vanish(self) -> None:
         """Close the sockets without a word, as the death of this process would. For tests of what peers make of it."""
+        self._stop("vanished")
         self._door.close()
+
+    def _stop(self, reason: str) -> None:
         for pairing in self._pairings.values():
             if pairing.lane is not None:
-                pairing.lane.close("vanished")
+                pairing.lane.close(reason)
+        for task in self._tasks:
+            task.cancel()
 
     @property
     def port(self) -> int:

@@ -60,6 +60,7 @@ class Uses:
     """What an admitted connection feeds.
 
     connected: told once both ends have accepted each other.  ended: told once, with why, unless we ended it.
+    streams_beside: how many streams on other carriers end with this connection; a retired one stays for them.
     """
 
     connected: Callable[[], None]
@@ -67,6 +68,7 @@ class Uses:
     datagram_arrived: Callable[[NodeId, bytes], None]
     ended: Callable[[str], None]
     new_credit: Callable[[], ReceiveCredit]
+    streams_beside: Callable[[], int]
 
 
 class QuicPeerConnection:
@@ -85,6 +87,7 @@ class QuicPeerConnection:
         self._ping_number = 0
         self._streams: StreamTable | None = None
         self._uses: Uses | None = None
+        self._streams_beside: Callable[[], int] = int
         self._peer: Peer | None = None
         self._end_reason: str | None = None
         self._is_confirmed = False
@@ -135,6 +138,7 @@ class QuicPeerConnection:
             raise Unreachable(self._end_reason)
         self._peer = peer
         self._uses = uses
+        self._streams_beside = uses.streams_beside
         self._streams = StreamTable(self._quic, peer, self._asked, uses.stream_arrived, uses.new_credit)
         internals.widen(self._quic, MAX_STREAMS_PER_PEER, CONNECTION_WINDOW_BYTES)
         self._ping(monotonic())
@@ -331,7 +335,8 @@ class QuicPeerConnection:
         """Some checks after the last stream went, so that its last bytes have arrived; or when time is up."""
         if self._retired_until is None:
             return
-        self._empty_checks = 0 if self._streams else self._empty_checks + 1
+        is_needed = bool(self._streams) or self._streams_beside() > 0
+        self._empty_checks = 0 if is_needed else self._empty_checks + 1
         if self._empty_checks >= 3 or now >= self._retired_until:
             self.close("replaced by another connection")
 

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from transport.admission import Admitted, Site
 from transport.bulk import PROTOCOL as BULK_PROTOCOL
-from transport.bulk import BulkLanes, LaneIdentity
+from transport.bulk import BulkLanes, Lane, LaneIdentity
 from transport.certificate import Membership, names_in
 from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
 from transport.errors import MeshError, RefusalCode, Refused, ResetCode, TimedOut, Unreachable
@@ -38,7 +38,7 @@ from transport.quic.reach import first_answering, socket_addresses
 from transport.quic.session import SessionFactory
 from transport.quic.udp import SocketAddress, UdpSocket
 from transport.site import shut_out
-from transport.switchboard import Switchboard
+from transport.switchboard import Connection, Switchboard
 
 logger = logging.getLogger("meshd.transport")
 
@@ -172,9 +172,11 @@ class QuicTransport:
     def links(self) -> tuple[Link, ...]:
         return tuple(map(self._with_lane, self._switchboard.links()))
 
+    def _lane(self, control: Connection | None) -> Lane | None:
+        return self._bulk.lane(control) if self._bulk and isinstance(control, QuicPeerConnection) else None
+
     def _with_lane(self, link: Link) -> Link:
-        control = self._switchboard.connection(link.node)
-        lane = self._bulk.lane(control) if self._bulk and isinstance(control, QuicPeerConnection) else None
+        lane = self._lane(self._switchboard.connection(link.node))
         if lane is None:
             return link
         return dataclasses.replace(
@@ -360,6 +362,7 @@ class QuicTransport:
             datagram_arrived=board.datagram_arrived,
             ended=lambda reason: board.disconnected(connection, reason),
             new_credit=self._new_credit,
+            streams_beside=lambda: len(self._lane(connection) or ()),
         )
         connection.admit(peer, uses)
 
