@@ -126,7 +126,8 @@ def asking_lines(door: Door, me: NodeId, code: str) -> list[str]:
     return [
         f"asked {door} whether this node ({short(me)}) may come into mesh {door.seen.name!r}; its owner types there:",
         f"  meshd token accept {code_text(code)}",
-        f"waiting up to {KEPT_S / 60:.0f} minutes; Ctrl-C gives up",
+        f"waiting up to {KEPT_S / 60:.0f} minutes (Ctrl-C gives up); should this node come in before anybody typed "
+        "that, somebody poses as the mesh: meshd leave",
     ]
 
 

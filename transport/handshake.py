@@ -25,7 +25,6 @@ MAX_MESSAGE_BYTES = 4096
 BINDING_BYTES = 32
 NONCE_BYTES = 32
 _MAX_REASON = 400
-_CODE_BYTES = 5
 _PAIRING_DOMAIN = b"meshd-pairing-v1"
 _SERVER_DOMAIN = b"meshd-auth-S"
 _CLIENT_DOMAIN = b"meshd-auth-C"
@@ -33,7 +32,8 @@ _FINISH_DOMAIN = b"meshd-auth-F"
 
 T = TypeVar("T")
 
-PairingCode = Annotated[str, msgspec.Meta(max_length=8)]
+CODE_LENGTH = 12
+PairingCode = Annotated[str, msgspec.Meta(max_length=CODE_LENGTH)]
 
 
 class ServerHello(msgspec.Struct, frozen=True, tag_field="kind", tag="server-hello"):
@@ -113,13 +113,13 @@ def channel_binding(client_secret: bytes, server_secret: bytes) -> bytes:
 
 
 def pairing_code(binding: bytes, mesh_id: bytes, root: bytes, server: bytes, client: bytes) -> str:
-    """What two people compare to know that their hosts talk to each other, and of which mesh: 8 letters and digits.
+    """What two people compare to know that their hosts talk to each other, and of which mesh: 12 letters and digits.
 
-    root, server, client: public keys. Somebody in the middle would have to make two sessions agree on 40 bits while
-    both hosts wait, which they do for seconds.
+    root, server, client: public keys. Somebody in the middle would have to make two sessions agree on 60 bits, and
+    can try 2^31 or so by a fast GPU's server randoms while a handshake waits: one chance in 2^24 with a full desk.
     """
     digest = hashlib.sha256(_PAIRING_DOMAIN + binding + mesh_id + root + server + client).digest()
-    return base64.b32encode(digest[:_CODE_BYTES]).decode("ascii")
+    return base64.b32encode(digest).decode("ascii")[:CODE_LENGTH]
 
 
 def refusal_message(refused: Refused) -> bytes:

@@ -134,8 +134,8 @@ class PairingDesk:
 
 
 def code_text(code: str) -> str:
-    """A code in two halves, as people read it aloud."""
-    return f"{code[:4]}-{code[4:]}"
+    """A code in groups of four, as people read it aloud."""
+    return "-".join(code[start : start + 4] for start in range(0, len(code), 4))
 
 
 def _tell(request: Request) -> None:

@@ -70,12 +70,12 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_node_waits_at_the_door_until_it_is_let_in() -> None:
-    waiting = StillWaiting("ABCD2345")
+    waiting = StillWaiting("ABCDEFGH2345")
     street = Street({place(2): mesh("home", 2)}, {place(2): [waiting, waiting, "in"]})
 
     assert await street.come_in() == "in"
-    assert street.knocked == [(place(2), ""), (place(2), "ABCD2345"), (place(2), "ABCD2345")]
-    assert sum("meshd token accept ABCD-2345" in line for line in street.said) == 1
+    assert street.knocked == [(place(2), ""), (place(2), "ABCDEFGH2345"), (place(2), "ABCDEFGH2345")]
+    assert sum("meshd token accept ABCD-EFGH-2345" in line for line in street.said) == 1
     assert any("box-2 at 10.0.0.2:7842" in line and short(ME) in line for line in street.said)
 
 
@@ -104,7 +104,7 @@ async def test_where_nobody_may_decide_the_user_is_told_who_was_asked() -> None:
 
 
 async def test_a_no_ends_it() -> None:
-    waiting = StillWaiting("ABCD2345")
+    waiting = StillWaiting("ABCDEFGH2345")
     street = Street({place(1): mesh("home", 1)}, {place(1): [waiting, no(RefusalCode.PAIRING_REFUSED)]})
 
     with pytest.raises(CannotBelong, match="because pairing_refused"):
@@ -112,23 +112,28 @@ async def test_a_no_ends_it() -> None:
 
 
 async def test_weather_and_haste_are_waited_out() -> None:
-    waiting = StillWaiting("ABCD2345")
+    waiting = StillWaiting("ABCDEFGH2345")
     answers: list[Answer] = [waiting, Unreachable("gone"), no(RefusalCode.BUSY), "in"]
     street = Street({place(1): mesh("home", 1)}, {place(1): answers})
 
     assert await street.come_in() == "in"
-    assert {code for _, code in street.knocked[1:]} == {"ABCD2345"}
+    assert {code for _, code in street.knocked[1:]} == {"ABCDEFGH2345"}
 
 
 async def test_a_forgotten_request_is_made_again_with_a_new_code() -> None:
-    answers: list[Answer] = [StillWaiting("OLDCODE2"), no(RefusalCode.PAIRING_UNKNOWN), StillWaiting("NEWCODE2"), "in"]
+    answers: list[Answer] = [
+        StillWaiting("OLDCODEOLD22"),
+        no(RefusalCode.PAIRING_UNKNOWN),
+        StillWaiting("NEWCODENEW22"),
+        "in",
+    ]
     street = Street({place(1): mesh("home", 1)}, {place(1): answers})
 
     assert await street.come_in() == "in"
-    assert [code for _, code in street.knocked] == ["", "OLDCODE2", "", "NEWCODE2"]
+    assert [code for _, code in street.knocked] == ["", "OLDCODEOLD22", "", "NEWCODENEW22"]
     assert [line.strip() for line in street.said if "accept" in line] == [
-        "meshd token accept OLDC-ODE2",
-        "meshd token accept NEWC-ODE2",
+        "meshd token accept OLDC-ODEO-LD22",
+        "meshd token accept NEWC-ODEN-EW22",
     ]
 
 
@@ -142,7 +147,7 @@ async def test_two_meshes_of_one_name_are_not_chosen_between() -> None:
 
 async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "KEPT_S", 0.05)
-    street = Street({place(1): mesh("home", 1)}, {place(1): [StillWaiting("ABCD2345")]})
+    street = Street({place(1): mesh("home", 1)}, {place(1): [StillWaiting("ABCDEFGH2345")]})
 
     with pytest.raises(CannotBelong, match="nobody answered"):
         await street.come_in()
@@ -150,7 +155,7 @@ async def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_user_may_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "ASK_AGAIN_S", 60.0)
-    street = Street({place(1): mesh("home", 1)}, {place(1): [StillWaiting("ABCD2345")]})
+    street = Street({place(1): mesh("home", 1)}, {place(1): [StillWaiting("ABCDEFGH2345")]})
     street.on_knock = street.stop.set
 
     with pytest.raises(CannotBelong, match="stopped before"):

@@ -29,7 +29,7 @@ class Office:
     def ask(self, code: str = "") -> RefusalCode | None:
         request = PairingRequest(self.key.public, Role.MEMBER, 1, "laptop", b"n" * 32, b"s" * 64, code)
         try:
-            self.desk.ask(Asked(request, "ABCD2345"), "10.0.0.9", NOW)
+            self.desk.ask(Asked(request, "ABCDEFGH2345"), "10.0.0.9", NOW)
         except Refused as refused:
             return refused.code
         return None
@@ -44,7 +44,7 @@ async def test_a_request_is_shown_with_what_the_owner_can_compare() -> None:
     assert await office.call("token_requests") == {
         "requests": [
             {
-                "id": "ABCD-2345",
+                "id": "ABCD-EFGH-2345",
                 "node": node_text(office.key.node),
                 "name": "laptop",
                 "role": "member",
@@ -56,31 +56,31 @@ async def test_a_request_is_shown_with_what_the_owner_can_compare() -> None:
     }
 
 
-@pytest.mark.parametrize("typed", ["ABCD-2345", "abcd2345", " abcd 2345 "])
+@pytest.mark.parametrize("typed", ["ABCD-EFGH-2345", "abcdefgh2345", " abcd efgh 2345 "])
 async def test_accepting_lets_the_asker_in(typed: str) -> None:
     office = Office()
 
     assert (await office.call("token_accept", id=typed))["state"] == "accepted"
-    assert office.ask("ABCD2345") is None
+    assert office.ask("ABCDEFGH2345") is None
 
 
 async def test_refusing_is_told_to_the_asker() -> None:
     office = Office()
 
-    assert (await office.call("token_refuse", id="ABCD-2345"))["state"] == "refused"
-    assert office.ask("ABCD2345") is RefusalCode.PAIRING_REFUSED
+    assert (await office.call("token_refuse", id="ABCD-EFGH-2345"))["state"] == "refused"
+    assert office.ask("ABCDEFGH2345") is RefusalCode.PAIRING_REFUSED
 
 
-@pytest.mark.parametrize("typed", ["ABCD-2346", "", None, 7])
+@pytest.mark.parametrize("typed", ["ABCD-EFGH-2346", "", None, 7])
 async def test_a_code_that_nobody_asks_with_warns_of_somebody_between(typed: object) -> None:
     office = Office()
 
     with pytest.raises(CommandFailed, match="somebody is between the two"):
         await office.call("token_accept", id=typed)
-    assert office.ask("ABCD2345") is RefusalCode.PAIRING_PENDING
+    assert office.ask("ABCDEFGH2345") is RefusalCode.PAIRING_PENDING
 
 
 @pytest.mark.parametrize("command", ["token_requests", "token_accept", "token_refuse"])
 async def test_only_who_may_invite_decides(command: str) -> None:
     with pytest.raises(CommandFailed, match="on the founder"):
-        await Office(may_invite=False).call(command, id="ABCD-2345")
+        await Office(may_invite=False).call(command, id="ABCD-EFGH-2345")

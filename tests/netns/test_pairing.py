@@ -22,7 +22,7 @@ OWNERS = "owner-mesh"
 """What a founder named `owner` calls its mesh."""
 
 NAMED = (*ON_THE_NETWORK, "--mesh", OWNERS)
-CODE = re.compile(r"meshd token accept (\w{4}-\w{4})")
+CODE = re.compile(r"meshd token accept (\w{4}-\w{4}-\w{4})")
 
 
 async def shown_by(asker: LocalAgent) -> str:
@@ -99,7 +99,7 @@ async def test_another_code_than_the_asker_shows_lets_nobody_in(segment: list[Na
     ):
         await shown_by(laptop)
         with pytest.raises(CommandFailed, match="somebody is between the two"):
-            await owner.call("token_accept", id="AAAA-AAAA")
+            await owner.call("token_accept", id="AAAA-AAAA-AAAA")
         (request,) = (await owner.call("token_requests"))["requests"]
 
     assert request["state"] == "waiting"

@@ -14,6 +14,8 @@ from tests.golden import OWNER_SEED, Example
 from transport import wire
 from transport.admission import ClientAdmission, ServerAdmission, Site, refusal_message
 from transport.advertisement import advertise, discovery_tag
+from transport.bulk.frame import encode_end, encode_reset, record_prefix
+from transport.bulk.message import Dialled, DialMe, Grant, Want
 from transport.certificate import Membership, verify_certificate
 from transport.countersigned import Span, Vouch, assemble, countersign
 from transport.credit import encode_grant
@@ -121,7 +123,7 @@ def handshake(server: Site, client: Site, invitation: Invite | None = None) -> t
 def asking() -> bytes:
     """How the joiner asks the owner, without a token and not for the first time."""
     hello = ServerAdmission(owner_site(), BINDING, CountingDice()).start()
-    asker = AskingAdmission(joiner_site(), BINDING, CountingDice(), read_hello(hello, BINDING, NOW), "K7QD2M4A")
+    asker = AskingAdmission(joiner_site(), BINDING, CountingDice(), read_hello(hello, BINDING, NOW), "K7QD2M4AWX3F")
     request = asker.receive(hello, NOW)
     assert isinstance(request, bytes)
     return request
@@ -238,6 +240,15 @@ def _tunnels() -> Iterator[tuple[str, Example]]:
         yield f"tunnel_{name.lower()}", Example("tunnel/1", f"transport.tunnel_message.{name}", wire.encode(message))
 
 
+def _bulk() -> Iterator[tuple[str, Example]]:
+    shown = bytes(range(250))  # opaque here: a DER certificate is not the same twice
+    for message in (Want(shown), Grant(bytes(range(32)), 7842, shown), DialMe(), Dialled()):
+        name = type(message).__name__
+        yield f"bulk_{name.lower()}", Example("bulk/1", f"transport.bulk.message.{name}", wire.encode(message))
+    frames = record_prefix(0) + encode_record(RecordKind.MESSAGE, b"\x80") + encode_end(0) + encode_reset(3, 1)
+    yield "bulk_frames", Example("On a bulk lane: a record, an end, a reset", "frames", frames)
+
+
 def _kept() -> Iterator[tuple[str, Example]]:
     text = format_token(invite(), OWNER)
     yield "invite", Example("What a token says, as it is signed", "transport.invite.Invite", wire.encode(invite()))
@@ -256,6 +267,7 @@ _GROUPS: tuple[Callable[[], Iterator[tuple[str, Example]]], ...] = (
     _handshakes,
     _services,
     _tunnels,
+    _bulk,
     _kept,
 )
 

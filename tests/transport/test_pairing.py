@@ -144,7 +144,7 @@ def test_the_code_names_session_mesh_and_keys(mesh: Mesh) -> None:
         codes.add(pairing_code(other[0], b"m" * 16, *other[1:]))
 
     assert len(codes) == 6
-    assert all(len(code) == 8 and code.isalnum() and code == code.upper() for code in codes)
+    assert all(len(code) == 12 and code.isalnum() and code == code.upper() for code in codes)
 
 
 def test_somebody_in_the_middle_shows_each_side_another_code(mesh: Mesh) -> None:
