@@ -54,7 +54,9 @@ def encode_delegates(delegates: Iterable[NodeId]) -> bytes:
 
 def read_delegates(value: bytes, teller: NodeId | None, source: str = "") -> frozenset[NodeId]:
     """Raises ProtocolError."""
-    fact = wire.decode(value, DelegatesFact, peer=teller, max_bytes=MAX_FACT_BYTES, source=source)
+    fact = wire.decode(
+        value, DelegatesFact, peer=teller, max_bytes=MAX_FACT_BYTES, max_items=MAX_DELEGATES, source=source
+    )
     return frozenset(NodeId(node) for node in fact.nodes)
 
 

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from transport import credit, invite, wire
+from transport.bulk.frame import Frame, FrameReader, encode_end, encode_reset, record_prefix
 from transport.identity import NodeKey
 from transport.interface import Record
 from transport.record import RecordReader, encode_record
 
 TESTS = Path(__file__).parent
-PACKAGES = ("transport", "gossip", "llm")
+PACKAGES = ("transport", "gossip", "llm", "meshd")
 OWNER_SEED = b"\x02" * 32
 """Of the key that signed the token among the vectors."""
 
@@ -77,7 +78,26 @@ def _write_book(book: Any) -> bytes:
     return json.dumps(msgspec.to_builtins(book), indent=1).encode()
 
 
+def _read_frames(data: bytes) -> list[Frame]:
+    reader = FrameReader()
+    reader.room()[: len(data)] = data
+    return reader.filled(len(data))
+
+
+def _write_frames(frames: list[Frame]) -> bytes:
+    return b"".join(_write_frame(frame) for frame in frames)
+
+
+def _write_frame(frame: Frame) -> bytes:
+    if frame.code is not None:
+        return encode_reset(frame.stream, frame.code)
+    if frame.record is None:
+        return encode_end(frame.stream)
+    return record_prefix(frame.stream) + encode_record(frame.record.kind, frame.record.payload)
+
+
 CODECS = {
+    "frames": Codec(_read_frames, _write_frames),
     "records": Codec(_read_records, _write_records),
     "address_book": Codec(_read_book, _write_book),
     "credit": Codec(credit.decode_grant, credit.encode_grant),
@@ -117,6 +137,8 @@ def plain(value: Any) -> Any:
             return {type(value).__name__.lstrip("_"): fields}
         case Record():
             return [value.kind.name, value.payload.hex()]
+        case Frame():
+            return {"stream": value.stream, "record": plain(value.record), "code": value.code}
         case Enum():
             return value.value
         case bytes():

@@ -212,7 +212,7 @@ def _value(value: object) -> str:
             return _number(value)
         case bytes():
             return f"`{value.decode('ascii')}`"
-        case ():
+        case () | "":
             return "empty"
         case str():
             return f"`{value}`"

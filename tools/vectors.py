@@ -20,6 +20,7 @@ def write_missing() -> list[str]:
         for name, example in importlib.import_module(f"tests.{package}.examples").examples().items():
             path = TESTS / package / "vectors" / f"{name}.json"
             if not path.exists():
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(dump(example), "utf-8")
                 written.append(f"{package}/{name}")
     return written + _write_known_answers()

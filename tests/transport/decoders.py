@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 from tests.fuzzing import Decoder, seeds_of
 from tests.transport import examples
@@ -21,8 +22,13 @@ from tests.transport.examples import (
     CountingDice,
 )
 from transport.address import parse_address
-from transport.admission import ClientAdmission, ServerAdmission
+from transport.admission import Asked, ClientAdmission, ServerAdmission
 from transport.advertisement import Heard, Sightings
+from transport.bulk.connection import LaneConnection
+from transport.bulk.frame import FrameReader, encode_end, encode_reset, record_prefix
+from transport.bulk.lane import Lane, LaneUses
+from transport.bulk.message import read_dialled, read_grant, read_wish
+from transport.bulk.pinning import LaneIdentity, certificate_node
 from transport.certificate import Membership, names_in, verify_certificate
 from transport.credit import ReceiveCredit, WindowBudget, decode_grant
 from transport.errors import BadToken, ProtocolError, Refused
@@ -32,6 +38,7 @@ from transport.identity import parse_node_text
 from transport.interface import NodeId, Peer, Record, RecordKind, Role, StreamHeader
 from transport.invite import parse_token
 from transport.issuance import CERTIFICATE_DOMAIN, MAX_CERTIFICATE_BYTES, encode_signed
+from transport.pairing import AskingAdmission, read_hello
 from transport.quic.endpoint import _destination_id, _first_packet
 from transport.quic.greeting import Greeting
 from transport.record import RecordReader, encode_record
@@ -99,7 +106,10 @@ def _greet(data: bytes) -> None:
 
 def _judge_proof(data: bytes) -> None:
     site = examples.owner_site()  # its book changes
-    ServerAdmission(site, BINDING, CountingDice()).judge(data, NOW)
+    server = ServerAdmission(site, BINDING, CountingDice())
+    judged = server.judge(data, NOW)
+    if isinstance(judged, Asked):
+        server.let_in(judged, NOW)
 
 
 def _judge_hello(data: bytes) -> None:
@@ -194,6 +204,56 @@ def _frames() -> bytes:
     return data + encode_record(RecordKind.MESSAGE, taken) + encode_record(RecordKind.MESSAGE, ended)
 
 
+# Bulk lanes
+
+
+class _NoConnection:
+    """Of a lane that only listens."""
+
+    bytes_sent = bytes_received = 0
+
+    def write(self, *parts: bytes) -> None: ...
+    def abort(self) -> None: ...
+
+
+def _lane(data: bytes) -> None:
+    """Frames as they arrive, into a lane that the peer opens streams on."""
+    uses = LaneUses(lambda stream: None, lambda: ReceiveCredit(WindowBudget()), lambda lane, reason: None)
+    lane = Lane(cast(LaneConnection, _NoConnection()), PEER, False, uses)
+    reader = FrameReader()
+    for piece in _pieces(data):
+        reader.room()[: len(piece)] = piece
+        lane.frames_received(reader.filled(len(piece)))
+    lane.lost("the end of the test")
+
+
+def _lane_frames() -> bytes:
+    opening = encode_record(RecordKind.OPEN, seeds_of("transport", "stream_header")[0])
+    data = encode_record(RecordKind.DATA, b"bytes")
+    finish = encode_record(RecordKind.FINISH, b"")
+    first = b"".join(record_prefix(0) + record for record in (opening, data, finish))
+    return first + record_prefix(2) + opening + encode_reset(2, 1) + encode_end(0)
+
+
+def _own_certificate() -> bytes:
+    return LaneIdentity(MEMBER, NOW).certificate
+
+
+# Pairing
+
+
+def _pairing_hello(data: bytes) -> None:
+    seen = read_hello(data, BINDING, NOW)
+    AskingAdmission(JOINER_SITE, BINDING, CountingDice(), seen, "").receive(data, NOW)
+
+
+def _pairing_finish(data: bytes) -> None:
+    seen = read_hello(_HELLO, BINDING, NOW)
+    asking = AskingAdmission(JOINER_SITE, BINDING, CountingDice(), seen, "")
+    asking.receive(_HELLO, NOW)
+    asking.receive(data, NOW)
+
+
 # What strangers send
 
 
@@ -219,7 +279,7 @@ def _first_flight() -> bytes:
     return (b"\xc3\x00\x00\x00\x01\x08" + b"d" * 8 + b"\x08" + b"s" * 8 + b"\x00\x44\x96").ljust(1200, b"\x5a")
 
 
-_PROOFS = seeds_of("transport", "client_proof_member", "client_proof_joiner", "refusal")
+_PROOFS = seeds_of("transport", "client_proof_member", "client_proof_joiner", "pairing_request", "refusal")
 _CERTIFICATES = seeds_of("transport", "certificate", "certificate_owner", "certificate_delegated")
 _COUNTERSIGNED = seeds_of("transport", "certificate_countersigned")
 _BODY = seeds_of("transport", "certificate_body")
@@ -237,6 +297,10 @@ DECODERS = (
     Decoder("client-proof", _judge_proof, _PROOFS, MAX_MESSAGE_BYTES, (Refused,)),
     Decoder(
         "server-finish", _judge_finish, seeds_of("transport", "server_finish_joiner"), MAX_MESSAGE_BYTES, (Refused,)
+    ),
+    Decoder("pairing-hello", _pairing_hello, seeds_of("transport", "server_hello"), MAX_MESSAGE_BYTES, (Refused,)),
+    Decoder(
+        "pairing-finish", _pairing_finish, seeds_of("transport", "server_finish_joiner"), MAX_MESSAGE_BYTES, (Refused,)
     ),
     Decoder("certificate", _verify, _CERTIFICATES + _COUNTERSIGNED, MAX_CERTIFICATE_BYTES, (Refused,)),
     Decoder("certificate-body-by-root", _signed_by_the_root, _BODY, MAX_CERTIFICATE_BYTES, (Refused,)),
@@ -278,6 +342,11 @@ DECODERS = (
     Decoder("tunnel-request", _in_record(read_request), seeds_of("transport", "tunnel_open", "tunnel_resume"), 512),
     Decoder("tunnel-answer", _in_record(read_attached), seeds_of("transport", "tunnel_attached"), 512),
     Decoder("tunnel-frames", _tunnel_frames, (_frames(),), STREAM_BYTES),
+    Decoder("bulk-wish", _in_record(read_wish), seeds_of("transport", "bulk_want", "bulk_dialme"), 2048),
+    Decoder("bulk-grant", _in_record(read_grant), seeds_of("transport", "bulk_grant"), 2048),
+    Decoder("bulk-dialled", _in_record(read_dialled), seeds_of("transport", "bulk_dialled"), 2048),
+    Decoder("bulk-lane", _lane, (_lane_frames(),), STREAM_BYTES, bent_bytes=3 << 20, peak_bytes=5 << 20),
+    Decoder("tls-certificate", certificate_node, (_own_certificate(),), 1024),
     Decoder("advertisement", _hear, (_advertised(),), 1024, ()),
     Decoder("first-packet", _meet, (_first_flight(),), 1452, ()),
     Decoder(

@@ -1,0 +1,21 @@
+"""Every way into `meshd` for bytes of other nodes, for the fuzzers. Its HTTP doors are their library's."""
+
+from __future__ import annotations
+
+from gossip.message import MAX_FACT_BYTES
+from meshd.mesh_facts import read_delegates, read_roots
+from tests.fuzzing import Decoder, seeds_of
+from transport.interface import NodeId
+
+PEER = NodeId(b"\x05" * 32)
+
+DECODERS = (
+    Decoder("fact-roots", lambda data: read_roots(data, PEER), seeds_of("meshd", "fact_roots"), MAX_FACT_BYTES),
+    Decoder(
+        "fact-delegates",
+        lambda data: read_delegates(data, PEER),
+        seeds_of("meshd", "fact_delegates"),
+        MAX_FACT_BYTES,
+        peak_bytes=12 << 20,
+    ),
+)
