@@ -152,6 +152,7 @@ class Agent:
             learn=standing.learn,
             unix_time=self.unix_time,
             desk=desk,
+            bulk=self.config.bulk == "auto",
         )
         return QuicTransport(site, bind, options)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 LogFormat = Literal["text", "json"]
+BulkMode = Literal["auto", "off"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 
 
@@ -31,6 +32,9 @@ class Config:
     port: Annotated[int, "TCP port of the OpenAI API (0: any free one)"] = 9337
     bind: Annotated[str, "UDP address of the mesh"] = "[::]:7842"
     advertise: Annotated[tuple[str, ...], "address to tell peers in place of this host's own; may be repeated"] = ()
+    bulk: Annotated[BulkMode, "large transfers over TLS and TCP (same port number as --bind), or all over QUIC"] = (
+        "auto"
+    )
     no_mdns: Annotated[bool, "neither look for nodes on the local network nor be found there"] = False
     listen: Annotated[str, "address the API listens on; another than loopback needs --api-key-file"] = "127.0.0.1"
     data_dir: Annotated[str, "where keys, membership and logs are kept (default: the user's data directory)"] = ""

@@ -19,6 +19,7 @@ OPENERS: dict[str, frozenset[Role]] = {
     "join/1": _MEMBERS,  # passing on a joiner vouches for its session
     "tunnel/1": _MEMBERS,
     "blob/1": _MEMBERS,
+    "bulk/1": _MEMBERS,  # answered by the transport itself, where it has bulk lanes
     "session/1": _MEMBERS,
     "draft/1": _MEMBERS,
     "poc/1": _MEMBERS,

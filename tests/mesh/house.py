@@ -11,7 +11,7 @@ from meshd.dispatch import Dispatch
 from meshd.permission import OPENERS
 from tests.transport.quic_mesh import LiveMesh, live_mesh, start
 from transport.interface import NodeId, Record, RecordKind, Stream
-from transport.quic import QuicTransport
+from transport.quic import QuicOptions, QuicTransport
 
 PROTOCOLS = sorted(OPENERS)
 
@@ -41,7 +41,8 @@ class House:
 @asynccontextmanager
 async def open_house(seed: int = 1) -> AsyncIterator[House]:
     mesh = live_mesh(seed)
-    async with start(mesh.owner_now()) as owner, asyncio.TaskGroup() as group:
+    everything_is_ours = QuicOptions(bulk=False)  # else the transport serves bulk/1 before anybody here sees it
+    async with start(mesh.owner_now(), options=everything_is_ours) as owner, asyncio.TaskGroup() as group:
         house = House(mesh, owner)
         dispatch = Dispatch(dict.fromkeys(PROTOCOLS, house.serve))
         serving = group.create_task(dispatch.run(owner), name="dispatch")

@@ -59,8 +59,13 @@ def carrier(one: QuicTransport) -> str:
 
 
 async def bulk_streams(one: QuicTransport, other: QuicTransport) -> tuple[Stream, Stream]:
-    async with asyncio.timeout(WAIT_S):
-        return await one.open(other.node, HEADER, bulk=True), await next_stream(other)
+    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+        opening = group.create_task(one.open(other.node, HEADER, bulk=True))
+        there = await next_stream(other)
+        if there.header.protocol == PROTOCOL:  # lanes are off there: what an agent answers
+            there.reset(ResetCode.UNKNOWN_PROTOCOL)
+            there = await next_stream(other)
+        return await opening, there
 
 
 async def passes(here: Stream, there: Stream) -> None:

@@ -22,7 +22,7 @@ from transport.bulk import PROTOCOL as BULK_PROTOCOL
 from transport.bulk import BulkLanes, Lane, LaneIdentity
 from transport.certificate import Membership, names_in
 from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
-from transport.errors import MeshError, RefusalCode, Refused, ResetCode, TimedOut, Unreachable
+from transport.errors import MeshError, RefusalCode, Refused, TimedOut, Unreachable
 from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
@@ -368,12 +368,10 @@ class QuicTransport:
 
     def _stream_arrived(self, connection: QuicPeerConnection, stream: Stream) -> None:
         """Hand it on, unless it is about the transport itself."""
-        if stream.header.protocol != BULK_PROTOCOL:
-            self._switchboard.stream_arrived(stream)
-        elif self._bulk is None:
-            stream.reset(ResetCode.UNKNOWN_PROTOCOL)
-        else:
+        if self._bulk is not None and stream.header.protocol == BULK_PROTOCOL:
             self._bulk.wish_arrived(connection, stream)
+        else:
+            self._switchboard.stream_arrived(stream)
 
     def _new_credit(self) -> ReceiveCredit:
         return ReceiveCredit(self._budget, self._options.window_bytes)
