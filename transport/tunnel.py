@@ -250,7 +250,7 @@ class _Opening:
             match self._links.state(self._node):
                 case LinkState.CONNECTED:
                     try:
-                        return await self._transport.open(self._node, self._header)
+                        return await self._transport.open(self._node, self._header, bulk=True)
                     except Unreachable as error:
                         logger.debug("no stream for a tunnel yet: %s", error)
                     await asyncio.sleep(RETRY_S)

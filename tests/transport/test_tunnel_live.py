@@ -14,6 +14,7 @@ from tests.transport.tunnels import Pair, echo, echoed, wired, write_all
 from transport.errors import Unreachable
 from transport.interface import Address
 from transport.pipe import SocketPipe, connect
+from transport.quic import QuicOptions
 from transport.relay import UdpRelay
 from transport.resumption import Patience
 from transport.tunnel import TunnelOptions, TunnelRequest
@@ -81,9 +82,10 @@ class Way:
 @asynccontextmanager
 async def relayed(options: TunnelOptions | None = None) -> AsyncIterator[Way]:
     mesh = live_mesh()
+    over_quic = QuicOptions(bulk=False)  # a bulk lane would go around the relays
     async with (
-        start(mesh.owner_now()) as near,
-        start(mesh.member_now()) as far,
+        start(mesh.owner_now(), options=over_quic) as near,
+        start(mesh.member_now(), options=over_quic) as far,
         UdpRelay(far.addresses[0]) as to_far,
         UdpRelay(near.addresses[0]) as to_near,
         wired(near, far, ((to_far.address,), (to_near.address,)), options) as pair,
@@ -108,6 +110,32 @@ async def test_bytes_echoed_through_a_real_cut_arrive_whole_over_the_same_connec
             app.close()
             await until(lambda: not listener.tunnels and not way.pair.server.tunnels)
             assert not listener.failures and not way.pair.far.endings
+        assert (service.accepted, service.broken) == (1, 0)
+
+
+async def test_tunnel_takes_the_bulk_lane_and_goes_on_without_it_when_it_breaks() -> None:
+    mesh = live_mesh()
+    async with (
+        TcpEcho() as service,
+        start(mesh.owner_now()) as near,
+        start(mesh.member_now()) as far,
+        wired(near, far) as pair,
+    ):
+        pair.services["tcp"] = service.connector
+        async with pair.client.listen(far.node, "tcp") as listener:
+            app = await connect(listener.address)
+            async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+                whole = group.create_task(echoed(app, 16 * MIB))
+                await until(lambda: near.links()[0].bytes_received > 2 * MIB)
+                assert near.links()[0].carrier == "quic+bulk"
+                lane = next(iter(near._bulk._pairings.values())).lane  # type: ignore[union-attr]
+                assert lane is not None
+                lane._connection._transport.abort()  # type: ignore[union-attr]
+            assert whole.result()
+            assert near.links()[0].carrier == "quic"
+            app.close()
+            await until(lambda: not listener.tunnels and not pair.server.tunnels)
+            assert not listener.failures and not pair.far.endings
         assert (service.accepted, service.broken) == (1, 0)
 
 
