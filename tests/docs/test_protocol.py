@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 import pytest
 from msgspec import inspect
 
+from gossip.message import MAX_MEMBERS, Delta, DeltaEntry, Digest, DigestEntry, decode_reliable
+from gossip.view import Status
+from meshd.mesh_facts import MAX_DELEGATES, encode_delegates, read_delegates
 from tests.golden import PACKAGES, find_struct, struct_path, vectors
+from tests.transport.examples import MESH_ID, NOW, ROOT
 from tools import protocol
+from transport import wire
+from transport.interface import NodeId
+from transport.revocation import MAX_NAMES, Names, sign_revocations, verify_revocations
+from transport.rotation import Roots
 
 PAGE = protocol.PAGE.read_text("utf-8")
 
@@ -86,6 +95,58 @@ def _reachable(kind: inspect.Type) -> set[type[msgspec.Struct]]:
         case inspect.VarTupleType(item) | inspect.ListType(item):
             return _reachable(item)
     return set()
+
+
+def many(count: int) -> tuple[bytes, ...]:
+    return tuple(number.to_bytes(32, "big") for number in range(count))
+
+
+def full_revocations() -> None:
+    nodes, serials, tokens = (frozenset(one[-size:] for one in many(MAX_NAMES)) for size in (32, 12, 8))
+    encoded = sign_revocations(ROOT, MESH_ID, 1, Names(nodes, serials, tokens), NOW)
+    assert verify_revocations(encoded, Roots(ROOT.public), MESH_ID, NOW).names.nodes == nodes
+
+
+def full_digest() -> None:
+    digest = Digest(True, tuple(DigestEntry(node, 1, 0, Status.ALIVE, 0) for node in many(MAX_MEMBERS + 1)))
+    assert decode_reliable(wire.encode(digest), ROOT.node) == digest
+
+
+def full_delta() -> None:
+    entries = (DeltaEntry(node, b"", Status.ALIVE, b"", 0.0, ()) for node in many(MAX_MEMBERS + 1))
+    delta = Delta(tuple(entries), True)
+    assert decode_reliable(wire.encode(delta), ROOT.node) == delta
+
+
+def full_delegates() -> None:
+    delegates = frozenset(map(NodeId, many(MAX_DELEGATES)))
+    assert read_delegates(encode_delegates(delegates), ROOT.node) == delegates
+
+
+FULL = {
+    "transport.revocation._Body": full_revocations,
+    "gossip.message.Digest": full_digest,
+    "gossip.message.Delta": full_delta,
+    "meshd.mesh_facts.DelegatesFact": full_delegates,
+}
+
+
+def test_who_may_hold_more_than_a_list_usually_may_is_known() -> None:
+    long = {struct_path(struct) for struct in protocol.structs_in_code() if _longest(struct) > wire.MAX_ITEMS}
+    assert long == FULL.keys(), "read it with max_items, and show here that a full one is read"
+
+
+@pytest.mark.parametrize("read_full", FULL.values(), ids=FULL)
+def test_the_longest_lists_are_read(read_full: Callable[[], None]) -> None:
+    read_full()
+
+
+def _longest(struct: type[msgspec.Struct]) -> int:
+    """Of the arrays that stand in the struct itself."""
+    kind = inspect.type_info(struct)
+    assert isinstance(kind, inspect.StructType)
+    arrays = [field.type for field in kind.fields if isinstance(field.type, inspect.VarTupleType | inspect.ListType)]
+    return max((array.max_length or 0 for array in arrays), default=0)
 
 
 def test_a_struct_is_spelled_with_its_limits() -> None:
