@@ -100,7 +100,8 @@ def make_gossip(identity: Identity, standing: Standing, transport: Doorkeeper, d
     me = LocalNode.of(identity.certificate, key, identity.name, identity.boot, transport.addresses)
     verifier = CertificateVerifier(standing.roots, identity.mesh_id, clock, lambda: standing.revoked)
     engine = Engine(me, verifier, LAN, random.Random(), time.monotonic())
-    runner = GossipRunner(transport, engine, AddressBook(directory.addresses, clock), on_raise_boot=directory.keep_boot)
+    book = AddressBook(directory.addresses, clock)
+    runner = GossipRunner(transport, engine, book, on_doubt=transport.doubt, on_raise_boot=directory.keep_boot)
     shown = me.certificate
 
     def follow() -> None:

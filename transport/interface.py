@@ -191,8 +191,14 @@ class Transport(Protocol):
     def drop(self, node: NodeId, reason: str) -> None:
         """Stop holding a link to `node` and close any connection with it."""
 
+    def doubt(self, node: NodeId, reason: str) -> None:
+        """Say that a connected peer seems dead: it counts as RECONNECTING until it has answered."""
+
     async def open(self, node: NodeId, header: StreamHeader, *, bulk: bool = False) -> Stream:
         """Open a stream to a connected peer. Raises Unreachable at once when there is no connection.
+
+        All but the small records of the mesh itself share a connection beside the one that carries datagrams.
+        The first stream makes it, and waits for that at most 5 s (TimedOut, Unreachable).
 
         bulk: more than `BULK_FROM_BYTES` will pass, either way. Such a stream goes over a faster carrier where there is
         one, and may wait a moment for it; it may also break while the link stays connected, so that opening it again

@@ -1,14 +1,19 @@
 """Decides about links: when to dial whom, which of two connections stays, and when a peer counts as lost.
 
 Events and the time go in, effects come out; `switchboard` performs them for every carrier. Connections are
-numbers here. Timers are asked for through `next_wake`, dice are handed in. One connection per pair for now: a
-second one for bulk data would be another slot of `_Link`, under the same rules.
+numbers here. Timers are asked for through `next_wake`, dice are handed in.
+
+A link has two slots. Its control connection is always wanted, and the link's state is that connection's. Its data
+connection is dialled when somebody needs it, always by the end that dialled the control connection: that one is
+known to reach the other, and where there is a NAT between them its address may change under way (RFC 9000 §9).
+The same rules say in each slot which of two connections stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import NewType
 
 from transport.interface import Address, LinkChanged, LinkState, NodeId, Peer, Role
@@ -20,6 +25,9 @@ RECONNECTING_S = 10.0
 MAX_DIALS = 16
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+MAX_FIRST_WAIT_S = 5.0
+"""However often a link broke before: with the higher id's own wait, it is dialled again within `RECONNECTING_S`."""
+
 STEADY_AFTER_S = 60.0
 """A connection that stood this long starts the back-off afresh when it breaks."""
 
@@ -28,12 +36,31 @@ SIMULTANEOUS_S = 6.0
 than that, a peer that dials anew has lost the old one, whatever we think of it."""
 
 
+class Slot(Enum):
+    """What a connection is for. CONTROL: datagrams and small records.  DATA: all that could hold those up."""
+
+    CONTROL = "control"
+    DATA = "data"
+
+
+DIAL_PROTOCOL = "dial/1"
+"""A stream of it asks the end that dialled the control connection for a data connection. Nothing else is said."""
+
+_CONTROL_PROTOCOLS = frozenset(("gossip/1", "join/1", "renew/1", DIAL_PROTOCOL))
+
+
+def slot_for(protocol: str) -> Slot:
+    """Which connection carries a stream of `protocol`."""
+    return Slot.CONTROL if protocol in _CONTROL_PROTOCOLS else Slot.DATA
+
+
 @dataclass(frozen=True, slots=True)
 class Dial:
     """Connect to `node`; report `connected`, or `dial_failed`."""
 
     node: NodeId
     addresses: tuple[Address, ...]
+    slot: Slot = Slot.CONTROL
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +68,21 @@ class StopDialling:
     """Give up the dial in progress to `node`; report nothing."""
 
     node: NodeId
+    slot: Slot = Slot.CONTROL
+
+
+@dataclass(frozen=True, slots=True)
+class AskToDial:
+    """Ask the peer on this control connection to dial a data connection."""
+
+    connection: ConnectionId
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask the peer for a sign of life at once; report `answered`, or `disconnected` within seconds."""
+
+    connection: ConnectionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +101,28 @@ class Retire:
     reason: str
 
 
-Effect = Dial | StopDialling | Close | Retire | LinkChanged
+Effect = Dial | StopDialling | AskToDial | Probe | Close | Retire | LinkChanged
 
 
 @dataclass(slots=True)
 class _Live:
-    """The connection that carries a link now."""
+    """A connection that serves now."""
 
     number: ConnectionId
     peer: Peer
     is_dialled_here: bool
     since: float
+
+
+@dataclass(slots=True)
+class _Line:
+    """One slot of a link: the connection in it, and how it comes by the next."""
+
+    slot: Slot
+    live: _Live | None = None
+    is_dialling: bool = False
+    failures: int = 0
+    dial_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -79,14 +132,23 @@ class _Link:
     node: NodeId
     state: LinkState
     is_kept: bool
+    lost_at: float | None
     addresses: tuple[Address, ...] = ()
-    live: _Live | None = None
     peer: Peer | None = None
     address: Address | None = None
-    is_dialling: bool = False
-    failures: int = 0
-    dial_at: float | None = None
-    lost_at: float | None = None
+    control: _Line = field(default_factory=lambda: _Line(Slot.CONTROL))
+    data: _Line = field(default_factory=lambda: _Line(Slot.DATA))
+
+    def line(self, slot: Slot) -> _Line:
+        return self.control if slot is Slot.CONTROL else self.data
+
+    @property
+    def lines(self) -> tuple[_Line, _Line]:
+        return self.control, self.data
+
+    def line_of(self, number: ConnectionId) -> _Line | None:
+        """The slot that this connection serves now."""
+        return next((line for line in self.lines if line.live is not None and line.live.number == number), None)
 
 
 class LinkTable:
@@ -118,16 +180,17 @@ class LinkTable:
         link = self._links.get(node)
         return link.address if link else None
 
-    def connection(self, node: NodeId) -> ConnectionId | None:
-        """The connection to use for `node` now."""
+    def connection(self, node: NodeId, slot: Slot = Slot.CONTROL) -> ConnectionId | None:
+        """The connection that serves `slot` now."""
         link = self._links.get(node)
-        return link.live.number if link and link.live else None
+        live = link.line(slot).live if link else None
+        return live.number if live else None
 
     def next_wake(self) -> float | None:
         """When `tick` has something to do."""
         times = [link.lost_at for link in self._links.values() if link.lost_at is not None]
         if self._dials_in_progress() < MAX_DIALS:
-            times += [link.dial_at for link in self._links.values() if link.dial_at is not None]
+            times += [line.dial_at for _, line in self._all_lines() if line.dial_at is not None]
         return min(times, default=None)
 
     # Wishes
@@ -136,12 +199,10 @@ class LinkTable:
         """Hold a link to `node`. Called again, it replaces the addresses."""
         if node == self._node:
             return []
-        link = self._links.get(node)
-        if link is None:
-            link = self._links[node] = _Link(node, LinkState.RECONNECTING, is_kept=True, lost_at=now + RECONNECTING_S)
+        link = self._links.get(node) or self._meet(node, now)
         link.is_kept = True
         link.addresses = addresses
-        if link.live is None and link.dial_at is None:
+        if link.control.live is None and link.control.dial_at is None:
             self._plan_dial(link, now)
         return self.tick(now)
 
@@ -150,107 +211,185 @@ class LinkTable:
         link = self._links.pop(node, None)
         if link is None:
             return []
-        effects: list[Effect] = []
-        if link.is_dialling:
-            effects.append(StopDialling(node))
-        if link.live is not None:
-            effects.append(Close(link.live.number, reason))
+        effects: list[Effect] = [StopDialling(node, line.slot) for line in link.lines if line.is_dialling]
+        effects += self._close_all(link, reason)
         if link.state is not LinkState.LOST:
             effects.append(LinkChanged(node, LinkState.LOST, link.peer, link.address, reason))
         return effects
 
+    def want_data(self, node: NodeId, now: float) -> list[Effect]:
+        """Somebody needs a data connection; does nothing when there is one, or the link is down."""
+        link = self._links.get(node)
+        if link is None or link.state is not LinkState.CONNECTED or link.data.live is not None:
+            return []
+        assert link.control.live is not None
+        if not link.control.live.is_dialled_here:
+            return [AskToDial(link.control.live.number)]
+        return self._dial_data(link, now)
+
+    def doubt(self, node: NodeId, reason: str, now: float) -> list[Effect]:
+        """Somebody says that `node` is dead though its link is up: no new work for it until it answers.
+
+        Work in progress goes on, and ends only when the link is lost.
+        """
+        link = self._links.get(node)
+        if link is None or link.state is not LinkState.CONNECTED:
+            return []
+        assert link.control.live is not None
+        return [*self._go_down(link, reason, now), Probe(link.control.live.number)]
+
     # What happened
 
     def connected(
-        self, number: ConnectionId, peer: Peer, address: Address, is_dialled_here: bool, now: float
+        self,
+        number: ConnectionId,
+        peer: Peer,
+        address: Address,
+        is_dialled_here: bool,
+        now: float,
+        slot: Slot = Slot.CONTROL,
     ) -> list[Effect]:
         """A connection to `peer` was admitted at both ends."""
         arrival = _Live(number, peer, is_dialled_here, now)
-        link = self._links.get(peer.node)
-        if link is None:
-            link = self._links[peer.node] = _Link(peer.node, LinkState.RECONNECTING, is_kept=False)
-        effects: list[Effect] = []
-        if link.is_dialling and (is_dialled_here or self._node > peer.node):
-            # Its own dial has come home, or would lose against this connection.
-            link.is_dialling = False
-            if not is_dialled_here:
-                effects.append(StopDialling(peer.node))
-        loser = self._loser(link.live, arrival)
+        link = self._links.get(peer.node) or self._meet(peer.node, now)
+        line = link.line(slot)
+        effects = self._spare_dial(link, line, is_dialled_here)
+        if any(line.live is not None and line.live.peer.boot > peer.boot for line in link.lines):
+            return [*effects, Close(number, "peer has started again since")]
+        had_control = link.control.live is not None
+        effects += self._close_older(link, peer.boot)
+        is_restart = had_control and link.control.live is None
+        loser = self._loser(line.live, arrival)
         if loser is not None:
             effects.append(loser)
-            if loser.connection == number:
-                return effects
-        link.live = arrival
-        link.peer, link.address = peer, address
-        link.dial_at = link.lost_at = None
-        if link.state is not LinkState.CONNECTED or isinstance(loser, Close):
-            link.state = LinkState.CONNECTED
-            reason = loser.reason if isinstance(loser, Close) else _who_dialled(is_dialled_here)
-            effects.append(LinkChanged(peer.node, LinkState.CONNECTED, peer, address, reason))
-        return effects
+        if loser is None or loser.connection != number:
+            line.live, line.dial_at = arrival, None
+            link.peer = peer
+            link.address = address if slot is Slot.CONTROL else link.address
+        if slot is Slot.CONTROL:
+            reason = "peer restarted" if is_restart else _who_dialled(is_dialled_here)
+            return effects + self._come_up(link, reason, is_restart)
+        if is_restart:
+            return effects + self._broken(link, "peer restarted", now)
+        return effects + self._await_control(link, now)
 
     def disconnected(self, node: NodeId, number: ConnectionId, reason: str, now: float) -> list[Effect]:
         """A connection ended on its own or by the peer."""
         link = self._links.get(node)
-        if link is None or link.live is None or link.live.number != number:
+        line = link.line_of(number) if link else None
+        if link is None or line is None or line.live is None:
             return []
-        link.failures = 0 if now - link.live.since >= STEADY_AFTER_S else link.failures + 1
-        link.live = None
-        link.state = LinkState.RECONNECTING
-        link.lost_at = now + RECONNECTING_S
-        self._plan_dial(link, now)
-        changed = LinkChanged(node, LinkState.RECONNECTING, link.peer, link.address, reason)
-        return [changed, *self.tick(now)]
+        line.failures = 0 if now - line.live.since >= STEADY_AFTER_S else line.failures + 1
+        line.live = None
+        return self._broken(link, reason, now) if line is link.control else []
 
-    def dial_failed(self, node: NodeId, now: float) -> list[Effect]:
+    def answered(self, node: NodeId, number: ConnectionId) -> list[Effect]:
+        """A peer showed on this connection that it lives. News only if it was doubted."""
         link = self._links.get(node)
-        if link is None or not link.is_dialling:
+        if link is None or link.line_of(number) is not link.control:
             return []
-        link.is_dialling = False
-        link.failures += 1
-        if link.live is None and link.is_kept:
-            link.dial_at = now + self._backoff_s(link.failures)
+        return self._come_up(link, "it still answers", False)
+
+    def idle(self, node: NodeId, number: ConnectionId) -> list[Effect]:
+        """A data connection has carried nothing for long."""
+        link = self._links.get(node)
+        if link is None or link.line_of(number) is not link.data:
+            return []
+        link.data.live = None
+        return [Retire(number, "idle")]
+
+    def asked_to_dial(self, node: NodeId, now: float) -> list[Effect]:
+        """The peer needs a data connection, and it is for us to dial it."""
+        link = self._links.get(node)
+        live = link.control.live if link else None
+        if link is None or live is None or not live.is_dialled_here:
+            return []
+        return self.want_data(node, now)
+
+    def dial_failed(self, node: NodeId, now: float, slot: Slot = Slot.CONTROL) -> list[Effect]:
+        link = self._links.get(node)
+        if link is None or not link.line(slot).is_dialling:
+            return []
+        line = link.line(slot)
+        line.is_dialling = False
+        line.failures += 1
+        if line is link.control and line.live is None and link.is_kept:
+            line.dial_at = now + self._backoff_s(line.failures)
         return self.tick(now)
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due by `now`."""
         effects: list[Effect] = []
         for link in [link for link in self._links.values() if link.lost_at is not None and link.lost_at <= now]:
-            effects.append(self._lose(link))
-        due = [link for link in self._links.values() if link.dial_at is not None and link.dial_at <= now]
-        due.sort(key=lambda link: (link.dial_at or 0.0, link.node))
-        for link in due[: MAX_DIALS - self._dials_in_progress()]:
-            link.dial_at = None
-            link.is_dialling = True
-            effects.append(Dial(link.node, link.addresses))
+            effects += self._lose(link, now)
+        due = [
+            (line.dial_at, link.node, link, line)
+            for link, line in self._all_lines()
+            if line.dial_at is not None and line.dial_at <= now
+        ]
+        due.sort(key=lambda entry: entry[:2])
+        for _, node, link, line in due[: MAX_DIALS - self._dials_in_progress()]:
+            line.dial_at = None
+            line.is_dialling = True
+            effects.append(Dial(node, self._where(link, line), line.slot))
         return effects
 
-    # Rules
+    # Dialling
 
-    def _plan_dial(self, link: _Link, now: float) -> None:
+    def _plan_dial(self, link: _Link, now: float, max_wait_s: float = MAX_BACKOFF_S) -> None:
         """When to dial a link that has none: the lower id at once, the higher later, members never a client."""
-        if not link.is_kept or not link.addresses or link.is_dialling:
+        if not link.is_kept or not link.addresses or link.control.is_dialling:
             return
         if link.peer is not None and link.peer.role is Role.CLIENT and self._role is not Role.CLIENT:
             return
         dials_first = self._role is Role.CLIENT or self._node < link.node
         wait_s = 0.0 if dials_first else HIGHER_ID_WAITS_S
-        if link.peer is not None or link.failures:
-            wait_s += self._backoff_s(link.failures)
-        link.dial_at = now + wait_s
+        if link.peer is not None or link.control.failures:
+            wait_s += min(max_wait_s, self._backoff_s(link.control.failures))
+        link.control.dial_at = now + wait_s
+
+    def _dial_data(self, link: _Link, now: float) -> list[Effect]:
+        """Also find out whether the peer is still there: who waits for the dial should not wait for longer."""
+        if link.data.is_dialling or link.data.dial_at is not None or link.control.live is None:
+            return []
+        link.data.dial_at = now + (self._backoff_s(link.data.failures) if link.data.failures else 0.0)
+        return [Probe(link.control.live.number), *self.tick(now)]
+
+    def _where(self, link: _Link, line: _Line) -> tuple[Address, ...]:
+        """A data connection goes where the control connection went."""
+        if line is link.data and link.address is not None:
+            return (link.address,)
+        return link.addresses
 
     def _backoff_s(self, failures: int) -> float:
         """Full jitter: uniform below a ceiling that doubles with every failure."""
         return self._uniform(0.0, min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures, 16)))
 
-    def _loser(self, held: _Live | None, arrival: _Live) -> Close | Retire | None:
-        """Which of two connections to the same peer goes, if there are two."""
+    def _dials_in_progress(self) -> int:
+        return sum(line.is_dialling for _, line in self._all_lines())
+
+    # Two connections
+
+    def _spare_dial(self, link: _Link, line: _Line, is_dialled_here: bool) -> list[Effect]:
+        """End a dial that has come home, or whose connection would lose against the one that came."""
+        if not line.is_dialling or not (is_dialled_here or self._node > link.node):
+            return []
+        line.is_dialling = False
+        return [] if is_dialled_here else [StopDialling(link.node, line.slot)]
+
+    def _close_older(self, link: _Link, boot: int) -> list[Effect]:
+        """Close what a peer had before it started again."""
+        effects: list[Effect] = []
+        for line in link.lines:
+            if line.live is not None and line.live.peer.boot < boot:
+                effects.append(Close(line.live.number, "peer restarted"))
+                line.live = None
+        return effects
+
+    def _loser(self, held: _Live | None, arrival: _Live) -> Retire | None:
+        """Which of two connections in one slot goes, if there are two."""
         if held is None:
             return None
-        if arrival.peer.boot != held.peer.boot:
-            if arrival.peer.boot > held.peer.boot:
-                return Close(held.number, "peer restarted")
-            return Close(arrival.number, "peer has started again since")
         if arrival.is_dialled_here == held.is_dialled_here or arrival.since - held.since > SIMULTANEOUS_S:
             return Retire(held.number, "replaced by a newer connection")
         lower_is_here = self._node < arrival.peer.node
@@ -258,16 +397,68 @@ class LinkTable:
             return Retire(held.number, "both dialled: the lower id's connection stays")
         return Retire(arrival.number, "both dialled: the lower id's connection stays")
 
-    def _lose(self, link: _Link) -> Effect:
+    # States
+
+    def _meet(self, node: NodeId, now: float) -> _Link:
+        link = self._links[node] = _Link(node, LinkState.RECONNECTING, False, now + RECONNECTING_S)
+        return link
+
+    def _come_up(self, link: _Link, reason: str, is_restart: bool) -> list[Effect]:
+        """The control connection is there, and its peer lives."""
+        link.lost_at = None
+        if link.state is LinkState.CONNECTED and not is_restart:
+            return []
+        link.state = LinkState.CONNECTED
+        return [LinkChanged(link.node, LinkState.CONNECTED, link.peer, link.address, reason)]
+
+    def _go_down(self, link: _Link, reason: str, now: float) -> list[Effect]:
+        """Streams that the data connection carries go on; no new one is opened."""
+        link.data.dial_at = None
+        if link.state is not LinkState.CONNECTED:
+            return []  # doubted before it broke: the time runs already
+        return self._reconnect(link, reason, now)
+
+    def _await_control(self, link: _Link, now: float) -> list[Effect]:
+        """A data connection came, perhaps before its control connection: keep it for as long as a broken link."""
+        if link.state is not LinkState.LOST:
+            return []
+        return self._reconnect(link, "its data connection came first", now)
+
+    def _reconnect(self, link: _Link, reason: str, now: float) -> list[Effect]:
+        link.state = LinkState.RECONNECTING
+        link.lost_at = now + RECONNECTING_S
+        return [LinkChanged(link.node, LinkState.RECONNECTING, link.peer, link.address, reason)]
+
+    def _broken(self, link: _Link, reason: str, now: float) -> list[Effect]:
+        """The control connection is gone."""
+        effects = self._go_down(link, reason, now)
+        self._plan_dial(link, now, MAX_FIRST_WAIT_S)
+        return effects + self.tick(now)
+
+    def _lose(self, link: _Link, now: float) -> list[Effect]:
         link.lost_at = None
         link.state = LinkState.LOST
+        reason = f"no connection for {RECONNECTING_S:.0f} s"
+        effects = self._close_all(link, reason)
+        if link.data.is_dialling:
+            link.data.is_dialling = False
+            effects.append(StopDialling(link.node, Slot.DATA))
         if not link.is_kept:
             del self._links[link.node]
-        reason = f"no connection for {RECONNECTING_S:.0f} s"
-        return LinkChanged(link.node, LinkState.LOST, link.peer, link.address, reason)
+        elif link.control.dial_at is None:
+            self._plan_dial(link, now)
+        return [*effects, LinkChanged(link.node, LinkState.LOST, link.peer, link.address, reason)]
 
-    def _dials_in_progress(self) -> int:
-        return sum(link.is_dialling for link in self._links.values())
+    def _close_all(self, link: _Link, reason: str) -> list[Effect]:
+        effects: list[Effect] = []
+        for line in link.lines:
+            if line.live is not None:
+                effects.append(Close(line.live.number, reason))
+                line.live = None
+        return effects
+
+    def _all_lines(self) -> Iterator[tuple[_Link, _Line]]:
+        return ((link, line) for link in self._links.values() for line in link.lines)
 
 
 def _who_dialled(is_dialled_here: bool) -> str:

@@ -17,13 +17,17 @@ from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, Receive
 from transport.errors import ResetCode, TimedOut, Unreachable
 from transport.identity import short
 from transport.interface import Address, Link, NodeId, Peer, Role, Stream, StreamHeader, TransportEvent
+from transport.link import Slot
 from transport.record_stream import RecordStream
-from transport.switchboard import MAX_STREAMS_PER_PEER, Switchboard
+from transport.switchboard import MAX_STREAMS, Switchboard
 
 PORT = 7842
 HANDSHAKE_S = 5.0
 DETECTION_S = 15.0
 """How long a silent connection goes unnoticed: quic's keepalive and its time-out."""
+
+PROBE_S = 4.0
+"""How long a probe waits for its answer: quic's silence."""
 
 RETIRED_S = 30.0
 
@@ -180,6 +184,9 @@ class MemoryTransport:
     def drop(self, node: NodeId, reason: str) -> None:
         self.switchboard.drop(node, reason)
 
+    def doubt(self, node: NodeId, reason: str) -> None:
+        self.switchboard.doubt(node, reason)
+
     async def open(self, node: NodeId, header: StreamHeader, *, bulk: bool = False) -> Stream:
         return await self.switchboard.open(node, header)
 
@@ -207,24 +214,24 @@ class MemoryTransport:
     def forget(self, connection: _MemoryConnection) -> None:
         self._connections.discard(connection)
 
-    async def _dial(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+    async def _dial(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot) -> None:
         for address in addresses:
             target = self.network.at(address)
-            if target is not None and target.node == node and await self._shake_hands(target):
+            if target is not None and target.node == node and await self._shake_hands(target, slot):
                 return
         await asyncio.sleep(HANDSHAKE_S)
         tried = ", ".join(format_address(address) for address in addresses)
         raise TimedOut(f"no answer from node {short(node)} at {tried} within {HANDSHAKE_S:.0f} s")
 
-    async def _shake_hands(self, target: MemoryTransport) -> bool:
+    async def _shake_hands(self, target: MemoryTransport, slot: Slot) -> bool:
         """One round trip, then a connection at both ends; False when either direction is blocked."""
         there = self.network.direction(self.node, target.node)
         back = self.network.direction(target.node, self.node)
         await asyncio.sleep(2 * self.network.delay_s)
         if there.is_blocked or back.is_blocked or not target.is_alive:
             return False
-        here = _MemoryConnection(self, target.me, target.address, is_dialled_here=True)
-        far = _MemoryConnection(target, self.me, self.address, is_dialled_here=False)
+        here = _MemoryConnection(self, target.me, target.address, slot, is_dialled_here=True)
+        far = _MemoryConnection(target, self.me, self.address, slot, is_dialled_here=False)
         here.twin, far.twin = far, here
         target.adopt(far)
         self.adopt(here)
@@ -240,8 +247,9 @@ class _MemoryConnection:
 
     twin: _MemoryConnection
 
-    def __init__(self, owner: MemoryTransport, peer: Peer, address: Address, is_dialled_here: bool) -> None:
+    def __init__(self, owner: MemoryTransport, peer: Peer, address: Address, slot: Slot, is_dialled_here: bool) -> None:
         self._owner = owner
+        self.slot = slot
         self.peer = peer
         self.address = address
         self.is_dialled_here = is_dialled_here
@@ -251,13 +259,18 @@ class _MemoryConnection:
         self._outgoing = owner.network.direction(owner.node, peer.node)
         self._next_stream = 0 if is_dialled_here else 1
         self._next_from_peer = 0
-        self._slots = asyncio.Semaphore(MAX_STREAMS_PER_PEER)
+        self._slots = asyncio.Semaphore(MAX_STREAMS[slot])
+        self._idle_since = asyncio.get_running_loop().time()
         self._is_open = True
         self._is_retired = False
 
     @property
     def rtt_ms(self) -> float:
         return self._owner.network.delay_s * 2000.0
+
+    @property
+    def idle_s(self) -> float:
+        return 0.0 if self.streams else asyncio.get_running_loop().time() - self._idle_since
 
     async def open(self, header: StreamHeader) -> Stream:
         await self._slots.acquire()
@@ -273,6 +286,13 @@ class _MemoryConnection:
         network = self._owner.network
         if network.dice.random() >= network.loss and not self._outgoing.is_blocked:
             self._transmit(lambda twin: twin.datagram_received(payload))
+
+    def probe(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.twin._is_open and not self._outgoing.is_blocked and not self.twin._outgoing.is_blocked:
+            loop.call_later(2 * self._owner.network.delay_s, self._owner.switchboard.answered, self)
+        else:
+            loop.call_later(PROBE_S, self.lost, "no answer to a probe")
 
     def retire(self, reason: str) -> None:
         self._is_retired = True
@@ -307,6 +327,7 @@ class _MemoryConnection:
 
     def forget(self, number: int) -> None:
         del self.streams[number]
+        self._idle_since = asyncio.get_running_loop().time()
         if self._is_ours(number):
             self._slots.release()
         if self._is_retired:
@@ -335,7 +356,7 @@ class _MemoryConnection:
         self._next_from_peer = number + 1
         stream = self._add_stream(number, None)
         stream.data_received(data, end=False)
-        if len(self.streams) > 2 * MAX_STREAMS_PER_PEER:
+        if len(self.streams) > 2 * MAX_STREAMS[self.slot]:
             stream.reset(ResetCode.BUSY)
         elif stream.has_header:
             self._owner.switchboard.stream_arrived(stream)

@@ -1,7 +1,8 @@
 """Joins connections into links: performs what `link` decides, and queues what the layers above consume.
 
 Shared by every carrier. A carrier brings admitted connections and a way to dial; it keeps no state about
-peers of its own.
+peers of its own. Streams go over the control or the data connection by their protocol; a data connection is made
+with the first stream that needs it and goes when nothing has used it for long.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol
 
-from transport.errors import MeshError, Refused, ResetCode, Unreachable
+from transport.errors import MeshError, Refused, ResetCode, TimedOut, Unreachable
+from transport.fair_queue import FairQueue, Sacrifice
 from transport.identity import short
 from transport.interface import (
     MAX_DATAGRAM_BYTES,
@@ -30,12 +32,36 @@ from transport.interface import (
     StreamHeader,
     TransportEvent,
 )
-from transport.link import Close, ConnectionId, Dial, Effect, LinkTable, Retire, StopDialling
+from transport.link import (
+    DIAL_PROTOCOL,
+    AskToDial,
+    Close,
+    ConnectionId,
+    Dial,
+    Effect,
+    LinkTable,
+    Probe,
+    Retire,
+    Slot,
+    StopDialling,
+    slot_for,
+)
 
 logger = logging.getLogger("meshd.transport")
 
 MAX_STREAMS_PER_PEER = 512
-"""Open at once on one connection, each way. Opening one more waits."""
+"""Open at once on one data connection or lane, each way. Opening one more waits."""
+
+MAX_CONTROL_STREAMS = 64
+MAX_STREAMS = {Slot.CONTROL: MAX_CONTROL_STREAMS, Slot.DATA: MAX_STREAMS_PER_PEER}
+
+DATA_DIAL_S = 5.0
+"""How long an `open` waits for the data connection that it needs."""
+
+DATA_IDLE_S = 120.0
+"""A data connection without a stream for this long goes; people who chat come back sooner."""
+
+IDLE_CHECK_S = 10.0
 
 MAX_WAITING_STREAMS = 256
 MAX_WAITING_DATAGRAMS = 1024
@@ -45,6 +71,8 @@ MAX_WAITING_CHANGES = 65536
 class Connection(Protocol):
     """One admitted connection, as the switchboard needs it."""
 
+    @property
+    def slot(self) -> Slot: ...
     @property
     def peer(self) -> Peer: ...
     @property
@@ -57,11 +85,17 @@ class Connection(Protocol):
     def bytes_sent(self) -> int: ...
     @property
     def bytes_received(self) -> int: ...
+    @property
+    def idle_s(self) -> float:
+        """For how long it has had no stream; 0 while it has one."""
 
     async def open(self, header: StreamHeader) -> Stream:
         """Open a stream, waiting while the peer allows no more of them. Raises Unreachable when it closes."""
 
     def send_datagram(self, payload: bytes) -> None: ...
+
+    def probe(self) -> None:
+        """Ask the peer for a sign of life: `answered` or `disconnected` follows within seconds."""
 
     def retire(self, reason: str) -> None:
         """Close once the last stream has ended, within a bounded time. Not reported; the carrier keeps it till then."""
@@ -70,7 +104,7 @@ class Connection(Protocol):
         """Close now. Must not report `disconnected` before it returns."""
 
 
-DialNode = Callable[[NodeId, tuple[Address, ...]], Awaitable[object]]
+DialNode = Callable[[NodeId, tuple[Address, ...], Slot], Awaitable[object]]
 """Connects to one node and reports it to `connected`; raises MeshError when that cannot be done."""
 
 
@@ -87,11 +121,13 @@ class Switchboard:
         self._connections: dict[ConnectionId, Connection] = {}
         self._numbers: dict[Connection, ConnectionId] = {}
         self._last_number = 0
-        self._dials: dict[NodeId, asyncio.Task[None]] = {}
+        self._dials: dict[tuple[NodeId, Slot], asyncio.Task[None]] = {}
+        self._openings: dict[NodeId, asyncio.Future[Connection]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._changes: deque[LinkChanged] = deque()
-        self._datagrams: deque[DatagramReceived] = deque(maxlen=MAX_WAITING_DATAGRAMS)
-        self._streams: deque[Stream] = deque()
+        self._datagrams: FairQueue[DatagramReceived] = FairQueue(MAX_WAITING_DATAGRAMS, Sacrifice.OLDEST)
+        self._streams: FairQueue[Stream] = FairQueue(MAX_WAITING_STREAMS, Sacrifice.NEWEST)
         self._event_ready = asyncio.Event()
         self._stream_ready = asyncio.Event()
         self._group = asyncio.TaskGroup()
@@ -108,10 +144,13 @@ class Switchboard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_open = False
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
         for task in self._dials.values():
             task.cancel()
+        for node in list(self._openings):
+            self._opening_failed(node, Unreachable("shutting down"))
         for connection in list(self._connections.values()):
             connection.close("shutting down")
         self._connections.clear()
@@ -135,10 +174,13 @@ class Switchboard:
     def drop(self, node: NodeId, reason: str) -> None:
         self._perform(self._table.drop(node, reason))
 
+    def doubt(self, node: NodeId, reason: str) -> None:
+        self._perform(self._table.doubt(node, reason, self._loop.time()))
+
     async def open(self, node: NodeId, header: StreamHeader) -> Stream:
-        connection = self.connection(node)
-        if connection is None:
-            raise Unreachable(f"no connection to node {short(node)}")
+        connection = self.connected_to(node)
+        if slot_for(header.protocol) is Slot.DATA:
+            connection = self.connection(node, Slot.DATA) or await self._data_connection(node)
         return await connection.open(header)
 
     def send_datagram(self, node: NodeId, payload: bytes) -> bool:
@@ -153,7 +195,7 @@ class Switchboard:
     async def streams(self) -> AsyncIterator[Stream]:
         while True:
             while self._streams:
-                yield self._streams.popleft()
+                yield self._streams.take()
             if not self._is_open:
                 return
             self._stream_ready.clear()
@@ -163,7 +205,7 @@ class Switchboard:
         while True:
             while self._changes or self._datagrams:
                 # Changes first: nobody hears from a peer before hearing of it.
-                yield self._changes.popleft() if self._changes else self._datagrams.popleft()
+                yield self._changes.popleft() if self._changes else self._datagrams.take()
             if not self._is_open:
                 return
             self._event_ready.clear()
@@ -171,10 +213,17 @@ class Switchboard:
 
     # For the carrier
 
-    def connection(self, node: NodeId) -> Connection | None:
-        """The connection that carries the link with `node` now."""
-        number = self._table.connection(node)
+    def connection(self, node: NodeId, slot: Slot = Slot.CONTROL) -> Connection | None:
+        """The connection that serves `slot` of the link with `node` now."""
+        number = self._table.connection(node, slot)
         return None if number is None else self._connections.get(number)
+
+    def connected_to(self, node: NodeId) -> Connection:
+        """The control connection with a peer that is there for new work. Raises Unreachable."""
+        connection = self.connection(node)
+        if connection is None or self._table.state(node) is not LinkState.CONNECTED:
+            raise Unreachable(f"no connection to node {short(node)}")
+        return connection
 
     def connected(self, connection: Connection) -> None:
         """Take over an admitted connection. It may be closed or retired before this returns."""
@@ -185,9 +234,18 @@ class Switchboard:
         number = ConnectionId(self._last_number)
         self._connections[number] = connection
         self._numbers[connection] = number
-        peer = connection.peer
-        now = self._loop.time()
-        self._perform(self._table.connected(number, peer, connection.address, connection.is_dialled_here, now))
+        self._perform(
+            self._table.connected(
+                number,
+                connection.peer,
+                connection.address,
+                connection.is_dialled_here,
+                self._loop.time(),
+                connection.slot,
+            )
+        )
+        if connection.slot is Slot.DATA:
+            self._data_connected(connection.peer.node)
 
     def disconnected(self, connection: Connection, reason: str) -> None:
         """A connection ended without our doing."""
@@ -196,34 +254,100 @@ class Switchboard:
             del self._connections[number]
             self._perform(self._table.disconnected(connection.peer.node, number, reason, self._loop.time()))
 
+    def answered(self, connection: Connection) -> None:
+        """The peer of a connection showed that it lives, after `probe` or by itself."""
+        number = self._numbers.get(connection)
+        if number is not None and self._is_open:
+            self._perform(self._table.answered(connection.peer.node, number))
+
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a task of the carrier in the switchboard's group."""
         return self._group.create_task(work, name=name)
 
     def stream_arrived(self, stream: Stream) -> None:
-        """Queue a stream that a peer opened; one too many is reset with BUSY."""
-        if len(self._streams) >= MAX_WAITING_STREAMS or not self._is_open:
-            stream.reset(ResetCode.BUSY)
-            return
-        self._streams.append(stream)
-        self._stream_ready.set()
+        """Queue a stream that a peer opened; of too many, the peer with the most of them sees one reset with BUSY."""
+        if not self._is_open:
+            stream.reset(ResetCode.SHUTDOWN)
+        elif stream.header.protocol == DIAL_PROTOCOL:
+            stream.reset(ResetCode.CANCELLED)  # was heard; there is nothing to say
+            self._perform(self._table.asked_to_dial(stream.peer.node, self._loop.time()))
+        else:
+            too_many = self._streams.put(stream.peer.node, stream)
+            if too_many is not None:
+                too_many.reset(ResetCode.BUSY)
+            self._stream_ready.set()
 
     def datagram_arrived(self, node: NodeId, payload: bytes) -> None:
-        """Queue a datagram; when nobody takes them the oldest goes."""
-        if len(self._datagrams) == MAX_WAITING_DATAGRAMS:
+        """Queue a datagram; when nobody takes them the oldest of the peer with the most goes."""
+        if self._datagrams.put(node, DatagramReceived(node, payload)) is not None:
             self.dropped_datagrams += 1
-        self._datagrams.append(DatagramReceived(node, payload))
         self._event_ready.set()
+
+    # Data connections
+
+    async def _data_connection(self, node: NodeId) -> Connection:
+        """The data connection with a connected peer, made if need be. Raises Unreachable."""
+        opening = self._openings.get(node)
+        if opening is None:
+            opening = self._openings[node] = self._loop.create_future()
+            self._perform(self._table.want_data(node, self._loop.time()))
+        try:
+            async with asyncio.timeout(DATA_DIAL_S):
+                return await asyncio.shield(opening)
+        except TimeoutError as error:
+            failure = TimedOut(f"no data connection with node {short(node)} within {DATA_DIAL_S:.0f} s")
+            self._opening_failed(node, failure)
+            raise failure from error
+
+    def _data_connected(self, node: NodeId) -> None:
+        if self._idle_timer is None:
+            self._idle_timer = self._loop.call_later(IDLE_CHECK_S, self._retire_idle)
+        connection = self.connection(node, Slot.DATA)
+        if connection is not None and node in self._openings:
+            self._openings.pop(node).set_result(connection)
+
+    def _opening_failed(self, node: NodeId, error: Unreachable) -> None:
+        opening = self._openings.pop(node, None)
+        if opening is not None:
+            opening.set_exception(error)
+            opening.exception()  # nobody need be waiting any more
+
+    async def _ask_to_dial(self, connection: Connection) -> None:
+        """Whoever waits for the connection has a deadline of its own, so nothing that goes wrong here matters."""
+        try:
+            async with asyncio.timeout(DATA_DIAL_S):
+                stream = await connection.open(StreamHeader(DIAL_PROTOCOL, "", int(DATA_DIAL_S * 1000)))
+                try:
+                    await stream.receive()
+                finally:
+                    stream.reset(ResetCode.CANCELLED)
+        except (MeshError, TimeoutError) as error:
+            logger.debug("asked %s to dial a data connection: %s", short(connection.peer.node), error)
+
+    def _retire_idle(self) -> None:
+        self._idle_timer = None
+        data = [(number, one) for number, one in self._connections.items() if one.slot is Slot.DATA]
+        for number, connection in data:
+            if connection.idle_s >= DATA_IDLE_S:
+                self._perform(self._table.idle(connection.peer.node, number))
+        if data:
+            self._idle_timer = self._loop.call_later(IDLE_CHECK_S, self._retire_idle)
 
     # Effects
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Dial(node, addresses):
-                    self._dials[node] = self.spawn(self._run_dial(node, addresses), f"dial {short(node)}")
-                case StopDialling(node):
-                    self._dials.pop(node).cancel()
+                case Dial(node, addresses, slot):
+                    work = self._run_dial(node, addresses, slot)
+                    self._dials[node, slot] = self.spawn(work, f"dial {short(node)} {slot.value}")
+                case StopDialling(node, slot):
+                    self._dials.pop((node, slot)).cancel()
+                case AskToDial(number):
+                    connection = self._connections[number]
+                    self.spawn(self._ask_to_dial(connection), f"ask {short(connection.peer.node)} to dial")
+                case Probe(number):
+                    self._connections[number].probe()
                 case Close(number, reason):
                     self._release(number).close(reason)
                 case Retire(number, reason):
@@ -244,19 +368,28 @@ class Switchboard:
         logger.info("link %s %s: %s (%s)", short(change.node), name, change.state.value, change.reason)
         self._changes.append(change)
         self._event_ready.set()
+        if change.state is not LinkState.CONNECTED:
+            self._opening_failed(change.node, Unreachable(f"no connection to node {short(change.node)}"))
 
-    async def _run_dial(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+    async def _run_dial(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot) -> None:
         try:
-            await self._dial(node, addresses)
+            await self._dial(node, addresses, slot)
         except MeshError as error:
             level = logging.INFO if isinstance(error, Refused) else logging.DEBUG
             logger.log(level, "dialling %s failed: %s", short(node), error)
-            if self._dials.get(node) is asyncio.current_task():
-                del self._dials[node]
-                self._perform(self._table.dial_failed(node, self._loop.time()))
+            if self._is_over(node, slot):
+                if slot is Slot.DATA:
+                    self._opening_failed(node, Unreachable(f"no data connection with node {short(node)}: {error}"))
+                self._perform(self._table.dial_failed(node, self._loop.time(), slot))
         else:
-            if self._dials.get(node) is asyncio.current_task():
-                del self._dials[node]
+            self._is_over(node, slot)
+
+    def _is_over(self, node: NodeId, slot: Slot) -> bool:
+        """Whether the running task was the dial in progress there; it no longer is."""
+        if self._dials.get((node, slot)) is not asyncio.current_task():
+            return False
+        del self._dials[node, slot]
+        return True
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -271,16 +404,17 @@ class Switchboard:
         self._perform(self._table.tick(self._loop.time()))
 
     def _link(self, node: NodeId) -> Link:
-        connection = self.connection(node)
+        serving = [one for slot in Slot if (one := self.connection(node, slot)) is not None]
+        control = self.connection(node)
         peer = self._table.peer(node)
         return Link(
             node=node,
             role=peer.role if peer else Role.MEMBER,
             name=peer.name if peer else "",
             state=self._table.state(node) or LinkState.LOST,
-            address=self._table.address(node),
+            address=control.address if control else self._table.address(node),
             carrier=self._carrier,
-            rtt_ms=connection.rtt_ms if connection else None,
-            bytes_sent=connection.bytes_sent if connection else 0,
-            bytes_received=connection.bytes_received if connection else 0,
+            rtt_ms=control.rtt_ms if control else None,
+            bytes_sent=sum(connection.bytes_sent for connection in serving),
+            bytes_received=sum(connection.bytes_received for connection in serving),
         )

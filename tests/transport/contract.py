@@ -337,6 +337,43 @@ class TransportContract:
         assert link.node == pair.other.node
         assert link.state is LinkState.CONNECTED
 
+    async def test_doubted_peer_that_lives_is_connected_again_and_keeps_its_streams(self, pair: Pair) -> None:
+        here, there = await pair.streams()
+        pair.one.doubt(pair.other.node, "for a test")
+        assert [link.state for link in pair.one.links()] == [LinkState.RECONNECTING]
+        with pytest.raises(Unreachable):
+            await pair.one.open(pair.other.node, HEADER)
+        await next_change(pair.one, LinkState.RECONNECTING, pair.other.node)
+        await next_change(pair.one, LinkState.CONNECTED, pair.other.node)
+        await here.send(message(b"still here"))
+        async with asyncio.timeout(WAIT_S):
+            assert await there.receive() == message(b"still here")
+
+    async def test_doubted_peer_that_is_dead_is_lost(self, pair: Pair) -> None:
+        here, _ = await pair.streams()
+        pair.vanish()
+        pair.one.doubt(pair.other.node, "for a test")
+        assert [link.state for link in pair.one.links()] == [LinkState.RECONNECTING]
+        await next_change(pair.one, LinkState.LOST, pair.other.node)
+        with pytest.raises(Unreachable):
+            await here.receive()
+
+    async def test_first_streams_of_both_ends_at_once(self, pair: Pair) -> None:
+        async def ask(one: Transport, other: Transport, number: int) -> None:
+            stream = await one.open(other.node, StreamHeader("echo/1", str(number)))
+            await stream.send(message(b"%d" % number))
+            await stream.finish()
+
+        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+            for number in range(10):
+                group.create_task(ask(pair.one, pair.other, number))
+                group.create_task(ask(pair.other, pair.one, number))
+        for transport in (pair.one, pair.other):
+            streams = [await next_stream(transport) for _ in range(10)]
+            async with asyncio.timeout(WAIT_S):
+                got = {(await stream.receive(), stream.header.request_id) for stream in streams}
+            assert got == {(message(b"%d" % number), str(number)) for number in range(10)}
+
     async def test_connected_is_announced_before_anything_from_the_peer(self, pair: Pair) -> None:
         assert pair.other.send_datagram(pair.one.node, b"ping")
         await next_datagram_after(pair.one)

@@ -22,7 +22,8 @@ class OverBulk:
 
     def __init__(self, below: QuicTransport) -> None:
         self._below = below
-        self.keep, self.drop, self.send_datagram = below.keep, below.drop, below.send_datagram
+        self.keep, self.drop, self.doubt = below.keep, below.drop, below.doubt
+        self.send_datagram = below.send_datagram
 
     @property
     def node(self) -> NodeId:

@@ -32,7 +32,7 @@ def test_unanswered_question_is_silence_in_time() -> None:
 def test_anything_heard_is_an_answer() -> None:
     liveness = Liveness(0.0)
     liveness.asked(1.0)
-    liveness.heard()
+    liveness.heard(1.2)
     assert liveness.check(1.5) is Verdict.FINE
     liveness.asked(2.0)
     assert liveness.check(3.0) is Verdict.FINE

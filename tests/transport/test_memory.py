@@ -81,8 +81,8 @@ async def test_restart_with_a_higher_boot_replaces_the_connection_at_once() -> N
     async with network.transport(A) as one:
         async with network.transport(B, boot=1) as first:
             await connect(one, first)
+            here = await one.open(B, HEADER)
             first.kill()
-        here = await one.open(B, HEADER)
         async with network.transport(B, boot=2) as second:
             second.keep(A, one.addresses)
             change = await next_change(one, LinkState.CONNECTED, B)

@@ -19,17 +19,18 @@ from tests.transport.stranger import Stranger
 from transport.errors import ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.handshake import MAX_MESSAGE_BYTES
 from transport.interface import MAX_DATAGRAM_BYTES, LinkState, RecordKind, Role
+from transport.link import Slot
 from transport.quic import QuicTransport
 from transport.quic.connection import QuicPeerConnection
 from transport.quic.endpoint import MAX_HALF_OPEN, RETRY_ABOVE_HALF_OPEN
 from transport.quic.greeting import GREETING_STREAM
 from transport.quic.internals import drop_oldest_datagrams
 from transport.record import encode_record
-from transport.switchboard import MAX_STREAMS_PER_PEER
+from transport.switchboard import MAX_STREAMS
 
 
-def connection_of(one: QuicTransport, other: QuicTransport) -> QuicPeerConnection:
-    connection = one._switchboard.connection(other.node)
+def connection_of(one: QuicTransport, other: QuicTransport, slot: Slot = Slot.CONTROL) -> QuicPeerConnection:
+    connection = one._switchboard.connection(other.node, slot)
     assert isinstance(connection, QuicPeerConnection)
     return connection
 
@@ -217,11 +218,12 @@ async def test_sender_that_ignores_credit_is_reset() -> None:
     async with two_members() as (owner, member):
         here = await member.open(owner.node, HEADER)
         there = await next_stream(owner)
-        number = max(connection_of(member, owner)._quic._streams)
+        carrying = connection_of(member, owner, Slot.DATA)
+        number = max(carrying._quic._streams)
         piece = encode_record(RecordKind.DATA, bytes(60_000))
         for _ in range(4):
-            connection_of(member, owner)._quic.send_stream_data(number, piece)
-        connection_of(member, owner)._asked()
+            carrying._quic.send_stream_data(number, piece)
+        carrying._asked()
         async with asyncio.timeout(5):
             with pytest.raises(StreamReset):
                 await here.receive()
@@ -271,9 +273,10 @@ async def test_limits_widen_with_admission() -> None:
     async with two_members() as (owner, member):
         await works(owner, member)
         for one, other in ((owner, member), (member, owner)):
-            quic = connection_of(one, other)._quic
-            assert quic._remote_max_streams_bidi == MAX_STREAMS_PER_PEER
-            assert quic._remote_max_data >= 8 << 20
+            for slot in Slot:
+                quic = connection_of(one, other, slot)._quic
+                assert quic._remote_max_streams_bidi == MAX_STREAMS[slot]
+                assert quic._remote_max_data >= 8 << 20
 
 
 async def test_unsent_datagrams_are_bounded() -> None:

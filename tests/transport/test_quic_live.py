@@ -16,6 +16,7 @@ from transport import link
 from transport.errors import RefusalCode, Refused, ResetCode, StreamReset, TimedOut, Unreachable
 from transport.interface import Address, LinkState, Role
 from transport.invite import Invite, format_token, parse_token
+from transport.link import Slot
 from transport.quic import QuicOptions, QuicTransport, liveness
 from transport.quic.connection import QuicPeerConnection
 
@@ -186,8 +187,8 @@ async def test_restart_with_a_higher_boot_closes_the_old_connection_at_once(monk
     async with start(mesh.owner_now()) as owner:
         async with start(site) as member:
             await connect(owner, member)
+            here = await owner.open(site.key.node, HEADER)
             member.vanish()
-        here = await owner.open(site.key.node, HEADER)
         started = time.monotonic()
         async with start(replace(site, boot=2)) as again:
             again.keep(owner.node, owner.addresses)
@@ -219,13 +220,25 @@ async def test_killed_peer_is_reconnecting_then_lost_and_comes_back(monkeypatch:
             await until_connected(owner, again)
 
 
-async def test_request_to_a_killed_peer_fails_within_five_seconds() -> None:
+async def test_new_request_to_a_killed_peer_fails_soon() -> None:
     mesh = live_mesh()
     async with start(mesh.owner_now()) as owner, start(mesh.member_now()) as member:
         await connect(owner, member)
         member.vanish()
+        async with asyncio.timeout(liveness.PING_EVERY_S + SHARED_MACHINE_S):
+            with pytest.raises(Unreachable):
+                await owner.open(member.node, HEADER)
+
+
+async def test_request_under_way_at_a_killed_peer_fails_soon() -> None:
+    mesh = live_mesh()
+    async with start(mesh.owner_now()) as owner, start(mesh.member_now()) as member:
+        await connect(owner, member)
         stream = await owner.open(member.node, HEADER)
-        async with asyncio.timeout(5 + SHARED_MACHINE_S):
+        await (await next_stream(member)).send(message(b"thinking"))
+        assert await stream.receive() == message(b"thinking")
+        member.vanish()
+        async with asyncio.timeout(liveness.PING_EVERY_S + SHARED_MACHINE_S):
             with pytest.raises(Unreachable):
                 await stream.receive()
 
@@ -319,7 +332,7 @@ async def test_unknown_host_name_is_unreachable() -> None:
     mesh = live_mesh()
     async with start(mesh.member_now()) as member:
         with pytest.raises(Unreachable, match=r"nowhere\.invalid"):
-            await member._dial_peer(mesh.owner.node, (Address("nowhere.invalid", 7842),))
+            await member._dial_peer(mesh.owner.node, (Address("nowhere.invalid", 7842),), Slot.CONTROL)
 
 
 async def test_status_shows_round_trip_and_bytes() -> None:

@@ -20,13 +20,14 @@ from transport import wire
 from transport.credit import ReceiveCredit
 from transport.errors import ProtocolError, ResetCode, Unreachable
 from transport.interface import Address, NodeId, Peer, Stream, StreamHeader
+from transport.link import Slot
 from transport.quic import internals
 from transport.quic.greeting import GREETING_STREAM, Greeting
 from transport.quic.liveness import Liveness, Verdict
-from transport.quic.session import ALPN, SessionSecrets
+from transport.quic.session import SLOT_OF, SessionSecrets
 from transport.quic.streams import StreamTable
 from transport.quic.udp import SocketAddress, to_address
-from transport.switchboard import MAX_STREAMS_PER_PEER
+from transport.switchboard import MAX_STREAMS
 
 logger = logging.getLogger("meshd.transport")
 
@@ -59,13 +60,15 @@ class Host(Protocol):
 class Uses:
     """What an admitted connection feeds.
 
-    connected: told once both ends have accepted each other.  ended: told once, with why, unless we ended it.
+    connected: told once both ends have accepted each other.  answered: told of every answer to a ping.
+    ended: told once, with why, unless we ended it.
     streams_beside: how many streams on other carriers end with this connection; a retired one stays for them.
     """
 
     connected: Callable[[], None]
     stream_arrived: Callable[[Stream], None]
     datagram_arrived: Callable[[NodeId, bytes], None]
+    answered: Callable[[], None]
     ended: Callable[[str], None]
     new_credit: Callable[[], ReceiveCredit]
     streams_beside: Callable[[], int]
@@ -93,6 +96,8 @@ class QuicPeerConnection:
         self._is_confirmed = False
         self._retired_until: float | None = None
         self._empty_checks = 0
+        self.slot = Slot.CONTROL
+        """What the end that dials asked for; known once `secured`."""
         self.greeting = Greeting(self._greet)
         self.secured: asyncio.Future[bytes] = self._loop.create_future()
         """The channel binding, once the TLS handshake is complete."""
@@ -139,14 +144,19 @@ class QuicPeerConnection:
         self._peer = peer
         self._uses = uses
         self._streams_beside = uses.streams_beside
-        self._streams = StreamTable(self._quic, peer, self._asked, uses.stream_arrived, uses.new_credit)
-        internals.widen(self._quic, MAX_STREAMS_PER_PEER, CONNECTION_WINDOW_BYTES)
+        limit = MAX_STREAMS[self.slot]
+        self._streams = StreamTable(self._quic, peer, limit, self._asked, uses.stream_arrived, uses.new_credit)
+        internals.widen(self._quic, limit, CONNECTION_WINDOW_BYTES)
         self._ping(monotonic())
         # An end that dialled was accepted before it accepts; the other waits for the end of the greeting.
         if self.is_dialled_here or self.greeting.has_ended:
             self._confirm()
 
     # For the switchboard
+
+    @property
+    def idle_s(self) -> float:
+        return self._streams.idle_s if self._streams is not None else 0.0
 
     async def open(self, header: StreamHeader) -> Stream:
         assert self._streams is not None
@@ -156,6 +166,9 @@ class QuicPeerConnection:
         internals.drop_oldest_datagrams(self._quic, MAX_UNSENT_DATAGRAMS - 1)
         self._quic.send_datagram_frame(payload)
         self._asked()
+
+    def probe(self) -> None:
+        self._ping(monotonic())
 
     def retire(self, reason: str) -> None:
         self._uses = None
@@ -182,7 +195,7 @@ class QuicPeerConnection:
         except Exception as error:  # a stranger's bytes in a library: no error of its may reach other peers
             logger.warning("closing the connection with %s: its packet broke aioquic", self.address, exc_info=error)
             self._lost("unreadable packet", ResetCode.PROTOCOL_ERROR)
-        self._liveness.heard()
+        self._liveness.heard(now)
         self._take_events(now)
         self._host.touch(self)
 
@@ -200,7 +213,7 @@ class QuicPeerConnection:
         """Look for signs of life; called about twice a second."""
         if self._peer is None or self._end_reason is not None:
             return
-        match self._liveness.check(now):
+        match self._liveness.check(now, is_waiting=bool(self._streams)):
             case Verdict.PING:
                 self._ping(now)
             case Verdict.SILENT:
@@ -273,8 +286,9 @@ class QuicPeerConnection:
                 pass
 
     def _handshake_completed(self, alpn: str | None) -> None:
-        if alpn != ALPN:
-            raise ProtocolError(f"expected ALPN {ALPN!r}, got {alpn!r}")
+        if alpn not in SLOT_OF:
+            raise ProtocolError(f"expected ALPN {' or '.join(SLOT_OF)}, got {alpn!r}")
+        self.slot = SLOT_OF[alpn]
         if not self.secured.done():
             self.secured.set_result(self._secrets.binding())
 
@@ -363,3 +377,5 @@ class QuicPeerConnection:
             return
         sample_ms = (now - sent_at) * 1000.0
         self.rtt_ms = sample_ms if self.rtt_ms is None else 0.75 * self.rtt_ms + 0.25 * sample_ms
+        if self._uses is not None:
+            self._uses.answered()

@@ -23,6 +23,7 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from transport.link import Slot
 from transport.quic import internals
 from transport.quic.connection import QuicPeerConnection
 from transport.quic.session import CONNECTION_ID_BYTES, SessionFactory
@@ -67,9 +68,9 @@ class Endpoint:
     def connections(self) -> set[QuicPeerConnection]:
         return set(self._by_id.values())
 
-    def dial(self, address: SocketAddress) -> QuicPeerConnection:
+    def dial(self, address: SocketAddress, slot: Slot = Slot.CONTROL) -> QuicPeerConnection:
         """Begin a connection to `address`, as this socket spells it."""
-        configuration, secrets = self._sessions.configuration(is_client=True)
+        configuration, secrets = self._sessions.configuration(slot)
         quic = QuicConnection(configuration=configuration)
         internals.allow_streams(quic, bidirectional=1)  # the greeting
         internals.pace_in_bursts(quic)
@@ -165,7 +166,7 @@ class Endpoint:
     def _accept(
         self, header: QuicHeader, address: SocketAddress, original: bytes, retried: bytes | None
     ) -> QuicPeerConnection:
-        configuration, secrets = self._sessions.configuration(is_client=False)
+        configuration, secrets = self._sessions.configuration()
         quic = QuicConnection(
             configuration=configuration,
             original_destination_connection_id=original,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from enum import Enum
 
 PING_EVERY_S = 10.0
+WAITING_PING_EVERY_S = 2.0
+"""While somebody may be waiting for the peer: it ends waits for a dead one that nothing else would end."""
+
 SILENCE_S = 4.0
 """At 30 % loss, six retransmissions and their acknowledgements all fail once in some thousand times."""
 
@@ -25,10 +28,11 @@ class Verdict(Enum):
 class Liveness:
     """One connection's signs of life. Times are the loop's."""
 
-    __slots__ = ("_checked_at", "_pinged_at", "unanswered_since")
+    __slots__ = ("_checked_at", "_heard_at", "_pinged_at", "unanswered_since")
 
     def __init__(self, now: float) -> None:
         self.unanswered_since: float | None = None
+        self._heard_at = now
         self._pinged_at = now
         self._checked_at = now
 
@@ -37,12 +41,13 @@ class Liveness:
         if self.unanswered_since is None:
             self.unanswered_since = now
 
-    def heard(self) -> None:
+    def heard(self, now: float) -> None:
         """Anything at all came from the peer."""
         self.unanswered_since = None
+        self._heard_at = now
 
-    def check(self, now: float) -> Verdict:
-        """Judge the connection; call at least every second."""
+    def check(self, now: float, is_waiting: bool = False) -> Verdict:
+        """Judge the connection; call at least every second. is_waiting: for whatever the peer may send."""
         gap_s = now - self._checked_at
         self._checked_at = now
         if self.unanswered_since is not None:
@@ -50,7 +55,10 @@ class Liveness:
                 self.unanswered_since += gap_s
             if now - self.unanswered_since >= SILENCE_S:
                 return Verdict.SILENT
-        if now - self._pinged_at >= PING_EVERY_S:
+        if now - self._pinged_at >= PING_EVERY_S or (is_waiting and self._is_quiet(now)):
             self._pinged_at = now
             return Verdict.PING
         return Verdict.FINE
+
+    def _is_quiet(self, now: float) -> bool:
+        return now - max(self._heard_at, self._pinged_at) >= WAITING_PING_EVERY_S

@@ -15,8 +15,13 @@ from aioquic.quic.packet import QuicProtocolVersion
 from transport.handshake import channel_binding
 from transport.identity import NodeKey, self_signed_certificate
 from transport.interface import MAX_DATAGRAM_BYTES
+from transport.link import Slot
 
 ALPN = "meshd/1"
+DATA_ALPN = "meshd-data/1"
+SLOT_OF = {ALPN: Slot.CONTROL, DATA_ALPN: Slot.DATA}
+"""What a connection is for is said in its TLS handshake, so both ends agree on it and nobody between changes it."""
+
 CONNECTION_ID_BYTES = 8
 IDLE_TIMEOUT_S = 120.0
 MAX_UDP_PAYLOAD_BYTES = 1452
@@ -58,11 +63,15 @@ class SessionFactory:
     def __init__(self, key: NodeKey, now: float) -> None:
         self._certificate, self._private_key = self_signed_certificate(key, now)
 
-    def configuration(self, is_client: bool) -> tuple[QuicConfiguration, SessionSecrets]:
-        """A configuration of its own for one connection. No tickets are ever issued or kept, so no 0-RTT."""
+    def configuration(self, dialling: Slot | None = None) -> tuple[QuicConfiguration, SessionSecrets]:
+        """A configuration of its own for one connection: to dial one of a kind, or to accept either.
+
+        No tickets are ever issued or kept, so no 0-RTT.
+        """
         secrets = SessionSecrets()
+        is_client = dialling is not None
         configuration = QuicConfiguration(
-            alpn_protocols=[ALPN],
+            alpn_protocols=[alpn for alpn, slot in SLOT_OF.items() if dialling in (None, slot)],
             connection_id_length=CONNECTION_ID_BYTES,
             idle_timeout=IDLE_TIMEOUT_S,
             is_client=is_client,

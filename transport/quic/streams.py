@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import monotonic
 
 from aioquic.quic.connection import QuicConnection
 
@@ -13,7 +14,6 @@ from transport.errors import Unreachable
 from transport.identity import short
 from transport.interface import Peer, Stream, StreamHeader
 from transport.record_stream import RecordStream
-from transport.switchboard import MAX_STREAMS_PER_PEER
 
 logger = logging.getLogger("meshd.transport")
 
@@ -21,14 +21,15 @@ logger = logging.getLogger("meshd.transport")
 class StreamTable:
     """Streams by number.
 
-    touch: called when there is something to transmit.  arrived: gets every stream a peer opened, with its header.
-    new_credit: makes the window of a new stream.
+    limit: how many we have open at most.  touch: called when there is something to transmit.
+    arrived: gets every stream a peer opened, with its header.  new_credit: makes the window of a new stream.
     """
 
     def __init__(
         self,
         quic: QuicConnection,
         peer: Peer,
+        limit: int,
         touch: Callable[[], None],
         arrived: Callable[[Stream], None],
         new_credit: Callable[[], ReceiveCredit],
@@ -39,7 +40,8 @@ class StreamTable:
         self._arrived = arrived
         self._new_credit = new_credit
         self._streams: dict[int, RecordStream] = {}
-        self._slots = asyncio.Semaphore(MAX_STREAMS_PER_PEER)
+        self._slots = asyncio.Semaphore(limit)
+        self._idle_since = monotonic()
         self._peer_parity = 1 if quic.configuration.is_client else 0
         self._next_from_peer = self._peer_parity if self._peer_parity == 0 else 5  # 1 is the greeting
         self._skipped: set[int] = set()
@@ -47,6 +49,11 @@ class StreamTable:
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    @property
+    def idle_s(self) -> float:
+        """For how long there has been no stream; 0 while there is one."""
+        return 0.0 if self._streams else monotonic() - self._idle_since
 
     async def open(self, header: StreamHeader) -> Stream:
         """Open a stream, once the peer has room for one more. Raises Unreachable."""
@@ -103,6 +110,7 @@ class StreamTable:
 
     def forget(self, number: int) -> None:
         del self._streams[number]
+        self._idle_since = monotonic()
         if number & 1 != self._peer_parity:
             self._slots.release()
 

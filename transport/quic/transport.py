@@ -1,7 +1,7 @@
 """`interface.Transport` over QUIC, and joining a mesh by invitation.
 
 Wires the parts together: endpoint and sessions below, admission for everyone who comes or is dialled, the
-switchboard above. One connection per pair for now; a second one for bulk data would be dialled and accepted here.
+switchboard above. Control and data connections are dialled, accepted and admitted alike.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from transport.admission import Admitted, Site
@@ -27,6 +28,7 @@ from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
 from transport.invite import Invite
+from transport.link import Slot
 from transport.pairing import AskingAdmission, PairingDesk, SeenMesh, StillWaiting
 from transport.question import ask
 from transport.quic.admitting import HANDSHAKE_S, REFUSED_CODE, Doorway, Wanted
@@ -192,8 +194,11 @@ class QuicTransport:
     def drop(self, node: NodeId, reason: str) -> None:
         self._switchboard.drop(node, reason)
 
+    def doubt(self, node: NodeId, reason: str) -> None:
+        self._switchboard.doubt(node, reason)
+
     async def open(self, node: NodeId, header: StreamHeader, *, bulk: bool = False) -> Stream:
-        control = self._switchboard.connection(node)
+        control = self._switchboard.connected_to(node)
         if bulk and self._bulk is not None and isinstance(control, QuicPeerConnection):
             stream = await self._bulk.open(control, header)
             if stream is not None:
@@ -249,7 +254,8 @@ class QuicTransport:
         Unreachable when none could be reached; the message is one line for the user.
         """
         loop = asyncio.get_running_loop()
-        connection, admitted = await self._reach(invite.addresses, loop.time() + deadline_s, invite, None)
+        wanted = Wanted(invite, None)
+        connection, admitted = await self._reach(invite.addresses, loop.time() + deadline_s, wanted, Slot.CONTROL)
         membership = admitted.membership or self.site.membership
         assert membership is not None  # ClientAdmission answers with one or had one
         self.site = dataclasses.replace(self.site, membership=membership)
@@ -286,24 +292,23 @@ class QuicTransport:
         targets = await self._resolve(addresses, deadline)
         return await first_answering(self._endpoint.dial, targets, deadline)
 
-    async def _dial_peer(self, node: NodeId, addresses: tuple[Address, ...]) -> None:
+    async def _dial_peer(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot) -> None:
         deadline = asyncio.get_running_loop().time() + HANDSHAKE_S
-        connection, admitted = await self._reach(addresses, deadline, None, node)
+        connection, admitted = await self._reach(addresses, deadline, Wanted(None, node), slot)
         self._establish(connection, admitted.peer)
         self._learn(admitted.membership)
 
     async def _reach(
-        self, addresses: tuple[Address, ...], deadline: float, invite: Invite | None, expected: NodeId | None
+        self, addresses: tuple[Address, ...], deadline: float, wanted: Wanted, slot: Slot
     ) -> tuple[QuicPeerConnection, Admitted]:
         """Dial until somebody admits us. The wrong node behind one address does not end the search."""
-        if self.site.membership is None and invite is None:
+        if self.site.membership is None and wanted.invite is None:
             raise Unreachable("this node is in no mesh and has no invitation")
-        wanted = Wanted(invite, expected)
         targets = await self._resolve(addresses, deadline)
         refusal: Refused | None = None
         while targets:
             try:
-                connection = await first_answering(self._endpoint.dial, targets, deadline)
+                connection = await first_answering(partial(self._endpoint.dial, slot=slot), targets, deadline)
                 targets.remove(connection.socket_address)
                 return connection, await self._doorway.ask_admission(connection, wanted, deadline)
             except Refused as refused:
@@ -360,6 +365,7 @@ class QuicTransport:
             connected=lambda: board.connected(connection),
             stream_arrived=lambda stream: self._stream_arrived(connection, stream),
             datagram_arrived=board.datagram_arrived,
+            answered=lambda: board.answered(connection),
             ended=lambda reason: board.disconnected(connection, reason),
             new_credit=self._new_credit,
             streams_beside=lambda: len(self._lane(connection) or ()),
