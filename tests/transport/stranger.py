@@ -100,3 +100,13 @@ class Stranger(asyncio.DatagramProtocol):
         while (event := self.quic.next_event()) is not None:
             self.events.append(event)
         self._happened.set()
+
+
+def write_far_ahead(quic: QuicConnection, stream: int) -> None:
+    """Let `quic` send one byte of `stream` at the last offset that the other end allows, and nothing before it."""
+    sender = quic._streams[stream].sender
+    allowed = sender.highest_offset + quic._remote_max_data - quic._remote_max_data_used
+    offset = min(quic._streams[stream].max_stream_data_remote, allowed) - 1
+    sender._buffer.clear()
+    sender._buffer_start = sender._buffer_stop = offset
+    sender.write(b"x")

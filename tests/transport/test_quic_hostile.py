@@ -15,16 +15,17 @@ from aioquic.quic.events import HandshakeCompleted
 
 from tests.transport.contract import HEADER, message, next_change, next_stream
 from tests.transport.quic_mesh import connect, live_mesh, start, two_members
-from tests.transport.stranger import Stranger
+from tests.transport.stranger import Stranger, write_far_ahead
 from transport.errors import ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.handshake import MAX_MESSAGE_BYTES
 from transport.interface import MAX_DATAGRAM_BYTES, LinkState, RecordKind, Role
 from transport.link import Slot
 from transport.quic import QuicTransport
-from transport.quic.connection import QuicPeerConnection
+from transport.quic.connection import CONNECTION_WINDOW_BYTES, QuicPeerConnection
 from transport.quic.endpoint import MAX_HALF_OPEN, RETRY_ABOVE_HALF_OPEN
 from transport.quic.greeting import GREETING_STREAM
 from transport.quic.internals import drop_oldest_datagrams
+from transport.quic.session import ADMISSION_WINDOW_BYTES
 from transport.record import encode_record
 from transport.switchboard import MAX_STREAMS
 
@@ -43,6 +44,12 @@ async def works(one: QuicTransport, other: QuicTransport) -> None:
         there = await next_stream(other)
         assert await there.receive() == message(b"hello")
         here.reset(ResetCode.CANCELLED)
+
+
+async def until_none_half_open(transport: QuicTransport) -> None:
+    async with asyncio.timeout(15):
+        while transport._endpoint.half_open:  # noqa: ASYNC110 - nothing announces that a stranger gave up
+            await asyncio.sleep(0.1)
 
 
 # Strangers
@@ -97,9 +104,7 @@ async def test_flood_of_half_open_handshakes_is_bounded_and_lets_honest_peers_in
             assert owner._endpoint.half_open == RETRY_ABOVE_HALF_OPEN
             member.keep(owner.node, owner.addresses)
             await next_change(member, LinkState.CONNECTED, owner.node)
-        async with asyncio.timeout(15):
-            while owner._endpoint.half_open:  # noqa: ASYNC110 - nothing announces that a stranger gave up
-                await asyncio.sleep(0.1)
+        await until_none_half_open(owner)
         assert len(owner._endpoint.connections) == 1
 
 
@@ -121,7 +126,7 @@ async def test_silent_stranger_is_sent_away() -> None:
         await stranger.shake_hands()
         end = await stranger.end(within_s=8)
         assert "admission" in end.reason_phrase
-        assert owner._endpoint.half_open == 0
+        await until_none_half_open(owner)
         assert not owner.links()
 
 
@@ -136,6 +141,21 @@ async def test_stranger_may_open_no_stream() -> None:
         end = await stranger.end()
         assert "streams" in end.reason_phrase
         assert not owner.links()
+
+
+async def test_stranger_cannot_make_room_for_what_it_never_sends() -> None:
+    """One byte at the end of what is allowed: aioquic keeps room for all before it, and would allow as much again."""
+    mesh = live_mesh()
+    async with start(mesh.owner_now()) as owner, Stranger(owner.addresses[0]) as stranger:
+        await stranger.shake_hands()
+        await stranger.until(lambda: bool(stranger.received(GREETING_STREAM)))
+        (connection,) = owner._endpoint.connections
+        for _ in range(8):
+            write_far_ahead(stranger.quic, GREETING_STREAM)
+            stranger.transmit()
+            await asyncio.sleep(0.02)
+        assert connection._quic._missing_bytes() <= ADMISSION_WINDOW_BYTES
+        assert stranger.quic._remote_max_data == ADMISSION_WINDOW_BYTES
 
 
 @pytest.mark.parametrize(
@@ -230,6 +250,22 @@ async def test_sender_that_ignores_credit_is_reset() -> None:
             with pytest.raises(ProtocolError, match="window"):
                 await there.receive()
         await works(member, owner)
+
+
+async def test_member_cannot_make_room_for_what_it_never_sends() -> None:
+    async with two_members() as (owner, member):
+        await works(owner, member)
+        sending, keeping = connection_of(member, owner, Slot.DATA), connection_of(owner, member, Slot.DATA)
+        most = 0
+        for _ in range(12):
+            number = sending._quic.get_next_available_stream_id()
+            sending._quic.send_stream_data(number, b"")
+            for _ in range(4):
+                write_far_ahead(sending._quic, number)
+                sending._asked()
+                await asyncio.sleep(0.01)
+                most = max(most, keeping._quic._missing_bytes())
+        assert CONNECTION_WINDOW_BYTES // 2 < most <= CONNECTION_WINDOW_BYTES
 
 
 async def test_reset_of_a_stream_that_never_spoke_leaves_nothing() -> None:

@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Protocol
 
 from aioquic.quic import events
-from aioquic.quic.connection import QuicConnection
 
 from transport import wire
 from transport.credit import ReceiveCredit
@@ -77,7 +76,9 @@ class Uses:
 class QuicPeerConnection:
     """Implements `switchboard.Connection` once admitted."""
 
-    def __init__(self, host: Host, quic: QuicConnection, secrets: SessionSecrets, address: SocketAddress) -> None:
+    def __init__(
+        self, host: Host, quic: internals.BoundedConnection, secrets: SessionSecrets, address: SocketAddress
+    ) -> None:
         self._host = host
         self._quic = quic
         self._secrets = secrets

@@ -13,7 +13,6 @@ from time import monotonic
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
-from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import (
     QuicHeader,
     QuicPacketType,
@@ -71,7 +70,7 @@ class Endpoint:
     def dial(self, address: SocketAddress, slot: Slot = Slot.CONTROL) -> QuicPeerConnection:
         """Begin a connection to `address`, as this socket spells it."""
         configuration, secrets = self._sessions.configuration(slot)
-        quic = QuicConnection(configuration=configuration)
+        quic = internals.BoundedConnection(configuration=configuration)
         internals.allow_streams(quic, bidirectional=1)  # the greeting
         internals.pace_in_bursts(quic)
         connection = QuicPeerConnection(self, quic, secrets, address)
@@ -167,7 +166,7 @@ class Endpoint:
         self, header: QuicHeader, address: SocketAddress, original: bytes, retried: bytes | None
     ) -> QuicPeerConnection:
         configuration, secrets = self._sessions.configuration()
-        quic = QuicConnection(
+        quic = internals.BoundedConnection(
             configuration=configuration,
             original_destination_connection_id=original,
             retry_source_connection_id=retried,

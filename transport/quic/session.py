@@ -31,7 +31,7 @@ ADMISSION_WINDOW_BYTES = 16 << 10
 """Connection window until a peer is admitted, so that a stranger cannot make us keep more."""
 
 STREAM_WINDOW_BYTES = 1 << 20
-"""Of QUIC itself, which doubles it whenever half was received: never below our own credit, which is the bound."""
+"""Of QUIC itself, for a stream that has carried nothing yet; `internals` raises it. Our own credit is the bound."""
 
 _LABELS = ("CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0")
 

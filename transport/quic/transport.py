@@ -292,7 +292,7 @@ class QuicTransport:
         targets = await self._resolve(addresses, deadline)
         return await first_answering(self._endpoint.dial, targets, deadline)
 
-    async def _dial_peer(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot) -> None:
+    async def _dial_peer(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot = Slot.CONTROL) -> None:
         deadline = asyncio.get_running_loop().time() + HANDSHAKE_S
         connection, admitted = await self._reach(addresses, deadline, Wanted(None, node), slot)
         self._establish(connection, admitted.peer)
