@@ -23,7 +23,8 @@ logger = logging.getLogger("meshd.gossip")
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 256
-FORGET_S = 30 * 86400.0
+FORGET_S = 100 * 86400.0
+"""Longer than a mesh lives without its root key (90 days), so that an owner who comes back finds what is left of it."""
 
 Places = Mapping[NodeId, tuple[Address, ...]]
 
@@ -42,7 +43,7 @@ class _Book(msgspec.Struct, frozen=True):
 
 
 class AddressBook:
-    """One file of known addresses. unix_time: the wall clock, for forgetting nodes unseen for a month."""
+    """One file of known addresses. unix_time: the wall clock, for forgetting nodes unseen for `FORGET_S`."""
 
     def __init__(self, path: Path, unix_time: Callable[[], float]) -> None:
         self._path = path

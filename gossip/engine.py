@@ -149,13 +149,17 @@ class Engine:
                 self._knowledge.recertify(certificate, serial)
             case Recheck():
                 for node in self._knowledge.recheck():
-                    self._contacts.forget(node, "it is no member any more")
+                    self._contacts.forget(node, "it has been revoked")
             case Leave():
                 self._leave()
         if not self._has_left:
             self._on_time(now)
         self._settle(now)
         return self._post.take_effects()
+
+    def is_certified(self, node: NodeId) -> bool:
+        """Whether `node` is a member whose latest certificate counts now."""
+        return self._knowledge.is_certified(node)
 
     def view(self, now: float, round_trips_ms: Mapping[NodeId, float]) -> View:
         """The mesh as this node sees it now; round trips are the transport's."""

@@ -89,7 +89,7 @@ class Recertified:
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """The certificates that count are others than before: a revocation, a new root key, or time."""
+    """Somebody was revoked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,14 +152,23 @@ class Knowledge:
         self._tell_member(self.roster.own)
 
     def recheck(self) -> list[NodeId]:
-        """Forget every other member whose certificate counts no more; who that was."""
+        """Forget every other member that is revoked; who that was.
+
+        One whose certificate has merely ended dies as others do, and comes back when it has another: a clock that
+        jumped must not make this node forget its mesh.
+        """
         others = [member for member in self.roster.members() if member.node != self._me.node]
-        fallen = [member for member in others if not self._is_certified(member)]
+        fallen = [member for member in others if self._verifier.is_revoked(_certificate(member))]
         for member in fallen:
-            logger.info("%s (%s) is no member any more", member.record.name, short(member.node))
+            logger.info("%s (%s) has been revoked", member.record.name, short(member.node))
             self.roster.expel(member.node)
             self._drop(member)
         return [member.node for member in fallen]
+
+    def is_certified(self, node: NodeId) -> bool:
+        """Whether `node` is a member whose latest certificate counts now."""
+        member = self.roster.get(node)
+        return member is not None and self._verifier.certified(_certificate(member)) is not None
 
     def leave(self) -> bytes:
         """Say farewell: this node's last record."""
@@ -173,10 +182,6 @@ class Knowledge:
         self.rumours.retract(member.node)
         self.rumours.retract_facts(member.node)
         self.changed[member.node] = member
-
-    def _is_certified(self, member: Member) -> bool:
-        rumour = decode_rumour(member.record.encoded, member.node)
-        return isinstance(rumour, MemberRumour) and self._verifier.certified(rumour.certificate) is not None
 
     def _take(self, payload: bytes, peer: NodeId, now: float) -> bool:
         """Whether the rumour is done with, so that its copies may be skipped."""
@@ -377,3 +382,10 @@ class Knowledge:
             protocol=PROTOCOL_VERSION,
             encoded=seal_member(body, me.certificate, me.signer, me.mesh_id),
         )
+
+
+def _certificate(member: Member) -> bytes:
+    """The membership certificate in a member's record."""
+    rumour = decode_rumour(member.record.encoded, member.node)
+    assert isinstance(rumour, MemberRumour), "only those are made into records"
+    return rumour.certificate

@@ -132,6 +132,10 @@ class GossipRunner:
         """What the engine refused or could not judge, by kind; `counters` has the exchanges."""
         return self._engine.counters
 
+    def is_certified(self, node: NodeId) -> bool:
+        """Whether `node` is a member whose latest certificate counts now."""
+        return self._engine.is_certified(node)
+
     async def changed(self, after_version: int) -> View:
         """The first view later than `after_version`, at once when there is one already."""
         while self._engine.version <= after_version:
@@ -163,7 +167,7 @@ class GossipRunner:
         self._tell(Recertified(certificate, serial))
 
     def recheck(self) -> None:
-        """Forget members whose certificate counts no more; to be said when what counts has changed."""
+        """Forget members that have been revoked; to be said whenever somebody was."""
         self._tell(Recheck())
 
     async def leave(self, deadline_s: float = 2.0) -> None:

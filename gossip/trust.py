@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from transport import identity
-from transport.certificate import MemberCertificate, verify_certificate
+from transport.certificate import MemberCertificate, names_in, verify_certificate
 from transport.errors import Refused
 from transport.interface import NodeId, Role
 from transport.rotation import Roots
@@ -42,6 +42,9 @@ class Verifier(Protocol):
 
     def certified(self, certificate: bytes) -> Certified | None:
         """What an encoded certificate proves now, or None when it proves nothing in this mesh."""
+
+    def is_revoked(self, certificate: bytes) -> bool:
+        """Whether the owner of the mesh has shut out whoever shows this certificate. It was `certified` once."""
 
     def verify(self, public: bytes, signature: bytes, message: bytes) -> bool:
         """Whether the owner of the raw public key signed `message`."""
@@ -85,6 +88,10 @@ class CertificateVerifier:
         if known is None or known.revoked_by(self._revoked()):
             return None
         return Certified(known.node, known.node_public, known.role, known.serial)
+
+    def is_revoked(self, certificate: bytes) -> bool:
+        revoked = self._revoked()
+        return bool(revoked) and not names_in(certificate).isdisjoint(revoked)
 
     def verify(self, public: bytes, signature: bytes, message: bytes) -> bool:
         return identity.verify(public, signature, message)

@@ -10,7 +10,7 @@ from meshd.standing import Doorkeeper, Standing
 from transport.certificate import verify_certificate
 from transport.errors import Refused
 from transport.identity import short
-from transport.interface import Peer, Role
+from transport.interface import Peer
 
 logger = logging.getLogger("meshd.standing")
 
@@ -27,17 +27,11 @@ async def watch_lapses(standing: Standing, transport: Doorkeeper, gossip: Gossip
 
 def close_lapsed(standing: Standing, transport: Doorkeeper, gossip: GossipRunner) -> None:
     """Close what is connected on an ended certificate, unless gossip shows that its node has a newer one."""
-    gossip.recheck()
     for peer in transport.peers():
         problem = _problem(peer, standing)
-        if problem is not None and not _is_known_member(peer, gossip):
+        if problem is not None and not gossip.is_certified(peer.node):
             logger.info("closing the connection with %s: %s", short(peer.node), problem)
             transport.cut(peer.node, str(problem))
-
-
-def _is_known_member(peer: Peer, gossip: GossipRunner) -> bool:
-    entry = gossip.view.get(peer.node)
-    return entry is not None and entry.role is not Role.CLIENT
 
 
 def _problem(peer: Peer, standing: Standing) -> Refused | None:

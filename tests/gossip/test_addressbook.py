@@ -66,7 +66,7 @@ def test_a_book_of_unreasonable_size_is_not_read(book: AddressBook, tmp_path: Pa
     assert book.load() == {}
 
 
-def test_nodes_unseen_for_a_month_are_forgotten(book: AddressBook, clock: Clock) -> None:
+def test_nodes_unseen_for_months_are_forgotten(book: AddressBook, clock: Clock) -> None:
     book.save(PLACES, PLACES)
     clock.now += FORGET_S - 1
     book.save(PLACES, [BOB])
