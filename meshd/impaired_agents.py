@@ -38,7 +38,8 @@ class ImpairedAgents:
                 relay = UdpRelay(Address(HERE, port), self.conditions, self.conditions, seed=len(self.relays))
                 await stack.enter_async_context(relay)
             self.relays.append(relay)
-            told = ("--bind", f"{HERE}:{port}", "--advertise", format_address(relay.address))
+            # The relay passes UDP only: a bulk lane would go around it.
+            told = ("--bind", f"{HERE}:{port}", "--advertise", format_address(relay.address), "--bulk", "off")
             yield await stack.enter_async_context(self.agents.start(name, [*told, *arguments]))
 
     def passed(self) -> int:

@@ -1,0 +1,409 @@
+"""`blob/1`: moves content-addressed bytes between stores: asked for or sent, resumed, and checked by their digest.
+
+Bytes go over a bulk stream, straight to disk in pieces, and count only when the whole has the digest that names it.
+What arrived before an interruption is kept and not sent again. Disk and hashing run in one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from transport.blob_message import (
+    PIECE_BYTES,
+    PROTOCOL,
+    Found,
+    Full,
+    Get,
+    Missing,
+    Put,
+    Stored,
+    Wanted,
+    read_found,
+    read_request,
+    read_stored,
+    read_wanted,
+    to_record,
+)
+from transport.blob_store import Arrival, Arriving, BlobDigest, BlobStore, CorruptBlob, NoRoom
+from transport.errors import MeshError, ProtocolError, ResetCode, TimedOut, Unreachable
+from transport.identity import short
+from transport.interface import BULK_FROM_BYTES, NodeId, Record, RecordKind, Stream, StreamHeader, Transport
+
+logger = logging.getLogger("meshd.transport")
+
+REQUEST_S = 5.0
+ANSWER_S = 30.0
+"""For an answer: the other end may first have to hash what it has."""
+
+PROGRESS_S = 60.0
+RETRY_S = (0.5, 1.0, 2.0, 4.0, 4.0)
+"""Pauses between tries of one source that is out of reach, together what a link may take to come back (10 s)."""
+
+MAX_PER_PEER = 8
+"""Transfers that one peer may have here at once."""
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+"""Told (bytes here, bytes in all) as they grow."""
+
+
+class NoSuchBlob(MeshError):
+    """The peer does not have the blob."""
+
+
+class StoreFailed(MeshError):
+    """The disk under the store failed; the cause says how."""
+
+
+class Blobs:
+    """The blobs of one node. Use as `async with`."""
+
+    def __init__(self, transport: Transport, store: BlobStore) -> None:
+        self._transport = transport
+        self._store = store
+        self._disk = _Disk()
+        self._pulls: dict[BlobDigest, _Pull] = {}
+        self._served: Counter[NodeId] = Counter()
+        self._group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> Blobs:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pull in self._pulls.values():
+            pull.task.cancel()
+        try:
+            # The group is told of cancellation only: what else ends the block leaves it as itself, not in a group.
+            if isinstance(error, asyncio.CancelledError):
+                await self._group.__aexit__(kind, error, trace)
+            else:
+                await self._group.__aexit__(None, None, None)
+        finally:
+            self._disk.close()
+
+    # Getting
+
+    async def fetch(self, digest: BlobDigest, sources: Sequence[NodeId], progress: Progress | None = None) -> Path:
+        """Where the blob lies here, after pulling it from the first of `sources` that can give it whole.
+
+        Who asks for a blob that is on its way waits for that, whatever its own sources are. Raises NoRoom, StoreFailed,
+        or what the last source met: NoSuchBlob, CorruptBlob, Unreachable, StreamReset, ProtocolError.
+        """
+        path = await self._disk.run(self._store.path, digest)
+        if path is not None:
+            return path
+        pull = self._pulls.get(digest)
+        if pull is None:
+            pull = self._pulls[digest] = _Pull()
+            pull.task = self._group.create_task(
+                self._run(pull, digest, tuple(sources)), name=f"pull {digest.hex()[:8]}"
+            )
+        return await pull.wait(progress)
+
+    async def _run(self, pull: _Pull, digest: BlobDigest, sources: tuple[NodeId, ...]) -> None:
+        try:
+            pull.succeeded(await self._pull(digest, sources, pull.told))
+        except MeshError as error:
+            pull.failed(error)
+        finally:
+            del self._pulls[digest]
+            pull.failed(Unreachable("the transfer was given up"))
+
+    async def _pull(self, digest: BlobDigest, sources: tuple[NodeId, ...], progress: Progress) -> Path:
+        failure: MeshError = Unreachable(f"nobody is known to have blob {digest.hex()[:16]}")
+        async with self._disk.holding(lambda: self._store.begin(digest), Arrival.suspend) as arrival:
+            await self._disk.run(arrival.recall)
+            for node in sources:
+                try:
+                    await self._pull_from(node, arrival, progress)
+                except (NoRoom, StoreFailed):
+                    raise
+                except MeshError as error:
+                    logger.info("no blob %s from node %s: %s", digest.hex()[:16], short(node), error)
+                    failure = error
+                else:
+                    path = await self._disk.run(self._store.path, digest)
+                    assert path is not None
+                    return path
+        raise failure
+
+    async def _pull_from(self, node: NodeId, arrival: Arrival, progress: Progress) -> None:
+        """Try one source until it can do no more for us: as long as there is progress, and a while without."""
+        pauses = iter(RETRY_S)
+        is_suspect = False
+        while True:
+            before = arrival.offset
+            try:
+                await self._pull_once(node, arrival, progress)
+                return
+            except CorruptBlob:
+                if is_suspect or not before:
+                    raise
+                is_suspect = True  # unless what was here before is to blame
+            except Unreachable:
+                if arrival.offset > before:
+                    pauses = iter(RETRY_S)
+                pause_s = next(pauses, None)
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s)
+
+    async def _pull_once(self, node: NodeId, arrival: Arrival, progress: Progress) -> None:
+        async with self._asking(node, is_bulk=True) as stream:
+            offset = arrival.offset
+            await stream.send(to_record(Get(arrival.digest, offset)))
+            await stream.finish()
+            found = read_found(await _answer(stream), node)
+            if isinstance(found, Missing):
+                raise NoSuchBlob(f"node {short(node)} does not have blob {arrival.digest.hex()[:16]}")
+            await self._disk.run(arrival.reserve, found.size)
+            if arrival.offset != offset:
+                raise CorruptBlob(f"more is here of blob {arrival.digest.hex()[:16]} than node {short(node)} has")
+            await self._take_in(stream, arrival, progress)
+
+    # Giving
+
+    async def push(self, node: NodeId, digest: BlobDigest, progress: Progress | None = None) -> None:
+        """Send a blob that is here to `node`, from where it has it on. Returns when it is there, whole and checked.
+
+        Raises NoSuchBlob when it is not here, NoRoom when `node` has none, StoreFailed, Unreachable, StreamReset,
+        ProtocolError. Called again after an interruption it goes on.
+        """
+        path = await self._disk.run(self._store.path, digest)
+        if path is None:
+            raise NoSuchBlob(f"blob {digest.hex()[:16]} is not here")
+        async with self._disk.reading(path) as file:
+            size = await self._disk.run(_size, file)
+            async with self._asking(node, is_bulk=size > BULK_FROM_BYTES) as stream:
+                await stream.send(to_record(Put(digest, size)))
+                match read_wanted(await _answer(stream), node):
+                    case Wanted(offset):
+                        if offset > size:
+                            raise ProtocolError(f"node {short(node)} wants byte {offset} of {size}")
+                        await self._give_out(stream, file, offset, size, progress or _quietly)
+                        await stream.finish()
+                        read_stored(await _answer(stream), node)
+                    case Full():
+                        raise NoRoom(f"node {short(node)} has no room for {size} bytes")
+                    case Stored():
+                        await stream.finish()
+
+    # Serving
+
+    async def serve(self, stream: Stream) -> None:
+        """Serve one `blob/1` stream of a peer to its end. Raises MeshError."""
+        node = stream.peer.node
+        if self._served[node] >= MAX_PER_PEER:
+            stream.reset(ResetCode.BUSY)
+            return
+        self._served[node] += 1
+        try:
+            match read_request(await _within(REQUEST_S, stream.receive(), "no request"), node):
+                case Get(digest, offset):
+                    await self._serve_get(stream, BlobDigest(digest), offset)
+                case Put(digest, size):
+                    await self._serve_put(stream, BlobDigest(digest), size)
+            await stream.finish()
+        except (Arriving, StoreFailed) as error:
+            logger.warning("blob stream of node %s: %s", short(node), error)
+            stream.reset(ResetCode.BUSY if isinstance(error, Arriving) else ResetCode.INTERNAL)
+        finally:
+            self._served -= Counter({node: 1})
+
+    async def _serve_get(self, stream: Stream, digest: BlobDigest, offset: int) -> None:
+        path = await self._disk.run(self._store.path, digest)
+        if path is None:
+            await stream.send(to_record(Missing()))
+            return
+        async with self._disk.reading(path) as file:
+            size = await self._disk.run(_size, file)
+            await stream.send(to_record(Found(size)))
+            if offset <= size:  # else the peer has part of something else, and will see it from the size
+                await self._give_out(stream, file, offset, size, _quietly)
+
+    async def _serve_put(self, stream: Stream, digest: BlobDigest, size: int) -> None:
+        if await self._disk.run(self._store.path, digest) is not None:
+            await stream.send(to_record(Stored()))
+            return
+        async with self._disk.holding(lambda: self._store.begin(digest), Arrival.suspend) as arrival:
+            try:
+                await self._disk.run(arrival.reserve, size)
+            except NoRoom as error:
+                logger.info("no room for a blob of node %s: %s", short(stream.peer.node), error)
+                await stream.send(to_record(Full()))
+                return
+            await self._disk.run(arrival.recall)
+            await stream.send(to_record(Wanted(arrival.offset)))
+            await self._take_in(stream, arrival, _quietly)
+        await stream.send(to_record(Stored()))
+
+    # Moving bytes
+
+    async def _take_in(self, stream: Stream, arrival: Arrival, progress: Progress) -> None:
+        """Write what comes, one piece at a time while the next arrives, and complete the blob."""
+        offset, size = arrival.offset, arrival.size
+        writing: asyncio.Future[None] | None = None
+        try:
+            while (record := await _within(PROGRESS_S, stream.receive(), "no more of a blob")) is not None:
+                offset += len(record.payload)
+                if record.kind is not RecordKind.DATA or not record.payload or offset > size:
+                    raise ProtocolError(f"expected {size} bytes of a blob from {short(stream.peer.node)}, got others")
+                if writing is not None:
+                    await writing
+                writing = self._disk.start(arrival.append, record.payload)
+                progress(offset, size)
+        finally:
+            if writing is not None:
+                await writing
+        if offset < size:
+            raise ProtocolError(f"expected {size} bytes of a blob from {short(stream.peer.node)}, got {offset}")
+        await self._disk.run(arrival.complete)
+
+    async def _give_out(self, stream: Stream, file: int, offset: int, size: int, progress: Progress) -> None:
+        """Send a file from `offset` on, reading one piece ahead."""
+        ahead = self._disk.start(os.pread, file, PIECE_BYTES, offset)
+        while offset < size:
+            data = await ahead
+            if not data:
+                raise StoreFailed(f"a blob of {size} bytes has lost those after {offset}")
+            offset += len(data)
+            ahead = self._disk.start(os.pread, file, PIECE_BYTES, offset)
+            await _within(PROGRESS_S, stream.send(Record(RecordKind.DATA, data)), "no room for more of a blob")
+            progress(offset, size)
+
+    @asynccontextmanager
+    async def _asking(self, node: NodeId, *, is_bulk: bool) -> AsyncIterator[Stream]:
+        """A stream to `node` that is reset unless the block ends well."""
+        stream = await self._transport.open(node, StreamHeader(PROTOCOL, ""), bulk=is_bulk)
+        try:
+            yield stream
+        except BaseException:
+            stream.reset(ResetCode.CANCELLED)
+            raise
+
+
+class _Pull:
+    """A transfer and who waits for it; it ends when nobody does any more."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self) -> None:
+        self._outcome: asyncio.Future[Path] = asyncio.get_running_loop().create_future()
+        self._listeners: list[Progress] = []
+
+    async def wait(self, progress: Progress | None) -> Path:
+        listener = progress or _quietly
+        self._listeners.append(listener)
+        try:
+            return await asyncio.shield(self._outcome)
+        finally:
+            self._listeners.remove(listener)
+            if not self._listeners:
+                self.task.cancel()
+
+    def told(self, done_bytes: int, size: int) -> None:
+        for listener in self._listeners:
+            listener(done_bytes, size)
+
+    def succeeded(self, path: Path) -> None:
+        self._outcome.set_result(path)
+
+    def failed(self, error: MeshError) -> None:
+        """The first ending counts."""
+        if not self._outcome.done():
+            self._outcome.set_exception(error)
+            self._outcome.exception()  # nobody need be waiting for it
+
+
+class _Disk:
+    """The one thread that touches files, in the order it is asked to."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "blobs")
+
+    def close(self) -> None:
+        """Wait for what was asked; it is short."""
+        self._thread.shutdown()
+
+    def start(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Begin `work`; the result may be awaited or not."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, _translated, work, arguments)
+        future.add_done_callback(_look_at)
+        return future
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do `work`. Raises StoreFailed for its OSError."""
+        return await self.start(work, *arguments)
+
+    @asynccontextmanager
+    async def holding(self, make: Callable[[], T], release: Callable[[T], None]) -> AsyncIterator[T]:
+        """What `make` makes, released after everything that was started with it, also when cancelled meanwhile."""
+        held: list[T] = []
+        try:
+            await self.run(lambda: held.append(make()))
+            yield held[0]
+        finally:
+            self._thread.submit(_release, held, release).add_done_callback(_report)
+
+    @asynccontextmanager
+    async def reading(self, path: Path) -> AsyncIterator[int]:
+        async with self.holding(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), os.close) as file:
+            yield file
+
+
+def _translated(work: Callable[..., T], arguments: tuple[object, ...]) -> T:
+    try:
+        return work(*arguments)
+    except OSError as error:
+        raise StoreFailed(f"the disk failed: {error}") from error
+
+
+def _look_at(future: asyncio.Future[T]) -> None:
+    """A failure that nobody waited for is met again by whoever goes on with the file."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _release(held: list[T], release: Callable[[T], None]) -> None:
+    for one in held:
+        release(one)
+
+
+def _report(released: ThreadFuture[None]) -> None:
+    error = released.exception()
+    if error is not None:
+        logger.error("a blob's file could not be put away: %s", error, exc_info=error)
+
+
+def _size(file: int) -> int:
+    return os.fstat(file).st_size
+
+
+async def _answer(stream: Stream) -> Record | None:
+    return await _within(ANSWER_S, stream.receive(), "no answer about a blob")
+
+
+async def _within(limit_s: float, work: Awaitable[T], what: str) -> T:
+    try:
+        async with asyncio.timeout(limit_s):
+            return await work
+    except TimeoutError as error:
+        raise TimedOut(f"{what} within {limit_s:g} s") from error
+
+
+def _quietly(done_bytes: int, size: int) -> None:
+    """For who does not watch."""
