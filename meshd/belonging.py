@@ -162,8 +162,12 @@ class Belonging:
         return membership
 
     def accept(self, membership: Membership) -> None:
-        """Keep a membership: the first, a renewed one, or one under a new root key."""
+        """Keep a membership, and go by it: the first, a renewed one, or one under a new root key."""
         self.directory.write("mesh", membership.to_bytes())
+        self.adopt(membership)
+
+    def adopt(self, membership: Membership) -> None:
+        """Go by a membership until the next start."""
         self.membership = membership
         if self.revocations is None:
             self.revocations = Revocations(membership.mesh_id)

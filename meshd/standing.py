@@ -176,11 +176,10 @@ class Standing:
     # Keeping and telling
 
     def _accept(self, membership: Membership) -> None:
-        def accept() -> None:
-            self.belonging.accept(membership)
-            self.belonging.equip(self.unix_time(), self._random_bytes)
-
-        self._keep("the membership", accept)
+        belonging = self.belonging
+        self._keep("the membership", lambda: belonging.accept(membership))
+        belonging.adopt(membership)
+        self._keep("a token book", lambda: belonging.equip(self.unix_time(), self._random_bytes))
         self._changed()
 
     def _keep(self, what: str, write: Callable[[], None]) -> None:
