@@ -150,6 +150,7 @@ async def test_a_token_spent_at_one_member_is_spent_at_another(tmp_path: Path) -
 async def test_a_member_without_a_link_to_the_issuer_says_so(tmp_path: Path) -> None:
     async with with_members(tmp_path, 1) as (founder, (member,)), founder.joins() as joiner:
         invite = at(founder.invite(), member)
+        founder.transport.drop(member.node, "test")
         member.drop(founder.transport.node, "test")
         with pytest.raises(Refused, match="cannot be reached now") as refused:
             await joiner.join(invite, deadline_s=10)
