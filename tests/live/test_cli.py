@@ -173,3 +173,27 @@ async def test_an_unknown_bench_is_told_apart_and_a_known_one_gets_its_words() -
     assert (unknown.status, known.status) == (1, 0)
     assert "no bench 'nothing'" in unknown.err
     assert "--engine" in known.out
+
+
+async def test_an_owner_delegates_revokes_and_replaces_the_root_key(agents: LocalAgents) -> None:
+    async with (
+        agents.start("founder") as founder,
+        agents.start("member", ["--join", await founder.token("member")]) as member,
+    ):
+        await founder.until(lambda status: len(status["peers"]) == 1, 20)
+        where = ("--data-dir", at(founder))
+        named = await meshd("mesh", "delegate", "member", "--json", *where)
+        unnamed = await meshd("mesh", "delegate", "member", "--remove", *where)
+        rotated = await meshd("mesh", "rotate-root", *where)
+        again = await meshd("mesh", "rotate-root", "--json", *where)
+        revoked = await meshd("mesh", "revoke", "member", "--json", *where)
+        unknown = await meshd("mesh", "revoke", "stranger", *where)
+        elsewhere = await meshd("mesh", "rotate-root", "--data-dir", at(member))
+
+    assert named.json["may_invite"] and named.json["delegates"] == [named.json["node"]]
+    assert unnamed.status == 0 and "whom it invited stays" in unnamed.err
+    assert rotated.status == 0 and "export-root" in rotated.err and rotated.out == ""
+    assert again.json["old_root_counts_until"] > 1_700_000_000
+    assert revoked.json["node"] == named.json["node"] and revoked.json["disconnected"] == [named.json["node"]]
+    assert (unknown.status, elsewhere.status) == (1, 1)
+    assert "meshd status" in unknown.err and "on the founder" in elsewhere.err

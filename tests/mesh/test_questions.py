@@ -24,10 +24,11 @@ from meshd.joining import Joining
 from meshd.node import Identity, make_gossip
 from meshd.renewals import Renewals
 from meshd.standing import Standing
-from tests.transport.quic_mesh import LOOPBACK, LiveMesh, connect, start
+from tests.transport.contract import HEADER, message, next_stream
+from tests.transport.quic_mesh import LOOPBACK, LiveMesh, connect, live_mesh, start
 from transport import forwarding, link
 from transport.certificate import Membership
-from transport.errors import RefusalCode, Refused
+from transport.errors import RefusalCode, Refused, Unreachable
 from transport.handshake import MAX_MESSAGE_BYTES, read_message
 from transport.interface import Role, StreamHeader
 from transport.invite import Invite, parse_token
@@ -268,3 +269,29 @@ async def test_and_to_the_end_that_is_dialled(tmp_path: Path) -> None:
             while not learned:  # noqa: ASYNC110 - nobody announces it
                 await asyncio.sleep(0.01)
         assert learned[0].root_public == founder.standing.membership.root_public
+
+
+# Both connections and the bulk lane
+
+
+async def test_whoever_is_revoked_loses_the_bulk_lane_too() -> None:
+    mesh = live_mesh()
+    with_lanes = QuicOptions(bulk=True)
+    async with (
+        start(mesh.owner_now(), options=with_lanes) as owner,
+        start(mesh.member_now(), options=with_lanes) as member,
+    ):
+        await connect(owner, member)
+        here = await member.open(owner.node, HEADER, bulk=True)
+        await here.send(message(b"over the lane"))
+        there = await next_stream(owner)
+        assert await there.receive() == message(b"over the lane")
+        assert owner.links()[0].carrier == "quic+bulk"
+
+        owner.revise(replace(owner.site, revoked=frozenset({member.node})))
+
+        async with asyncio.timeout(5):
+            for stream in (here, there):
+                with pytest.raises(Unreachable):
+                    await stream.receive()
+        assert owner.peers() == ()
