@@ -31,7 +31,7 @@ def test_any_bytes_are_read_or_refused(decoder: Decoder, noise: bytes) -> None:
 
 
 def test_what_once_was_trouble_is_none_now(decoder: Decoder) -> None:
-    for _, data in corpus(decoder):
+    for data in corpus(decoder):
         decoder.try_read(data)
 
 

@@ -1,8 +1,8 @@
 """Fuzz one decoder for as long as one likes: `python -m tools.fuzz DECODER [SECONDS]`; without a name, list them.
 
 With Atheris (`uv run --with atheris python -m tools.fuzz packet 600`) libFuzzer looks for inputs that reach new code;
-without it the vectors are bent blindly. What breaks a decoder is kept as build/fuzz/<decoder>/crash-…: put it into
-tests/corpus/<decoder>/ as a .bin, with the fix, and the tests hold the decoder to it from then on.
+without it the vectors are bent blindly. What breaks a decoder is kept as build/fuzz/<decoder>/crash-…: add it, in hex,
+to tests/corpus/<decoder>.hex with the fix, and the tests hold the decoder to it from then on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def bend_for(decoder: Decoder, seconds: float) -> int:
     seed = random.randrange(1 << 32)
     print(f"{decoder.name}: seed {seed}")
     dice = random.Random(seed)
-    seeds = [*decoder.seeds, *(data for _, data in corpus(decoder))]
+    seeds = [*decoder.seeds, *corpus(decoder)]
     end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         count += 1
@@ -92,7 +92,7 @@ def _run_atheris(atheris: Any, decoder: Decoder, seconds: int) -> None:
 
     folder = CRASHES / decoder.name / "corpus"
     folder.mkdir(exist_ok=True)
-    seeds = [*decoder.seeds, *(data for _, data in corpus(decoder))]
+    seeds = [*decoder.seeds, *corpus(decoder)]
     for number, data in enumerate(seeds):
         (folder / f"seed-{number}").write_bytes(data)
 
