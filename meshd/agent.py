@@ -103,7 +103,7 @@ class Agent:
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))
         places = await self._belong(transport, standing, plan, stop)
         identity = self._identity(transport, standing)
-        standing.confirm_list()
+        standing.settle()
         standing.follow(lambda: transport.revise(standing.site(transport.site)))
         gossip = make_gossip(identity, standing, transport, self.directory)
         gossip.seed(places)

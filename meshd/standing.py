@@ -161,8 +161,9 @@ class Standing:
         assert current is not None
         return current
 
-    def confirm_list(self) -> None:
-        """Sign the list with the root key in office, when a rotation was cut short before it was."""
+    def settle(self) -> None:
+        """Make up, at a start, for what was cut short or lost: a token book; the list under a new root key."""
+        self._keep("a token book", self._equip)
         current = self.revocations.current
         if self.belonging.holds_root and current is not None and current.root_public != self.membership.root_public:
             self.revoke(Names())
@@ -179,8 +180,11 @@ class Standing:
         belonging = self.belonging
         self._keep("the membership", lambda: belonging.accept(membership))
         belonging.adopt(membership)
-        self._keep("a token book", lambda: belonging.equip(self.unix_time(), self._random_bytes))
+        self._keep("a token book", self._equip)
         self._changed()
+
+    def _equip(self) -> None:
+        self.belonging.equip(self.unix_time(), self._random_bytes)
 
     def _keep(self, what: str, write: Callable[[], None]) -> None:
         try:

@@ -140,7 +140,7 @@ def test_a_rotation_cut_short_leaves_one_root_key_whole(founder: Desk, files: in
     founder.standing.belonging.directory = directory
 
     again = founder.again()
-    again.confirm_list()
+    again.settle()
 
     assert again.belonging.holds_root
     current = again.revocations.current
@@ -228,6 +228,14 @@ def test_who_may_invite_has_a_book_and_signs_as_a_delegate(founder: Desk, member
     assert signer is not None and signer.certificate is not None
     assert site(deputy).tokens is not None
     assert deputy.again().belonging.tokens is not None
+
+
+def test_a_delegate_whose_book_was_lost_gets_an_empty_one(founder: Desk, tmp_path: Path) -> None:
+    deputy = member_at(tmp_path / "deputy", founder, may_invite=True)
+    deputy.standing.belonging.directory.remove("tokens")
+    again = deputy.again()
+    again.settle()
+    assert again.belonging.tokens is not None and again.belonging.tokens.list(NOW) == ()
 
 
 def test_delegates_are_kept_and_told(founder: Desk) -> None:
