@@ -11,7 +11,6 @@ import logging
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,12 +167,13 @@ class Blobs:
             await stream.send(to_record(Get(arrival.digest, offset)))
             await stream.finish()
             found = read_found(await _answer(stream), node)
-            if isinstance(found, Missing):
-                raise NoSuchBlob(f"node {short(node)} does not have blob {arrival.digest.hex()[:16]}")
-            await self._disk.run(arrival.reserve, found.size)
-            if arrival.offset != offset:
-                raise CorruptBlob(f"more is here of blob {arrival.digest.hex()[:16]} than node {short(node)} has")
-            await self._take_in(stream, arrival, progress)
+            if isinstance(found, Found):
+                await self._disk.run(arrival.reserve, found.size)
+                if arrival.offset != offset:
+                    raise CorruptBlob(f"more is here of blob {arrival.digest.hex()[:16]} than node {short(node)} has")
+                await self._take_in(stream, arrival, progress)
+        if isinstance(found, Missing):
+            raise NoSuchBlob(f"node {short(node)} does not have blob {arrival.digest.hex()[:16]}")
 
     # Giving
 
@@ -190,17 +190,16 @@ class Blobs:
             size = await self._disk.run(_size, file)
             async with self._asking(node, is_bulk=size > BULK_FROM_BYTES) as stream:
                 await stream.send(to_record(Put(digest, size)))
-                match read_wanted(await _answer(stream), node):
-                    case Wanted(offset):
-                        if offset > size:
-                            raise ProtocolError(f"node {short(node)} wants byte {offset} of {size}")
-                        await self._give_out(stream, file, offset, size, progress or _quietly)
-                        await stream.finish()
-                        read_stored(await _answer(stream), node)
-                    case Full():
-                        raise NoRoom(f"node {short(node)} has no room for {size} bytes")
-                    case Stored():
-                        await stream.finish()
+                answer = read_wanted(await _answer(stream), node)
+                if isinstance(answer, Wanted):
+                    if answer.offset > size:
+                        raise ProtocolError(f"node {short(node)} wants byte {answer.offset} of {size}")
+                    await self._give_out(stream, file, answer.offset, size, progress or _quietly)
+                await stream.finish()
+                if isinstance(answer, Wanted):
+                    read_stored(await _answer(stream), node)
+        if isinstance(answer, Full):
+            raise NoRoom(f"node {short(node)} has no room for {size} bytes")
 
     # Serving
 
@@ -254,7 +253,7 @@ class Blobs:
     # Moving bytes
 
     async def _take_in(self, stream: Stream, arrival: Arrival, progress: Progress) -> None:
-        """Write what comes, one piece at a time while the next arrives, and complete the blob."""
+        """Write what comes, each piece while the next arrives, and complete the blob."""
         offset, size = arrival.offset, arrival.size
         writing: asyncio.Future[None] | None = None
         try:
@@ -357,7 +356,7 @@ class _Disk:
             await self.run(lambda: held.append(make()))
             yield held[0]
         finally:
-            self._thread.submit(_release, held, release).add_done_callback(_report)
+            await self.run(_release, held, release)
 
     @asynccontextmanager
     async def reading(self, path: Path) -> AsyncIterator[int]:
@@ -381,12 +380,6 @@ def _look_at(future: asyncio.Future[T]) -> None:
 def _release(held: list[T], release: Callable[[T], None]) -> None:
     for one in held:
         release(one)
-
-
-def _report(released: ThreadFuture[None]) -> None:
-    error = released.exception()
-    if error is not None:
-        logger.error("a blob's file could not be put away: %s", error, exc_info=error)
 
 
 def _size(file: int) -> int:
