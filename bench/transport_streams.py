@@ -78,18 +78,35 @@ async def answer(channel: Channel) -> None:
     await channel.finish()
 
 
-async def echo_p50_us(open_channel: OpenChannel) -> float:
+async def echo_us(open_channel: OpenChannel, size: int) -> list[float]:
+    """Round trips of `size` bytes."""
     channel = await open_channel()
     times: list[float] = []
     for _ in range(ECHOES):
         start = time.perf_counter()
-        await channel.write(b"e" * 64)
+        await channel.write(b"e" * size)
         got = 0
-        while got < 64:
+        while got < size:
             got += len(await channel.read())
         times.append(time.perf_counter() - start)
     await channel.finish()
-    return statistics.median(times) * 1e6
+    return [seconds * 1e6 for seconds in times]
+
+
+async def echo_p50_us(open_channel: OpenChannel) -> float:
+    return statistics.median(await echo_us(open_channel, 64))
+
+
+async def echo_p99_us(open_channel: OpenChannel) -> float:
+    return statistics.quantiles(await echo_us(open_channel, 64), n=100)[98]
+
+
+async def large_echo_p50_us(open_channel: OpenChannel) -> float:
+    return statistics.median(await echo_us(open_channel, 1024))
+
+
+async def large_echo_p99_us(open_channel: OpenChannel) -> float:
+    return statistics.quantiles(await echo_us(open_channel, 1024), n=100)[98]
 
 
 async def trickle_cpu_ms(open_channel: OpenChannel) -> float:
@@ -249,6 +266,12 @@ CASES: dict[str, tuple[str, str, float, Callable[[OpenChannel], Awaitable[float]
     "streams-64": ("ms CPU/s", "lower", 1.3, trickle_cpu_ms),
     "quic-64MB": ("MB/s", "higher", 0.9, bulk_mb_per_s),
 }
+BESIDE: dict[str, Callable[[OpenChannel], Awaitable[float]]] = {
+    "p99": echo_p99_us,
+    "1KiB_p50": large_echo_p50_us,
+    "1KiB_p99": large_echo_p99_us,
+}
+"""Said beside the echo's row by `bench.transport`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +287,8 @@ class Row:
 
 
 async def measure(side: str, case: str, loop: str) -> float:
+    """One figure, of a case or of what is said beside one, with a far process of its own."""
+    take = BESIDE[case] if case in BESIDE else CASES[case][3]
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.transport_streams", "--loop", loop, "--serve", side, stdout=asyncio.subprocess.PIPE
     )
@@ -271,21 +296,25 @@ async def measure(side: str, case: str, loop: str) -> float:
         assert child.stdout is not None
         port = int(await child.stdout.readline())
         async with SIDES[side][1](port) as open_channel, asyncio.timeout(120):
-            return await CASES[case][3](open_channel)
+            return await take(open_channel)
     finally:
         child.kill()
         await child.wait()
 
 
+async def medians(case: str, loop: str, rounds: int) -> tuple[float, float]:
+    """Ours and theirs over `rounds`, the two sides taking turns so that a busy machine slows both."""
+    figures: dict[str, list[float]] = {"ours": [], "bare": []}
+    for _ in range(rounds):
+        for side, values in figures.items():
+            values.append(await measure(side, case, loop))
+    return statistics.median(figures["ours"]), statistics.median(figures["bare"])
+
+
 async def compare(loop: str, rounds: int) -> list[Row]:
-    """Medians over `rounds`, the two sides taking turns so that a busy machine slows both."""
     rows: list[Row] = []
     for case, (unit, better, target, _) in CASES.items():
-        figures: dict[str, list[float]] = {"ours": [], "bare": []}
-        for _ in range(rounds):
-            for side, values in figures.items():
-                values.append(await measure(side, case, loop))
-        mine, theirs = (statistics.median(figures[side]) for side in ("ours", "bare"))
+        mine, theirs = await medians(case, loop, rounds)
         rows.append(Row(case, mine, theirs, "bare aioquic", mine / theirs, unit, better, target))
     return rows
 

@@ -274,13 +274,13 @@ class Blobs:
 
     async def _give_out(self, stream: Stream, file: int, offset: int, size: int, progress: Progress) -> None:
         """Send a file from `offset` on, reading one piece ahead."""
-        ahead = self._disk.start(os.pread, file, PIECE_BYTES, offset)
+        ahead = self._disk.start(os.pread, file, min(PIECE_BYTES, size - offset), offset)
         while offset < size:
             data = await ahead
             if not data:
                 raise StoreFailed(f"a blob of {size} bytes has lost those after {offset}")
             offset += len(data)
-            ahead = self._disk.start(os.pread, file, PIECE_BYTES, offset)
+            ahead = self._disk.start(os.pread, file, min(PIECE_BYTES, size - offset), offset)
             await _within(PROGRESS_S, stream.send(Record(RecordKind.DATA, data)), "no room for more of a blob")
             progress(offset, size)
 
