@@ -264,7 +264,7 @@ class Knowledge:
             return None
         if verdict is Verdict.CHANGED:
             member = self.roster.entry(NodeId(body.node))
-            if member.status is Status.LEFT:
+            if member.status is Status.LEFT and before is None:
                 member.since = now - entry.age_s
             if entry.status in (Status.ALIVE, Status.LEFT) and not self._was_told(member.node, peer, now):
                 self._tell_member(member)
@@ -286,7 +286,9 @@ class Knowledge:
             return
         member = self.roster.entry(node)
         self.changed[node] = member
-        if is_dead:
+        # Who was here until now has not been dead for long, whatever a peer says: it would be forgotten at once,
+        # and an old record of it could then begin its numbers anew.
+        if is_dead and shown.before is None:
             member.since = now - entry.age_s
         if not (is_dead and entry.age_s > self._timing.gossip_to_dead_s):
             self._tell_accusation(member, said, wire.encode(said), verdict)

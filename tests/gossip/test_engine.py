@@ -500,6 +500,21 @@ def test_a_relay_that_alters_a_fact_in_a_delta_is_refused() -> None:
     assert dict(bench.engine.view(bench.now, {}).nodes[1].facts) == {}
 
 
+def test_a_member_that_was_here_is_not_forgotten_for_being_called_long_dead() -> None:
+    bench = Bench("alice", "bob", "carol")
+    bench.hear(ALICE, record(ALICE, incarnation=3))
+    long_dead = DeltaEntry(ALICE.node, record(ALICE, incarnation=3), Status.DEAD, BOB.node, 10 * 86400.0, ())
+    bench.hear(BOB, accuse(ALICE, BOB, incarnation=3))
+
+    bench.hear_reliably(BOB, Delta((long_dead,), False))
+    bench.run(15.0)
+    bench.hear(BOB, record(ALICE, incarnation=1))
+
+    entry = bench.engine.view(bench.now, {}).get(ALICE.node)
+    assert entry is not None
+    assert (entry.status, entry.incarnation) == (Status.DEAD, 3)
+
+
 rumours_of_a_rogue = st.one_of(
     st.builds(
         Accusation,
