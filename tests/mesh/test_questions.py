@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,15 +15,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gossip.runner import GossipRunner
 from meshd import renewals
 from meshd.belonging import load
 from meshd.datadir import DataDir
-from meshd.dispatch import Dispatch
-from meshd.joining import Joining
-from meshd.node import Identity, make_gossip
-from meshd.renewals import Renewals
 from meshd.standing import Standing
+from tests.mesh.standing_node import standing_node
 from tests.transport.contract import HEADER, message, next_stream
 from tests.transport.quic_mesh import LOOPBACK, LiveMesh, connect, live_mesh, start
 from transport import forwarding, link
@@ -51,7 +47,6 @@ class Founder:
 
     standing: Standing
     transport: QuicTransport
-    gossip: GossipRunner
 
     def invite(self, uses: int = 1) -> Invite:
         book = self.standing.belonging.tokens
@@ -71,22 +66,8 @@ async def founder_in(folder: Path) -> AsyncIterator[Founder]:
     belonging = load(directory, os.urandom)
     belonging.found("home", time.time(), os.urandom)
     standing = Standing(belonging, time.time, os.urandom)
-
-    async def save(token_id: bytes) -> None:
-        standing.save_redemption()
-
-    site = belonging.site("founder", 1, Role.OWNER, time.time())
-    async with QuicTransport(site, LOOPBACK, QuicOptions(save_redemption=save)) as transport:
-        standing.follow(lambda: transport.revise(standing.site(transport.site)))
-        mesh = standing.membership
-        identity = Identity("founder", 1, mesh.mesh_id, mesh.mesh_name, standing.certificate())
-        gossip = make_gossip(identity, standing, transport, directory)
-        asked = Renewals(standing, transport, gossip, random.Random(1))
-        services = {forwarding.PROTOCOL: Joining(standing, transport).serve, PROTOCOL: asked.serve}
-        async with asyncio.TaskGroup() as group:
-            serving = group.create_task(Dispatch(services).run(transport))
-            yield Founder(standing, transport, gossip)
-            serving.cancel()
+    async with standing_node(standing, Role.OWNER) as node:
+        yield Founder(standing, node.transport)
 
 
 @asynccontextmanager
@@ -202,6 +183,43 @@ async def test_a_member_that_asks_too_much_is_told_to_wait_and_others_are_not(tm
         codes = [await asked(greedy) for _ in range(forwarding.BURST + 30)]
         assert codes[0] is RefusalCode.MALFORMED and codes[-1] is RefusalCode.BUSY
         assert await asked(other) is RefusalCode.MALFORMED
+
+
+# Revoked while somebody thinks
+
+
+async def test_who_is_revoked_while_its_token_is_written_down_is_not_let_in(tmp_path: Path) -> None:
+    mesh = live_mesh()
+    joiner_site = mesh.joiner_site()
+
+    async def save(token_id: bytes) -> None:
+        owner.revise(replace(owner.site, revoked=frozenset({joiner_site.key.node})))
+
+    async with (
+        start(mesh.owner_now(), options=QuicOptions(save_redemption=save)) as owner,
+        start(joiner_site) as joiner,
+    ):
+        with contextlib.suppress(Refused, Unreachable):
+            await joiner.join(mesh.invite_to(owner), deadline_s=10)
+        async with asyncio.timeout(5):
+            while joiner.peers() or not owner.refusals:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0.01)
+        assert owner.peers() == () and owner.refusals == {"revoked": 1}
+
+
+async def test_who_is_revoked_while_the_issuer_is_asked_is_not_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with with_members(tmp_path, 1) as (founder, (member,)), founder.joins() as joiner:
+
+        def save_and_revoke(standing: Standing) -> None:
+            standing.belonging.save_tokens()
+            member.revise(replace(member.site, revoked=frozenset({joiner.node})))
+
+        monkeypatch.setattr(Standing, "save_redemption", save_and_revoke)
+        with pytest.raises(Refused):
+            await joiner.join(at(founder.invite(), member), deadline_s=10)
+        assert joiner.node not in {peer.node for peer in member.peers()} and joiner.peers() == ()
 
 
 # Renewing
