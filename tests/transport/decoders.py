@@ -21,6 +21,7 @@ from tests.transport.examples import (
     SECOND,
     CountingDice,
 )
+from transport import blob_message
 from transport.address import parse_address
 from transport.admission import Asked, ClientAdmission, ServerAdmission
 from transport.advertisement import Heard, Sightings
@@ -346,6 +347,16 @@ DECODERS = (
     Decoder("bulk-grant", _in_record(read_grant), seeds_of("transport", "bulk_grant"), 2048),
     Decoder("bulk-dialled", _in_record(read_dialled), seeds_of("transport", "bulk_dialled"), 2048),
     Decoder("bulk-lane", _lane, (_lane_frames(),), STREAM_BYTES, bent_bytes=3 << 20, peak_bytes=5 << 20),
+    Decoder("blob-request", _in_record(blob_message.read_request), seeds_of("transport", "blob_get", "blob_put"), 256),
+    Decoder(
+        "blob-found", _in_record(blob_message.read_found), seeds_of("transport", "blob_found", "blob_missing"), 256
+    ),
+    Decoder(
+        "blob-wanted",
+        _in_record(blob_message.read_wanted),
+        seeds_of("transport", "blob_wanted", "blob_full", "blob_stored"),
+        256,
+    ),
     Decoder("tls-certificate", certificate_node, (_own_certificate(),), 1024),
     Decoder("advertisement", _hear, (_advertised(),), 1024, ()),
     Decoder("first-packet", _meet, (_first_flight(),), 1452, ()),

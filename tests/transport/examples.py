@@ -14,6 +14,7 @@ from tests.golden import OWNER_SEED, Example
 from transport import wire
 from transport.admission import ClientAdmission, ServerAdmission, Site, refusal_message
 from transport.advertisement import advertise, discovery_tag
+from transport.blob_message import Found, Full, Get, Missing, Put, Stored, Wanted
 from transport.bulk.frame import encode_end, encode_reset, record_prefix
 from transport.bulk.message import Dialled, DialMe, Grant, Want
 from transport.certificate import Membership, verify_certificate
@@ -249,6 +250,21 @@ def _bulk() -> Iterator[tuple[str, Example]]:
     yield "bulk_frames", Example("On a bulk lane: a record, an end, a reset", "frames", frames)
 
 
+def _blobs() -> Iterator[tuple[str, Example]]:
+    digest = bytes(range(32))
+    for message in (
+        Get(digest, 1 << 20),
+        Found(5 << 30),
+        Missing(),
+        Put(digest, 5 << 30),
+        Wanted(1 << 20),
+        Full(),
+        Stored(),
+    ):
+        name = type(message).__name__
+        yield f"blob_{name.lower()}", Example("blob/1", f"transport.blob_message.{name}", wire.encode(message))
+
+
 def _kept() -> Iterator[tuple[str, Example]]:
     text = format_token(invite(), OWNER)
     yield "invite", Example("What a token says, as it is signed", "transport.invite.Invite", wire.encode(invite()))
@@ -268,6 +284,7 @@ _GROUPS: tuple[Callable[[], Iterator[tuple[str, Example]]], ...] = (
     _services,
     _tunnels,
     _bulk,
+    _blobs,
     _kept,
 )
 
