@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 
 from transport.address import format_address
-from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
+from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES
 from transport.errors import ResetCode, TimedOut, Unreachable
 from transport.identity import short
 from transport.interface import Address, Link, NodeId, Peer, Role, Stream, StreamHeader, TransportEvent
 from transport.link import Slot
 from transport.record_stream import RecordStream
 from transport.switchboard import MAX_STREAMS, Switchboard
+from transport.windows import Windows
 
 PORT = 7842
 HANDSHAKE_S = 5.0
@@ -139,8 +140,7 @@ class MemoryTransport:
         self.network = network
         self.me = me
         self.address = Address(short(me.node), PORT)
-        self.window_bytes = window_bytes
-        self.budget = WindowBudget(budget_bytes)
+        self.windows = Windows(window_bytes, budget_bytes)
         dice = random.Random(f"{network.seed} {me.node.hex()} {me.boot}")
         self.switchboard = Switchboard(me.node, me.role, "memory", self._dial, dice)
         self._connections: set[_MemoryConnection] = set()
@@ -354,17 +354,17 @@ class _MemoryConnection:
 
     def _accept(self, number: int, data: bytes) -> None:
         self._next_from_peer = number + 1
+        if len(self.streams) >= 2 * MAX_STREAMS[self.slot] or not self._owner.windows.has_room(self.peer.node):
+            self.abandon(number, ResetCode.BUSY)
+            return
         stream = self._add_stream(number, None)
         stream.data_received(data, end=False)
-        if len(self.streams) > 2 * MAX_STREAMS[self.slot]:
-            stream.reset(ResetCode.BUSY)
-        elif stream.has_header:
+        if stream.has_header:
             self._owner.switchboard.stream_arrived(stream)
 
     def _add_stream(self, number: int, header: StreamHeader | None) -> RecordStream:
-        credit = ReceiveCredit(self._owner.budget, self._owner.window_bytes)
-        lane = _MemoryLane(self, number)
-        stream = RecordStream(self.peer, lane, credit, header)
+        credit = self._owner.windows.credit(self.peer.node)
+        stream = RecordStream(self.peer, _MemoryLane(self, number), credit, header)
         self.streams[number] = stream
         return stream
 

@@ -41,6 +41,7 @@ class DelayLine:
         self._waiting: list[tuple[float, int, bytes, Send]] = []
         self._entered = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0  # uvloop's handles do not tell
 
     def carry(self, packet: bytes, send: Send) -> None:
         """Let `packet` enter now; `send` is called with what comes out, zero, one or two times."""
@@ -78,13 +79,16 @@ class DelayLine:
     def _wait_until(self, at: float, packet: bytes, send: Send) -> None:
         self._entered += 1  # equal times leave in the order they entered
         heapq.heappush(self._waiting, (at, self._entered, packet, send))
-        if self._timer is None or at < self._timer.when():
+        if self._timer is None or at < self._timer_at:
             self._arm()
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._waiting[0][0], self._release) if self._waiting else None
+            self._timer = None
+        if self._waiting:
+            self._timer_at = self._waiting[0][0]
+            self._timer = self._loop.call_at(self._timer_at, self._release)
 
     def _release(self) -> None:
         self._timer = None
@@ -215,11 +219,18 @@ class UdpRelay:
         self._clients[source] = client
         return client
 
-    def connect_upstream(self) -> socket.socket:
-        """A new socket that talks to upstream only."""
-        connected = self._open()
-        connected.connect(self._target)
-        return connected
+    @property
+    def target(self) -> Any:
+        """Upstream, as sockets spell it."""
+        return self._target
+
+    def new_socket(self) -> socket.socket:
+        """To talk to upstream with.
+
+        Not connected: the kernel would report on it when nobody listens there, after which libuv, so uvloop, never
+        reads it again.
+        """
+        return self._open()
 
     def answer(self, packet: bytes, client: Any) -> None:
         """Send `packet` to a client from the address it knows."""
@@ -236,7 +247,8 @@ class _Client:
         self._relay = relay
         self._source = source
         self._loop = asyncio.get_running_loop()
-        self._socket = relay.connect_upstream()
+        self._socket = relay.new_socket()
+        self._socket.bind(("", 0))
         self._is_open = True
         self._loop.add_reader(self._socket, self._read)
 
@@ -245,8 +257,8 @@ class _Client:
             self._relay.counters["unsent"] += 1
             return
         try:
-            self._socket.send(packet)
-        except OSError:  # full, or nobody listens upstream: lost, as on any network
+            self._socket.sendto(packet, self._relay.target)
+        except OSError:  # full, or there is no way upstream: lost, as on any network
             self._relay.counters["unsent"] += 1
 
     def close(self) -> None:
@@ -258,11 +270,11 @@ class _Client:
     def _read(self) -> None:
         for _ in range(READS_PER_WAKE):
             try:
-                packet = self._socket.recv(65_536)
+                packet, source = self._socket.recvfrom(65_536)
             except BlockingIOError:
                 return
-            except ConnectionError:
-                continue  # upstream is not there now
+            if source != self._relay.target:
+                continue  # not an answer
             self._relay.back.carry(packet, self._answer)
             if not self._is_open:
                 return

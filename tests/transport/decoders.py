@@ -50,6 +50,7 @@ from transport.rotation import Roots
 from transport.stream import StreamMachine
 from transport.token_book import TokenBook
 from transport.tunnel_message import Position, read_attached, read_frame, read_request
+from transport.windows import Windows
 
 PEER = Peer(MEMBER.node, Role.MEMBER, 2, "member", MEMBER_CERTIFICATE)
 HEADER = StreamHeader("echo/1", "r", 0)
@@ -219,7 +220,7 @@ class _NoConnection:
 
 def _lane(data: bytes) -> None:
     """Frames as they arrive, into a lane that the peer opens streams on."""
-    uses = LaneUses(lambda stream: None, lambda: ReceiveCredit(WindowBudget()), lambda lane, reason: None)
+    uses = LaneUses(lambda stream: None, Windows(), lambda lane, reason: None)
     lane = Lane(cast(LaneConnection, _NoConnection()), PEER, False, uses)
     reader = FrameReader()
     for piece in _pieces(data):

@@ -138,5 +138,5 @@ async def test_closing_while_streams_are_open_leaves_nothing_behind() -> None:
             here = await one.open(B, HEADER)
         with pytest.raises(Unreachable):
             await drain(here)
-        assert one.budget.used_bytes == 0
-        assert other.budget.used_bytes == 0
+        assert one.windows.used_bytes == 0
+        assert other.windows.used_bytes == 0

@@ -27,7 +27,7 @@ from transport.errors import MeshError
 from transport.interface import Address, NodeId, Stream
 from transport.quic import QuicTransport
 from transport.quic.connection import QuicPeerConnection
-from transport.quic.endpoint import MAX_HALF_OPEN
+from transport.quic.strangers import MAX_HALF_OPEN
 
 FLOOD_PEAK_BYTES = 8 << 20
 """Half-open handshakes, up to the sixteen that no Retry keeps out, and the witness's messages: 1.3 MB measured."""

@@ -13,21 +13,24 @@ import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import HandshakeCompleted
 
-from tests.transport.contract import HEADER, message, next_change, next_stream
+from tests.transport.contract import HEADER, data, message, next_change, next_datagram, next_stream
 from tests.transport.quic_mesh import connect, live_mesh, start, two_members
 from tests.transport.stranger import Stranger, write_far_ahead
+from transport.credit import INITIAL_WINDOW_BYTES
 from transport.errors import ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.handshake import MAX_MESSAGE_BYTES
-from transport.interface import MAX_DATAGRAM_BYTES, LinkState, RecordKind, Role
+from transport.interface import MAX_DATAGRAM_BYTES, Address, LinkState, RecordKind, Role
 from transport.link import Slot
-from transport.quic import QuicTransport
+from transport.quic import QuicOptions, QuicTransport
 from transport.quic.connection import CONNECTION_WINDOW_BYTES, QuicPeerConnection
-from transport.quic.endpoint import MAX_HALF_OPEN, RETRY_ABOVE_HALF_OPEN
 from transport.quic.greeting import GREETING_STREAM
 from transport.quic.internals import drop_oldest_datagrams
 from transport.quic.session import ADMISSION_WINDOW_BYTES
+from transport.quic.strangers import MAX_HALF_OPEN, MAX_PER_NETWORK, RETRY_ABOVE_PER_NETWORK
+from transport.quic.transport import MAX_CONNECTIONS_PER_PEER
 from transport.record import encode_record
 from transport.switchboard import MAX_STREAMS
+from transport.windows import ALWAYS_BYTES
 
 
 def connection_of(one: QuicTransport, other: QuicTransport, slot: Slot = Slot.CONTROL) -> QuicPeerConnection:
@@ -101,14 +104,14 @@ async def test_flood_of_half_open_handshakes_is_bounded_and_lets_honest_peers_in
                 for packet in Stranger(owner.addresses[0]).first_flight():
                     plain.sendto(packet, target)
             await asyncio.sleep(0.3)
-            assert owner._endpoint.half_open == RETRY_ABOVE_HALF_OPEN
+            assert owner._endpoint.half_open == RETRY_ABOVE_PER_NETWORK
             member.keep(owner.node, owner.addresses)
             await next_change(member, LinkState.CONNECTED, owner.node)
         await until_none_half_open(owner)
         assert len(owner._endpoint.connections) == 1
 
 
-async def test_address_that_answers_retry_may_fill_the_last_places_only() -> None:
+async def test_address_that_answers_retry_may_fill_its_own_places_only() -> None:
     mesh = live_mesh()
     async with start(mesh.owner_now()) as owner, AsyncExitStack() as stack:
         strangers = [await stack.enter_async_context(Stranger(owner.addresses[0])) for _ in range(MAX_HALF_OPEN + 8)]
@@ -116,8 +119,12 @@ async def test_address_that_answers_retry_may_fill_the_last_places_only() -> Non
             stranger.begin()
             await asyncio.sleep(0)
         await asyncio.sleep(1.0)
-        assert owner._endpoint.half_open <= MAX_HALF_OPEN
-        assert sum(stranger.saw(HandshakeCompleted) for stranger in strangers) <= MAX_HALF_OPEN
+        assert owner._endpoint.half_open <= MAX_PER_NETWORK + RETRY_ABOVE_PER_NETWORK
+        completed = sum(stranger.saw(HandshakeCompleted) for stranger in strangers)
+        assert RETRY_ABOVE_PER_NETWORK < completed <= MAX_PER_NETWORK + RETRY_ABOVE_PER_NETWORK
+        async with start(mesh.member_now(Role.CLIENT), bind=Address("127.0.0.2", 0)) as member:
+            member.keep(owner.node, owner.addresses)
+            await next_change(member, LinkState.CONNECTED, owner.node)
 
 
 async def test_silent_stranger_is_sent_away() -> None:
@@ -300,6 +307,64 @@ async def test_library_error_closes_that_connection_only(monkeypatch: pytest.Mon
         member.send_datagram(owner.node, b"boom")
         await next_change(owner, LinkState.RECONNECTING, member.node)
         await works(owner, other)
+
+
+async def test_member_that_keeps_dialling_holds_so_many_connections() -> None:
+    async with two_members() as (owner, member):
+        for _ in range(MAX_CONNECTIONS_PER_PEER + 4):
+            await member._dial_peer(owner.node, owner.addresses, Slot.DATA)
+            await member.open(owner.node, HEADER)  # so that a replaced connection stays
+            await next_stream(owner)
+        held = [one for one in owner._endpoint.connections if one.is_admitted]
+        assert len(held) == MAX_CONNECTIONS_PER_PEER
+        assert connection_of(owner, member, Slot.DATA) in held
+        await works(member, owner)
+
+
+async def test_streams_beyond_the_window_budget_are_busy_and_the_rest_goes_on() -> None:
+    mesh = live_mesh()
+    budget = QuicOptions(budget_bytes=0)  # what is always granted remains
+    async with start(mesh.owner_now(), options=budget) as owner, start(mesh.member_now()) as member:
+        await connect(owner, member)
+        count = ALWAYS_BYTES // INITIAL_WINDOW_BYTES
+        allowed = [await member.open(owner.node, HEADER) for _ in range(count)]
+        taken = [await next_stream(owner) for _ in range(count)]
+        one_more = await member.open(owner.node, HEADER)
+        async with asyncio.timeout(10):
+            with pytest.raises(StreamReset) as refused:
+                await one_more.receive()
+            assert refused.value.code == ResetCode.BUSY
+            await allowed[0].send(message(b"still served"))
+            assert await taken[0].receive() == message(b"still served")
+            for stream in (allowed[1], taken[1]):
+                await stream.finish()
+            assert await taken[1].receive() is None
+            assert await allowed[1].receive() is None
+            await works(member, owner)
+
+
+# Two connections
+
+
+async def test_datagrams_pass_while_a_stream_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_members() as (owner, member):
+        stream = await owner.open(member.node, HEADER)
+        stuck = connection_of(owner, member, Slot.DATA)
+        monkeypatch.setattr(stuck, "to_send", lambda now: [])  # as loss and congestion control would have it
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                while True:
+                    await stream.send(data(bytes(16384)))
+        assert owner.send_datagram(member.node, b"on time")
+        assert (await next_datagram(member)).payload == b"on time"
+        assert not member._switchboard._streams
+
+
+async def test_both_connections_of_a_pair_use_one_port_at_each_end() -> None:
+    async with two_members() as (owner, member):
+        await works(owner, member)
+        for one, other in ((owner, member), (member, owner)):
+            assert {connection_of(one, other, slot).address for slot in Slot} == set(other.addresses)
 
 
 # What we reach into aioquic for

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from transport.bulk.connection import LaneConnection
 from transport.bulk.frame import Frame, encode_end, encode_reset, record_prefix
-from transport.credit import ReceiveCredit
 from transport.errors import ResetCode, Unreachable
 from transport.identity import short
 from transport.interface import Peer, Stream, StreamHeader
 from transport.record_stream import RecordStream
 from transport.switchboard import MAX_STREAMS_PER_PEER
+from transport.windows import Windows
 
 logger = logging.getLogger("meshd.transport")
 
@@ -28,7 +28,7 @@ class LaneUses:
     """What a lane feeds. lost: told once, with why, unless we closed it."""
 
     stream_arrived: Callable[[Stream], None]
-    new_credit: Callable[[], ReceiveCredit]
+    windows: Windows
     lost: Callable[[Lane, str], None]
 
 
@@ -112,11 +112,11 @@ class Lane:
         self._next_from_peer = frame.stream + 2
         if frame.code is not None:
             return  # opened and reset before anything was said
+        if self._streams_of_peer >= MAX_STREAMS_PER_PEER or not self._uses.windows.has_room(self._peer.node):
+            self.abandon(frame.stream, ResetCode.BUSY)
+            return
         self._streams_of_peer += 1
         stream = self._add(frame.stream, None)
-        if self._streams_of_peer > MAX_STREAMS_PER_PEER:
-            stream.reset(ResetCode.BUSY)
-            return
         self._hand_over(stream, frame)
         if stream.has_header and stream.failure is None:
             self._uses.stream_arrived(stream)
@@ -132,7 +132,7 @@ class Lane:
             )
 
     def _add(self, number: int, header: StreamHeader | None) -> RecordStream:
-        stream = RecordStream(self._peer, _Below(self, number), self._uses.new_credit(), header)
+        stream = RecordStream(self._peer, _Below(self, number), self._uses.windows.credit(self._peer.node), header)
         self._streams[number] = stream
         return stream
 

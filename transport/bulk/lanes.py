@@ -20,10 +20,10 @@ from transport.bulk.door import Door
 from transport.bulk.lane import Lane, LaneUses
 from transport.bulk.message import PROTOCOL, Dialled, DialMe, Want, read_dialled, read_grant, read_wish, to_record
 from transport.bulk.pinning import LaneIdentity
-from transport.credit import ReceiveCredit
 from transport.errors import MeshError, ProtocolError, Refused, ResetCode, StreamReset, Unreachable
 from transport.identity import short
 from transport.interface import Address, Peer, Role, Stream, StreamHeader
+from transport.windows import Windows
 
 logger = logging.getLogger("meshd.transport")
 
@@ -70,7 +70,7 @@ class _Pairing:
 class BulkLanes:
     """Use as `async with`. Raises OSError there when TCP can have no port at `bind`.
 
-    stream_arrived: gets the streams that peers open.  new_credit: makes the window of a stream.
+    stream_arrived: gets the streams that peers open.  windows: theirs.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class BulkLanes:
         identity: LaneIdentity,
         bind: Address,
         stream_arrived: Callable[[Stream], None],
-        new_credit: Callable[[], ReceiveCredit],
+        windows: Windows,
     ) -> None:
         self._identity = identity
         self._bind = bind
-        self._uses = LaneUses(stream_arrived, new_credit, self._lane_lost)
+        self._uses = LaneUses(stream_arrived, windows, self._lane_lost)
         self._pairings: dict[Control, _Pairing] = {}
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()

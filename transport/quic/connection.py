@@ -16,7 +16,6 @@ from typing import Protocol
 from aioquic.quic import events
 
 from transport import wire
-from transport.credit import ReceiveCredit
 from transport.errors import ProtocolError, ResetCode, Unreachable
 from transport.interface import Address, NodeId, Peer, Stream, StreamHeader
 from transport.link import Slot
@@ -27,6 +26,7 @@ from transport.quic.session import SLOT_OF, SessionSecrets
 from transport.quic.streams import StreamTable
 from transport.quic.udp import SocketAddress, to_address
 from transport.switchboard import MAX_STREAMS
+from transport.windows import Windows
 
 logger = logging.getLogger("meshd.transport")
 
@@ -69,7 +69,7 @@ class Uses:
     datagram_arrived: Callable[[NodeId, bytes], None]
     answered: Callable[[], None]
     ended: Callable[[str], None]
-    new_credit: Callable[[], ReceiveCredit]
+    windows: Windows
     streams_beside: Callable[[], int]
 
 
@@ -103,6 +103,7 @@ class QuicPeerConnection:
         self.secured: asyncio.Future[bytes] = self._loop.create_future()
         """The channel binding, once the TLS handshake is complete."""
         self.ended = asyncio.Event()
+        self.admitted_at = 0.0
         self.rtt_ms: float | None = None
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -129,6 +130,11 @@ class QuicPeerConnection:
         return self._peer is not None and self._end_reason is None
 
     @property
+    def is_retired(self) -> bool:
+        """Whether it was replaced and only serves the streams it has."""
+        return self._retired_until is not None
+
+    @property
     def peer(self) -> Peer:
         assert self._peer is not None, "nobody is admitted on this connection yet"
         return self._peer
@@ -143,10 +149,11 @@ class QuicPeerConnection:
         if self._end_reason is not None:
             raise Unreachable(self._end_reason)
         self._peer = peer
+        self.admitted_at = monotonic()
         self._uses = uses
         self._streams_beside = uses.streams_beside
         limit = MAX_STREAMS[self.slot]
-        self._streams = StreamTable(self._quic, peer, limit, self._asked, uses.stream_arrived, uses.new_credit)
+        self._streams = StreamTable(self._quic, peer, limit, self._asked, uses.stream_arrived, uses.windows)
         internals.widen(self._quic, limit, CONNECTION_WINDOW_BYTES)
         self._ping(monotonic())
         # An end that dialled was accepted before it accepts; the other waits for the end of the greeting.

@@ -26,10 +26,9 @@ from transport.link import Slot
 from transport.quic import internals
 from transport.quic.connection import QuicPeerConnection
 from transport.quic.session import CONNECTION_ID_BYTES, SessionFactory
+from transport.quic.strangers import Strangers, Welcome, network_of
 from transport.quic.udp import SocketAddress, UdpSocket
 
-RETRY_ABOVE_HALF_OPEN = 16
-MAX_HALF_OPEN = 64
 CHECK_EVERY_S = 0.5
 
 
@@ -47,7 +46,8 @@ class Endpoint:
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._by_id: dict[bytes, QuicPeerConnection] = {}
-        self._half_open: set[QuicPeerConnection] = set()
+        self._strangers = Strangers()
+        self._half_open: dict[QuicPeerConnection, tuple[str, bool]] = {}
         self._touched: dict[QuicPeerConnection, None] = {}
         self._unsent: list[tuple[bytes, SocketAddress]] = []
         self._is_flushing = False
@@ -80,7 +80,9 @@ class Endpoint:
 
     def welcome(self, connection: QuicPeerConnection) -> None:
         """The stranger behind `connection` has been admitted."""
-        self._half_open.discard(connection)
+        where = self._half_open.pop(connection, None)
+        if where is not None:
+            self._strangers.end(*where)
 
     def close(self, reason: str) -> None:
         """Say goodbye on every connection and close the socket."""
@@ -124,7 +126,7 @@ class Endpoint:
         self._by_id.pop(connection_id, None)
 
     def forget(self, connection: QuicPeerConnection) -> None:
-        self._half_open.discard(connection)
+        self.welcome(connection)
         self._touched.pop(connection, None)
         connection.stop()
         for connection_id in [key for key, value in self._by_id.items() if value is connection]:
@@ -146,21 +148,30 @@ class Endpoint:
     def _meet(self, data: bytes, address: SocketAddress) -> QuicPeerConnection | None:
         """A new connection, if `data` begins one and there is room."""
         header = _first_packet(data)
-        if header is None or len(self._half_open) >= MAX_HALF_OPEN:
+        if header is None:
             return None
-        original, retried = header.destination_cid, None
-        if header.token:
-            try:
-                original = self._retry.validate_token(
-                    address=address, destination_cid=header.destination_cid, token=header.token, now=monotonic()
-                )
-            except ValueError:
+        has_proved = bool(header.token)
+        match self._strangers.judge(network_of(address[0]), has_proved):
+            case Welcome.IGNORE:
                 return None
-            retried = header.destination_cid
-        elif len(self._half_open) >= RETRY_ABOVE_HALF_OPEN:
-            self._ask_to_retry(header, address)
+            case Welcome.RETRY:
+                self._ask_to_retry(header, address)
+                return None
+            case Welcome.ACCEPT if has_proved:
+                original = self._answered_retry(header, address)
+                return None if original is None else self._accept(header, address, original, header.destination_cid)
+            case Welcome.ACCEPT:
+                return self._accept(header, address, header.destination_cid, None)
+
+    def _answered_retry(self, header: QuicHeader, address: SocketAddress) -> bytes | None:
+        """The connection id that a handshake began with, when its token is one that we gave to `address`."""
+        try:
+            original: bytes = self._retry.validate_token(
+                address=address, destination_cid=header.destination_cid, token=header.token, now=monotonic()
+            )
+        except ValueError:
             return None
-        return self._accept(header, address, original, retried)
+        return original
 
     def _accept(
         self, header: QuicHeader, address: SocketAddress, original: bytes, retried: bytes | None
@@ -175,7 +186,8 @@ class Endpoint:
         internals.pace_in_bursts(quic)
         connection = QuicPeerConnection(self, quic, secrets, address)
         self._by_id[header.destination_cid] = self._by_id[quic.host_cid] = connection
-        self._half_open.add(connection)
+        self._half_open[connection] = where = (network_of(address[0]), retried is not None)
+        self._strangers.begin(*where)
         self._accepted(connection)
         return connection
 

@@ -9,11 +9,11 @@ from time import monotonic
 
 from aioquic.quic.connection import QuicConnection
 
-from transport.credit import ReceiveCredit
-from transport.errors import Unreachable
+from transport.errors import ResetCode, Unreachable
 from transport.identity import short
 from transport.interface import Peer, Stream, StreamHeader
 from transport.record_stream import RecordStream
+from transport.windows import Windows
 
 logger = logging.getLogger("meshd.transport")
 
@@ -22,7 +22,7 @@ class StreamTable:
     """Streams by number.
 
     limit: how many we have open at most.  touch: called when there is something to transmit.
-    arrived: gets every stream a peer opened, with its header.  new_credit: makes the window of a new stream.
+    arrived: gets every stream a peer opened, with its header.  windows: of the endpoint's streams.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class StreamTable:
         limit: int,
         touch: Callable[[], None],
         arrived: Callable[[Stream], None],
-        new_credit: Callable[[], ReceiveCredit],
+        windows: Windows,
     ) -> None:
         self._quic = quic
         self._peer = peer
         self._touch = touch
         self._arrived = arrived
-        self._new_credit = new_credit
+        self._windows = windows
         self._streams: dict[int, RecordStream] = {}
         self._slots = asyncio.Semaphore(limit)
         self._idle_since = monotonic()
@@ -68,6 +68,9 @@ class StreamTable:
         if stream is None:
             if not self._is_new(number):
                 return  # what was on its way when we reset it
+            if not self._windows.has_room(self._peer.node):
+                self.abandon(number, ResetCode.BUSY)
+                return
             stream = self._add(number, None)
         had_header = stream.has_header
         stream.data_received(data, end)
@@ -117,7 +120,7 @@ class StreamTable:
     # Inside
 
     def _add(self, number: int, header: StreamHeader | None) -> RecordStream:
-        stream = RecordStream(self._peer, _Lane(self, number), self._new_credit(), header)
+        stream = RecordStream(self._peer, _Lane(self, number), self._windows.credit(self._peer.node), header)
         self._streams[number] = stream
         return stream
 

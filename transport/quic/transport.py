@@ -22,7 +22,7 @@ from transport.admission import Admitted, Site
 from transport.bulk import PROTOCOL as BULK_PROTOCOL
 from transport.bulk import BulkLanes, Lane, LaneIdentity
 from transport.certificate import Membership, names_in
-from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES, ReceiveCredit, WindowBudget
+from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES
 from transport.errors import MeshError, RefusalCode, Refused, TimedOut, Unreachable
 from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
@@ -41,8 +41,12 @@ from transport.quic.session import SessionFactory
 from transport.quic.udp import SocketAddress, UdpSocket
 from transport.site import shut_out
 from transport.switchboard import Connection, Switchboard
+from transport.windows import Windows
 
 logger = logging.getLogger("meshd.transport")
+
+MAX_CONNECTIONS_PER_PEER = 8
+"""Two serve; the others were replaced and end with their streams, or at once when there are more."""
 
 _PERHAPS_ELSEWHERE = frozenset(
     (
@@ -107,7 +111,7 @@ class QuicTransport:
         """What every later handshake uses. The agent changes it by `revise` when it has renewed or revoked."""
         self._bind = bind
         self._options = options or QuicOptions()
-        self._budget = WindowBudget(self._options.budget_bytes)
+        self._windows = Windows(self._options.window_bytes, self._options.budget_bytes)
         self._refusals: Counter[str] = Counter()
         self._doorway = Doorway(
             lambda: self.site,
@@ -134,7 +138,7 @@ class QuicTransport:
     async def _start_bulk(self) -> None:
         identity = LaneIdentity(self.site.key, self._options.unix_time())
         bound = Address(self._udp.socket.getsockname()[0], self._udp.port)
-        lanes = BulkLanes(identity, bound, self._switchboard.stream_arrived, self._new_credit)
+        lanes = BulkLanes(identity, bound, self._switchboard.stream_arrived, self._windows)
         try:
             self._bulk = await lanes.__aenter__()
         except OSError as error:
@@ -360,6 +364,7 @@ class QuicTransport:
         if self._is_revoked(peer):
             connection.close(str(shut_out(peer.node)), REFUSED_CODE)
             raise shut_out(peer.node)
+        self._make_room(peer.node)
         board = self._switchboard
         uses = Uses(
             connected=lambda: board.connected(connection),
@@ -367,10 +372,17 @@ class QuicTransport:
             datagram_arrived=board.datagram_arrived,
             answered=lambda: board.answered(connection),
             ended=lambda reason: board.disconnected(connection, reason),
-            new_credit=self._new_credit,
+            windows=self._windows,
             streams_beside=lambda: len(self._lane(connection) or ()),
         )
         connection.admit(peer, uses)
+
+    def _make_room(self, node: NodeId) -> None:
+        """Cut connections of a peer that keeps making new ones: first those that were replaced, the oldest of them."""
+        held = [one for one in self._endpoint.connections if one.is_admitted and one.peer.node == node]
+        held.sort(key=lambda one: (not one.is_retired, one.admitted_at))
+        for connection in held[: max(0, len(held) + 1 - MAX_CONNECTIONS_PER_PEER)]:
+            connection.cut("too many connections of one node", REFUSED_CODE)
 
     def _stream_arrived(self, connection: QuicPeerConnection, stream: Stream) -> None:
         """Hand it on, unless it is about the transport itself."""
@@ -378,9 +390,6 @@ class QuicTransport:
             self._bulk.wish_arrived(connection, stream)
         else:
             self._switchboard.stream_arrived(stream)
-
-    def _new_credit(self) -> ReceiveCredit:
-        return ReceiveCredit(self._budget, self._options.window_bytes)
 
 
 def _hosts(addresses: tuple[Address, ...]) -> str:

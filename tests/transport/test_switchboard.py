@@ -1,0 +1,163 @@
+"""What the switchboard does for every carrier: two connections a pair, made and retired as they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.transport.contract import HEADER, message, next_stream
+from tests.transport.test_memory import connect
+from transport.errors import ResetCode, StreamReset, Unreachable
+from transport.interface import LinkState, NodeId, Stream, StreamHeader, Transport
+from transport.link import DIAL_PROTOCOL, Slot
+from transport.memory import MemoryNetwork, MemoryTransport
+from transport.switchboard import DATA_DIAL_S, DATA_IDLE_S, IDLE_CHECK_S, MAX_WAITING_STREAMS
+from transport.virtual_time import VirtualTimeLoop
+
+loop_factory = VirtualTimeLoop
+
+A, B, C = (NodeId(bytes([value]) * 32) for value in (1, 2, 3))
+SMALL = StreamHeader("gossip/1", "r-1")
+
+
+def has_data(one: MemoryTransport, other: MemoryTransport) -> bool:
+    return one.switchboard.connection(other.node, Slot.DATA) is not None
+
+
+async def exchange(one: Transport, other: Transport, header: StreamHeader = HEADER) -> None:
+    """One stream, to its end."""
+    here = await one.open(other.node, header)
+    there = await next_stream(other)
+    await here.finish()
+    await there.finish()
+    assert await there.receive() is None
+    assert await here.receive() is None
+
+
+async def test_data_connection_comes_with_the_first_stream_that_needs_it() -> None:
+    network = MemoryNetwork()
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        await exchange(one, other, SMALL)
+        assert not has_data(one, other) and not has_data(other, one)
+        await exchange(one, other)
+        assert has_data(one, other) and has_data(other, one)
+
+
+@pytest.mark.parametrize("opener", [A, B])
+async def test_end_that_dialled_dials_for_both(opener: NodeId) -> None:
+    network = MemoryNetwork(delay_s=0.01)
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        nodes = {A: one, B: other}
+        await exchange(nodes[opener], nodes[B if opener == A else A])
+        dialled = {
+            slot: connection.is_dialled_here
+            for slot in Slot
+            if (connection := one.switchboard.connection(B, slot)) is not None
+        }
+        assert dialled == {Slot.CONTROL: True, Slot.DATA: True}
+
+
+async def test_idle_data_connection_goes_at_both_ends_and_comes_back() -> None:
+    network = MemoryNetwork(delay_s=0.01)
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        await exchange(one, other)
+        await asyncio.sleep(DATA_IDLE_S - 1)
+        assert has_data(one, other) and has_data(other, one)
+        await asyncio.sleep(2 * IDLE_CHECK_S)
+        assert not has_data(one, other) and not has_data(other, one)
+        assert [link.state for link in one.links()] == [LinkState.CONNECTED]
+        await exchange(other, one)
+        assert has_data(one, other)
+
+
+async def test_data_connection_with_a_stream_is_not_idle_however_quiet() -> None:
+    network = MemoryNetwork()
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        here = await one.open(B, HEADER)
+        there = await next_stream(other)
+        await asyncio.sleep(10 * DATA_IDLE_S)
+        await here.send(message(b"still here"))
+        assert await there.receive() == message(b"still here")
+
+
+async def test_data_connection_that_cannot_be_made_fails_its_streams_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MemoryNetwork()
+    loop = asyncio.get_running_loop()
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        network.detach(other)  # its control connection stands, and nobody reaches it any more
+        for opener, far in ((one, other), (other, one)):
+            started = loop.time()
+            with pytest.raises(Unreachable):
+                await opener.open(far.node, HEADER)
+            assert loop.time() - started <= DATA_DIAL_S
+        await exchange(one, other, SMALL)
+        network.attach(other)
+        await asyncio.sleep(DATA_DIAL_S)
+        await exchange(one, other)
+
+
+async def test_drop_fails_whoever_waits_for_a_data_connection() -> None:
+    network = MemoryNetwork()
+    loop = asyncio.get_running_loop()
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        network.detach(other)
+        started = loop.time()
+        loop.call_later(1.0, one.drop, B, "changed our mind")
+        with pytest.raises(Unreachable):
+            await one.open(B, HEADER)
+        assert loop.time() - started == pytest.approx(1.0)
+
+
+async def test_cancelled_open_leaves_the_others_waiting() -> None:
+    network = MemoryNetwork(delay_s=0.1)
+    async with network.transport(A) as one, network.transport(B) as other, asyncio.TaskGroup() as group:
+        await connect(one, other)
+        doomed, patient = (group.create_task(one.open(B, HEADER)) for _ in range(2))
+        await asyncio.sleep(0.05)
+        doomed.cancel()
+        stream = await patient
+        await stream.send(message(b"made it"))
+        assert await (await next_stream(other)).receive() == message(b"made it")
+
+
+async def test_asking_to_dial_over_and_over_dials_once() -> None:
+    network = MemoryNetwork(delay_s=0.01)
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        for _ in range(20):
+            stream = await other.open(A, StreamHeader(DIAL_PROTOCOL, ""))
+            with pytest.raises(StreamReset):
+                await stream.receive()
+        await asyncio.sleep(1)
+        assert len(one._connections) == 2
+
+
+async def open_many(one: Transport, other: NodeId, count: int) -> list[Stream]:
+    return [await one.open(other, HEADER) for _ in range(count)]
+
+
+async def test_member_that_floods_makes_nobody_else_busy() -> None:
+    network = MemoryNetwork()
+    async with network.transport(A) as host, network.transport(B) as greedy, network.transport(C) as modest:
+        await connect(host, greedy)
+        await connect(host, modest)
+        flood = await open_many(greedy, A, MAX_WAITING_STREAMS + 50)
+        wanted = await open_many(modest, A, 20)
+        await asyncio.sleep(1)
+        taken = [await next_stream(host) for _ in range(MAX_WAITING_STREAMS)]
+        assert sum(stream.peer.node == C for stream in taken) == len(wanted)
+        assert [stream.peer.node for stream in taken[:4]].count(C) == 2, "in turns"
+        refused = 0
+        for stream in flood:
+            with pytest.raises((StreamReset, TimeoutError)) as end:
+                async with asyncio.timeout(0.1):
+                    await stream.receive()
+            refused += isinstance(end.value, StreamReset) and end.value.code == ResetCode.BUSY
+        assert refused == 50 + len(wanted)
