@@ -70,7 +70,8 @@ class Source:
 
 async def fetch(port: int, digest: BlobDigest, directory: Path, kill_at: int | None = None) -> list[str]:
     """Run the fetching process, and kill it as soon as it has `kill_at` bytes; what it printed."""
-    command = ("-m", "tests.transport.blob_fetcher", str(port), digest.hex(), str(directory))
+    arguments = ("fetch", "127.0.0.1:0", f"127.0.0.1:{port}", str(directory), digest.hex())
+    command = ("-m", "tests.transport.blob_fetcher", *arguments)
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     lines: list[str] = []
     try:
