@@ -18,8 +18,8 @@ from gossip.timing import LAN
 from gossip.view import Status, View
 from tests.gossip.identities import UNIX_TIME, CheapVerifier, cheap_self
 from transport.errors import MeshError, StreamReset
-from transport.interface import NodeId, Record, RecordKind, Role, Stream, StreamHeader
-from transport.memory import MemoryNetwork, MemoryTransport
+from transport.interface import LinkState, NodeId, Record, RecordKind, Role, Stream, StreamHeader
+from transport.memory import DETECTION_S, MemoryNetwork, MemoryTransport
 from transport.virtual_time import VirtualTimeLoop
 
 loop_factory = VirtualTimeLoop
@@ -65,7 +65,12 @@ class World:
         me = cheap_self(name, role, boot, transport.addresses)
         engine = Engine(me, CheapVerifier(), LAN, random.Random(f"{self.seed} {name} {boot}"), loop.time())
         doubted: list[NodeId] = []
-        runner = GossipRunner(transport, engine, book, clock=loop.time, on_doubt=lambda node, _: doubted.append(node))
+
+        def doubt(node: NodeId, reason: str) -> None:
+            doubted.append(node)
+            transport.doubt(node, reason)
+
+        runner = GossipRunner(transport, engine, book, clock=loop.time, on_doubt=doubt)
         agent = Agent(transport, runner, doubted=doubted)
         if role is not Role.CLIENT:
             runner.publish("sys", name.encode())
@@ -158,6 +163,25 @@ async def test_a_killed_member_is_dead_in_all_views_within_nine_seconds() -> Non
         await until(lambda: all(one.status(agents[4].node) is Status.DEAD for one in rest), 9.0)
         assert all(one.status(other.node) is Status.ALIVE for one in rest for other in rest)
         await until(lambda: any(agents[4].node in one.doubted for one in rest), 1.0)
+
+
+async def test_verdict_moves_a_link_to_reconnecting_before_the_transport_notices_by_itself() -> None:
+    async with world(2) as here:
+        agents = await here.mesh(5)
+        await asyncio.sleep(10.0)
+        here.kill(agents[4])
+        rest, dead = agents[:4], agents[4].node
+
+        def links() -> list[LinkState]:
+            return [link.state for one in rest for link in one.transport.links() if link.node == dead]
+
+        assert links() == [LinkState.CONNECTED] * 4
+        await until(lambda: LinkState.RECONNECTING in links(), DETECTION_S - 3.0)
+        assert any(dead in one.doubted for one in rest)
+        await until(lambda: LinkState.CONNECTED not in links(), DETECTION_S)
+        assert all(
+            link.state is LinkState.CONNECTED for one in rest for link in one.transport.links() if link.node != dead
+        )
 
 
 async def test_a_fact_reaches_everyone() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from transport.quic.liveness import PING_EVERY_S, SILENCE_S, Liveness, Verdict
+from transport.quic.liveness import PING_EVERY_S, SILENCE_S, WAITING_PING_EVERY_S, Liveness, Verdict
 
 
 def test_idle_connection_is_pinged_and_otherwise_left_alone() -> None:
@@ -12,6 +12,21 @@ def test_idle_connection_is_pinged_and_otherwise_left_alone() -> None:
     verdicts = [liveness.check(step * 0.5) for step in range(1, 101)]
     assert verdicts.count(Verdict.PING) == int(50 / PING_EVERY_S)
     assert Verdict.SILENT not in verdicts
+
+
+def test_quiet_peer_that_somebody_waits_for_is_asked_often() -> None:
+    liveness = Liveness(0.0)
+    verdicts = [liveness.check(step * 0.5, is_waiting=True) for step in range(1, 41)]
+    assert verdicts.count(Verdict.PING) == int(20 / WAITING_PING_EVERY_S)
+
+
+def test_peer_that_talks_is_not_asked_more_often_for_being_waited_for() -> None:
+    liveness = Liveness(0.0)
+    verdicts = []
+    for step in range(1, 41):
+        liveness.heard(step * 0.5 - 0.1)
+        verdicts.append(liveness.check(step * 0.5, is_waiting=True))
+    assert verdicts.count(Verdict.PING) == int(20 / PING_EVERY_S)
 
 
 def silent_at(liveness: Liveness, start: float) -> float:

@@ -1,0 +1,124 @@
+"""What aioquic does that would hurt, and no other test here shows: docs/decisions/0008 has the whole list."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+import uvloop
+from aioquic.quic.recovery import QuicPacketPacer
+
+from tests.transport.contract import HEADER, message, next_change, next_stream
+from tests.transport.quic_mesh import LOOPBACK, live_mesh, start, two_members
+from tests.transport.test_quic_hostile import connection_of, works
+from transport.errors import ResetCode, Unreachable
+from transport.interface import Address, LinkState, Role
+from transport.link import Slot
+from transport.quic import liveness
+from transport.quic.internals import BURST_S, BurstPacer
+from transport.quic.session import IDLE_TIMEOUT_S
+from transport.quic.udp import BUFFER_BYTES, UdpSocket
+
+# libuv stops polling a socket on which the kernel reports an error, asyncio does not.
+loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+async def test_end_of_the_handshake_can_be_awaited_when_it_is_long_over() -> None:
+    async with two_members() as (owner, member):
+        connection = connection_of(owner, member)
+        async with asyncio.timeout(5):
+            assert await connection.secured == await connection.secured
+            connection.close("test")
+            assert await connection.secured
+
+
+async def test_handshake_that_failed_can_be_awaited_too() -> None:
+    async with start(live_mesh().owner_now()) as owner:
+        connection = owner._endpoint.dial(("127.0.0.1", 9))
+        connection.close("changed our mind")
+        async with asyncio.timeout(5):
+            with pytest.raises(Unreachable, match="changed our mind"):
+                await connection.secured
+
+
+async def test_pair_that_says_nothing_stays_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transport.quic.session.IDLE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(liveness, "PING_EVERY_S", 0.3)
+    async with two_members() as (owner, member):
+        kept = connection_of(owner, member)
+        await asyncio.sleep(3.0)
+        assert connection_of(owner, member) is kept and not kept.ended.is_set()
+
+
+async def test_idle_pair_notices_that_the_other_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "SILENCE_S", 1.0)
+    monkeypatch.setattr(liveness, "PING_EVERY_S", 1.0)
+    async with two_members() as (owner, member):
+        await asyncio.sleep(0.2)  # nothing is unanswered when it goes
+        member.vanish()
+        await next_change(owner, LinkState.RECONNECTING, member.node)
+
+
+async def test_both_ends_agree_on_the_idle_time() -> None:
+    async with two_members() as (owner, member):
+        for one, other in ((owner, member), (member, owner)):
+            assert connection_of(one, other)._quic._idle_timeout() == IDLE_TIMEOUT_S
+
+
+async def test_write_that_crosses_a_reset_of_the_peer_is_lost_and_not_an_error() -> None:
+    """aioquic obeys STOP_SENDING before it tells; a write in between raises RuntimeError there."""
+    async with two_members() as (owner, member):
+        here = await owner.open(member.node, HEADER)
+        await next_stream(member)
+        quic = connection_of(owner, member, Slot.DATA)._quic
+        quic._streams[max(quic._streams)].sender.reset(ResetCode.CANCELLED)
+        await here.send(message(b"too late"))
+        await here.finish()
+        here.reset(ResetCode.CANCELLED)
+        await works(owner, member)
+
+
+async def test_reset_of_a_stream_that_aioquic_has_forgotten_is_not_an_error() -> None:
+    async with two_members() as (owner, member):
+        here = await owner.open(member.node, HEADER)
+        await next_stream(member)
+        quic = connection_of(owner, member, Slot.DATA)._quic
+        del quic._streams[max(quic._streams)]
+        here.reset(ResetCode.CANCELLED)
+        await works(owner, member)
+
+
+async def test_nobody_at_an_address_does_not_deafen_the_socket() -> None:
+    mesh = live_mesh()
+    async with start(mesh.owner_now()) as owner, start(mesh.member_now(Role.CLIENT)) as member:
+        dead = Address("127.0.0.1", 9)
+        member.keep(owner.node, (dead, dead, *owner.addresses))
+        await next_change(member, LinkState.CONNECTED, owner.node)
+        await works(member, owner)
+
+
+async def test_sockets_have_room_for_bursts() -> None:
+    plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp = UdpSocket(LOOPBACK)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        got, usual = (one.getsockopt(socket.SOL_SOCKET, option) for one in (udp.socket, plain))
+        assert got >= BUFFER_BYTES or got > usual, "as much as this kernel gives"
+    plain.close()
+    udp.close()
+
+
+def burst(pacer: QuicPacketPacer) -> int:
+    """How many packets it lets go at one moment, well into a transfer of 14.5 MB/s at a round trip of a millisecond."""
+    now = 100.0
+    pacer.update_rate(congestion_window=14_520, smoothed_rtt=0.001)
+    for count in range(1000):
+        if pacer.next_send_time(now) is not None:
+            return count
+        pacer.update_after_send(now)
+    return 1000
+
+
+async def test_packets_leave_in_bursts_that_timers_can_keep() -> None:
+    ours, stock = burst(BurstPacer(max_datagram_size=1452)), burst(QuicPacketPacer(max_datagram_size=1452))
+    assert ours * 1452 >= 14_520_000 * BURST_S > stock * 1452
