@@ -35,7 +35,11 @@ async def ask(transport: Transport, choice: Choice, request: Request, accept_tim
     """
     header = StreamHeader(CHAT_PROTOCOL, request.request_id, max(1, round(request.deadline_s * 1000)))
     try:
-        stream = await transport.open(choice.node, header)
+        # The first stream of its kind waits for a connection of its own to be dialled.
+        async with asyncio.timeout(accept_timeout_s):
+            stream = await transport.open(choice.node, header)
+    except TimeoutError as error:
+        raise HostSilent(f"node {choice.node_name} said nothing for {accept_timeout_s:g} s", retryable=True) from error
     except MeshError as error:
         raise HostSilent(f"node {choice.node_name} cannot be reached: {error}", retryable=True) from error
     line = _Line(stream, choice.node_name)
