@@ -1,4 +1,4 @@
-"""What aioquic does that would hurt, and no other test here shows: docs/decisions/0008 has the whole list."""
+"""What aioquic does that would hurt, and no other test here shows: docs/decisions/0012 has the whole list."""
 
 from __future__ import annotations
 

@@ -320,6 +320,21 @@ async def test_dual_stack_socket_serves_both_families() -> None:
                 assert change.address is not None and "ffff" not in change.address.host
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+async def test_host_of_many_addresses_answers_from_the_one_that_was_asked(host: str) -> None:
+    mesh = live_mesh()
+    async with (
+        start(mesh.owner_now(), bind=Address("0.0.0.0", 0)) as owner,
+        start(mesh.member_now(Role.CLIENT)) as member,
+    ):
+        member.keep(owner.node, (Address(host, owner.addresses[0].port),))
+        await next_change(member, LinkState.CONNECTED, owner.node)
+        await next_change(owner, LinkState.CONNECTED, member.node)
+        stream = await owner.open(member.node, HEADER)
+        await stream.send(data(bytes(200_000)))
+        assert await (await next_stream(member)).receive() == data(bytes(200_000))
+
+
 async def test_port_in_use_is_an_os_error_that_says_so() -> None:
     mesh = live_mesh()
     async with start(mesh.owner_now()) as owner:

@@ -55,6 +55,53 @@ async def test_datagram_that_cannot_go_does_not_stop_the_others() -> None:
     receiver.close()
 
 
+def ask(target: tuple[str, int]) -> socket.socket:
+    """A socket that takes answers from `target` only, and has asked."""
+    asking = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    asking.setblocking(False)
+    asking.connect(target)
+    asking.send(b"?")
+    return asking
+
+
+async def answered(udp: UdpSocket, asking: socket.socket, runs: int = 1) -> bytes:
+    async with asyncio.timeout(5):
+        while not (questions := list(udp.receive())):  # noqa: ASYNC110 - the socket is read by hand
+            await asyncio.sleep(0)
+        udp.send([(data, address) for data, address in questions for _ in range(runs)])
+        return await asyncio.get_running_loop().sock_recv(asking, 100)
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+@pytest.mark.parametrize("bind", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "127.3.2.1"])
+async def test_answers_leave_from_where_they_were_asked_for(bind: str, host: str, runs: int) -> None:
+    udp = UdpSocket(Address(bind, 0))
+    with ask((host, udp.port)) as asking:
+        assert await answered(udp, asking, runs) == b"?"
+    udp.close()
+
+
+async def test_address_that_this_host_no_longer_has_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    udp = UdpSocket(Address("0.0.0.0", 0))
+    gone = b"\0\0\0\0" + socket.inet_aton("192.0.2.77") + b"\0\0\0\0"
+    monkeypatch.setattr("transport.quic.udp._answering", lambda info: gone)
+    with ask(("127.0.0.1", udp.port)) as asking:
+        assert await answered(udp, asking) == b"?"
+    assert not udp._asked_at
+    udp.close()
+
+
+async def test_memory_of_who_asked_where_is_bounded() -> None:
+    udp = UdpSocket(Address("0.0.0.0", 0))
+    for number in range(3000):
+        udp._remember(("192.0.2.1", number), b"here")
+    assert len(udp._asked_at) == 1024 and ("192.0.2.1", 2999) in udp._asked_at
+    udp.forget(("192.0.2.1", 2999))
+    assert ("192.0.2.1", 2999) not in udp._asked_at
+    udp.close()
+
+
 @given(st.lists(st.tuples(st.sampled_from([1, 64, 1200, 1452, 9000]), st.sampled_from([HERE, THERE])), max_size=200))
 def test_runs_are_what_one_segmented_send_can_carry(shapes: list[tuple[int, SocketAddress]]) -> None:
     datagrams = [(bytes(size), address) for size, address in shapes]

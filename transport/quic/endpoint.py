@@ -75,6 +75,7 @@ class Endpoint:
         internals.pace_in_bursts(quic)
         connection = QuicPeerConnection(self, quic, secrets, address)
         self._by_id[quic.host_cid] = connection
+        self._udp.forget(address)
         connection.connect(monotonic())
         return connection
 

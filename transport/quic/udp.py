@@ -29,6 +29,9 @@ _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
+_IP_PKTINFO = 8
+_IPV6_RECVPKTINFO = 49
+_IPV6_PKTINFO = 50
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 """As the socket gives and takes it: four parts on a dual-stack socket, where IPv4 is mapped."""
@@ -36,11 +39,24 @@ SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 _SEGMENT_SIZE = struct.Struct("H")
 _GRO_SIZE = struct.Struct("i")
 
+_PACKET_INFO = struct.Struct("=I4s4s")
+_PACKET_INFO_6 = struct.Struct("=16sI")
+"""struct in_pktinfo and in6_pktinfo: an interface, our address, and for IPv4 the one in the header."""
+
+_MAX_ASKED_AT = 1024
+_ANCILLARY_BYTES = 128
+
 _CANNOT_SEGMENT = frozenset((errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP))
+_NOT_OURS = frozenset((errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.ENODEV))
+"""What the kernel says to a source address that this host no longer has."""
 
 
 class UdpSocket:
-    """Bound to `bind`; raises OSError when that cannot be. `::` serves IPv4 too, and falls back to it alone."""
+    """Bound to `bind`; raises OSError when that cannot be. `::` serves IPv4 too, and falls back to it alone.
+
+    Where it serves every address of this host, it answers each peer from the one that the peer last sent to: from
+    another, which routes might choose, the peer would take no answer.
+    """
 
     def __init__(self, bind: Address) -> None:
         self.socket = _bound(bind)
@@ -49,6 +65,11 @@ class UdpSocket:
         self.socket.setblocking(False)
         self._segments_out = self._try(socket.IPPROTO_UDP, _UDP_SEGMENT, 0)
         self._segments_in = self._try(socket.IPPROTO_UDP, _UDP_GRO, 1)
+        self._asked_at: dict[SocketAddress, bytes] = {}
+        is_6 = self.is_dual_stack
+        self._packet_info = (socket.IPPROTO_IPV6, _IPV6_PKTINFO) if is_6 else (socket.IPPROTO_IP, _IP_PKTINFO)
+        if bind.host in ("::", "0.0.0.0"):
+            self._try(self._packet_info[0], _IPV6_RECVPKTINFO if is_6 else _IP_PKTINFO, 1)
         # No IP_RECVERR: the POLLERR of a queued ICMP error makes libuv, so uvloop, stop polling the socket for good.
         self._grow_buffers()
         self._buffer = bytearray(MAX_UDP_BYTES)
@@ -64,15 +85,19 @@ class UdpSocket:
     def close(self) -> None:
         self.socket.close()
 
+    def forget(self, address: SocketAddress) -> None:
+        """Let routes choose again where packets to `address` leave from."""
+        self._asked_at.pop(address, None)
+
     def receive(self) -> Iterator[tuple[bytes, SocketAddress]]:
         """What has arrived, up to a bound; empty when nothing has."""
         received = 0
         while received < MAX_RECEIVED_DATAGRAMS:
             try:
-                size, ancillary, _, address = self.socket.recvmsg_into([self._buffer], 64)
+                size, ancillary, _, address = self.socket.recvmsg_into([self._buffer], _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
-            segment = _segment_size(ancillary) if ancillary else 0
+            segment = self._read_ancillary(ancillary, address) if ancillary else 0
             for start in range(0, size, segment) if 0 < segment < size else (0,):
                 received += 1
                 yield bytes(self._view[start : min(start + (segment or size), size)]), address
@@ -99,11 +124,37 @@ class UdpSocket:
 
     def _send_run(self, run: list[tuple[bytes, SocketAddress]]) -> None:
         data, address = run[0]
-        if len(run) == 1:
+        asked_at = self._asked_at.get(address)
+        if len(run) == 1 and asked_at is None:
             self.socket.sendto(data, address)
             return
-        size = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(len(data)))]
-        self.socket.sendmsg([datagram for datagram, _ in run], size, 0, address)
+        ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(len(data)))] if len(run) > 1 else []
+        if asked_at is not None:
+            ancillary.append((*self._packet_info, asked_at))
+        try:
+            self.socket.sendmsg([datagram for datagram, _ in run], ancillary, 0, address)
+        except OSError as error:
+            if asked_at is None or error.errno not in _NOT_OURS:
+                raise
+            del self._asked_at[address]  # this host has moved
+            self._send_run(run)
+
+    def _read_ancillary(self, ancillary: Iterable[tuple[int, int, bytes]], address: SocketAddress) -> int:
+        """The size of the segments that came as one, 0 when only one came; remembers where it was sent to."""
+        segment = 0
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.IPPROTO_UDP, _UDP_GRO) and len(value) >= _GRO_SIZE.size:
+                (segment,) = _GRO_SIZE.unpack_from(value)
+            elif (level, kind) == self._packet_info:
+                self._remember(address, _answering(value))
+        return segment
+
+    def _remember(self, address: SocketAddress, asked_at: bytes | None) -> None:
+        if asked_at is None or self._asked_at.get(address) == asked_at:
+            return
+        if len(self._asked_at) >= _MAX_ASKED_AT:
+            del self._asked_at[next(iter(self._asked_at))]
+        self._asked_at[address] = asked_at
 
     def _try(self, level: int, option: int, value: int) -> bool:
         try:
@@ -153,12 +204,15 @@ def _bound_as(family: int, where: tuple[object, ...], is_dual: bool = False) -> 
     return bound
 
 
-def _segment_size(ancillary: Iterable[tuple[int, int, bytes]]) -> int:
-    for level, kind, value in ancillary:
-        if level == socket.IPPROTO_UDP and kind == _UDP_GRO and len(value) >= _GRO_SIZE.size:
-            size: int = _GRO_SIZE.unpack_from(value)[0]
-            return size
-    return 0
+def _answering(packet_info: bytes) -> bytes | None:
+    """What makes an answer leave from where the packet with this info came in, by whatever interface."""
+    if len(packet_info) == _PACKET_INFO.size:
+        _, here, _ = _PACKET_INFO.unpack(packet_info)
+        return _PACKET_INFO.pack(0, here, b"")
+    if len(packet_info) == _PACKET_INFO_6.size:
+        here, interface = _PACKET_INFO_6.unpack(packet_info)
+        return _PACKET_INFO_6.pack(here, interface if here.startswith(b"\xfe\x80") else 0)
+    return None
 
 
 def _runs(datagrams: list[tuple[bytes, SocketAddress]]) -> Iterator[int]:
