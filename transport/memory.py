@@ -16,8 +16,9 @@ from transport.address import format_address
 from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES
 from transport.errors import ResetCode, TimedOut, Unreachable
 from transport.identity import short
-from transport.interface import Address, Link, NodeId, Peer, Role, Stream, StreamHeader, TransportEvent
+from transport.interface import Address, Link, NodeId, Peer, RecordKind, Role, Stream, StreamHeader, TransportEvent
 from transport.link import Slot
+from transport.record import encode_record
 from transport.record_stream import RecordStream
 from transport.switchboard import MAX_STREAMS, Switchboard
 from transport.windows import Windows
@@ -392,6 +393,9 @@ class _MemoryLane:
     def __init__(self, connection: _MemoryConnection, number: int) -> None:
         self._connection = connection
         self._number = number
+
+    def send(self, kind: RecordKind, payload: bytes) -> None:
+        self._connection.write(self._number, encode_record(kind, payload), False)
 
     def write(self, data: bytes, end: bool) -> None:
         self._connection.write(self._number, data, end)

@@ -26,6 +26,9 @@ MAX_HEADER_BYTES = 1024
 class Lane(Protocol):
     """The carrier's side of one stream. None of these waits; after `forget` none is called again."""
 
+    def send(self, kind: RecordKind, payload: bytes) -> None:
+        """Send one record, in order with what is written. Carriers that need not join its bytes do not copy it."""
+
     def write(self, data: bytes, end: bool) -> None:
         """Send `data` in order; with `end`, say that no more bytes follow (FIN)."""
 
@@ -86,7 +89,7 @@ class StreamMachine:
             raise self.failure.with_traceback(None)
         if self._finished_here:
             raise RuntimeError(f"send after finish on stream {self.header}")
-        self._lane.write(encode_record(record.kind, record.payload), end=False)
+        self._lane.send(record.kind, record.payload)
         self._send_credit.spend(cost_bytes(record.payload))
 
     @property

@@ -30,6 +30,9 @@ class RecordingLane:
     abandoned: list[int] = field(default_factory=list)
     forgotten: int = 0
 
+    def send(self, kind: RecordKind, payload: bytes) -> None:
+        self.write(encode_record(kind, payload), end=False)
+
     def write(self, data: bytes, end: bool) -> None:
         assert not self.forgotten
         self.written.append(data)

@@ -41,6 +41,13 @@ def record_prefix(stream: int) -> bytes:
     return _NUMBER.pack(stream)
 
 
+def encode_header(stream: int, kind: RecordKind, length: int) -> bytes:
+    """What goes before the payload of a record. Raises ValueError when that is larger than `MAX_RECORD_BYTES`."""
+    if length > MAX_RECORD_BYTES:
+        raise ValueError(f"a record carries at most {MAX_RECORD_BYTES} bytes, not {length}: send it in pieces")
+    return _HEADER.pack(stream, length, kind)
+
+
 def encode_end(stream: int) -> bytes:
     return _HEADER.pack(stream, 0, END)
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from transport.bulk.connection import LaneConnection
-from transport.bulk.frame import Frame, encode_end, encode_reset, record_prefix
+from transport.bulk.frame import Frame, encode_end, encode_header, encode_reset, record_prefix
 from transport.errors import ResetCode, Unreachable
 from transport.identity import short
-from transport.interface import Peer, Stream, StreamHeader
+from transport.interface import Peer, RecordKind, Stream, StreamHeader
 from transport.record_stream import RecordStream
 from transport.switchboard import MAX_STREAMS_PER_PEER
 from transport.windows import Windows
@@ -90,6 +90,9 @@ class Lane:
 
     # What the streams ask for
 
+    def send(self, number: int, kind: RecordKind, payload: bytes) -> None:
+        self._connection.write(encode_header(number, kind, len(payload)), payload)
+
     def write(self, number: int, record: bytes, end: bool) -> None:
         if record:
             self._connection.write(record_prefix(number), record)
@@ -150,6 +153,9 @@ class _Below:
     def __init__(self, lane: Lane, number: int) -> None:
         self._lane = lane
         self._number = number
+
+    def send(self, kind: RecordKind, payload: bytes) -> None:
+        self._lane.send(self._number, kind, payload)
 
     def write(self, data: bytes, end: bool) -> None:
         self._lane.write(self._number, data, end)

@@ -11,7 +11,8 @@ from aioquic.quic.connection import QuicConnection
 
 from transport.errors import ResetCode, Unreachable
 from transport.identity import short
-from transport.interface import Peer, Stream, StreamHeader
+from transport.interface import Peer, RecordKind, Stream, StreamHeader
+from transport.record import encode_record
 from transport.record_stream import RecordStream
 from transport.windows import Windows
 
@@ -146,6 +147,9 @@ class _Lane:
     def __init__(self, table: StreamTable, number: int) -> None:
         self._table = table
         self._number = number
+
+    def send(self, kind: RecordKind, payload: bytes) -> None:
+        self._table.write(self._number, encode_record(kind, payload), False)
 
     def write(self, data: bytes, end: bool) -> None:
         self._table.write(self._number, data, end)
