@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 from gossip.view import View
 from llm.chat import ACCEPT_TIMEOUT_S, MAX_BODY_BYTES
@@ -23,7 +23,7 @@ from llm.engines.interface import Headers, Reply, Request
 from llm.errors import BodyTooLarge, DeadlineExceeded, HostSilent, NoHost, RequestFailed
 from llm.events import WholeEvents
 from llm.host import Host
-from llm.offer import MeshModel, catalogue
+from llm.offer import MeshModel, Mode, catalogue
 from llm.placement import Choice, Experience, rank
 from llm.remote import ask
 from transport.interface import NodeId, Transport
@@ -223,7 +223,7 @@ class Answer:
         return self._choice.node_name
 
     @property
-    def mode(self) -> Literal["solo"]:
+    def mode(self) -> Mode:
         """How the host serves the model, for x-meshd-mode."""
         return self._choice.offer.mode
 

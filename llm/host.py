@@ -7,6 +7,7 @@ Owns the engines' lives and the number of requests each takes. Which node answer
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,11 +17,14 @@ from llm.changes import Changes
 from llm.chat import MAX_BODY_BYTES, Ask
 from llm.engines.interface import Engine, Headers, Reply, Request
 from llm.errors import BodyTooLarge, QueueFull, UnknownModel
-from llm.offer import Offer, encode_offers
+from llm.offer import Mode, Offer, encode_offers
 from llm.serving import serve
 from transport.interface import Stream
 
+logger = logging.getLogger("meshd.llm")
+
 QUEUE_LIMIT = 64
+DRAIN_S = 30.0
 ANNOUNCE_INTERVAL_S = 1.0
 MAX_HELD_BYTES = 256 << 20
 """Bodies that peers may have on this node at a time: four of the largest, thousands of usual ones."""
@@ -36,7 +40,7 @@ class Publish(Protocol):
 class ServedModel:
     """A model and the engine that serves it here.
 
-    fingerprint, digest: `llm.offer.Offer`.  queue_limit: how many requests may wait beyond the engine's slots.
+    fingerprint, digest, mode: `llm.offer.Offer`.  queue_limit: how many requests may wait beyond the engine's slots.
     """
 
     name: str
@@ -44,26 +48,66 @@ class ServedModel:
     fingerprint: str
     digest: str = ""
     queue_limit: int = QUEUE_LIMIT
+    mode: Mode = "solo"
+
+
+@dataclass(slots=True)
+class _Served:
+    """A model that is here. task: runs its engine, once the host runs."""
+
+    model: ServedModel
+    in_flight: int = 0
+    is_leaving: bool = False
+    task: asyncio.Task[None] | None = None
 
 
 class Host:
-    """The models of this node. With none it still refuses in words."""
+    """The models of this node; they may come and go while it runs. With none it still refuses in words."""
 
-    def __init__(self, models: Sequence[ServedModel]) -> None:
-        self._models = {model.name: model for model in models}
-        self._in_flight = dict.fromkeys(self._models, 0)
+    def __init__(self, models: Sequence[ServedModel] = ()) -> None:
+        self._served = {model.name: _Served(model) for model in models}
+        self._group: asyncio.TaskGroup | None = None
         self._held_bytes = 0
         self._state_changes = Changes()
         self._changes = Changes()
 
     def offers(self) -> tuple[Offer, ...]:
         """What this node offers now, fresh."""
-        return tuple(self._offer(model) for model in self._models.values())
+        return tuple(_offer(served) for served in self._served.values())
+
+    def add(self, model: ServedModel) -> None:
+        """Serve `model` from now on. Raises ValueError when a model of that name is here, also one that is leaving."""
+        if model.name in self._served:
+            raise ValueError(f"this node serves a model called {model.name!r} already")
+        served = self._served[model.name] = _Served(model)
+        if self._group is not None:
+            self._start(served, self._group)
+        self._notify_of_state()
+
+    async def remove(self, name: str, drain_s: float = DRAIN_S) -> None:
+        """Take no more requests for model `name`, give those that run `drain_s` to end, then end its engine.
+
+        Raises KeyError when it is not here. Cancelled, it still ends the engine.
+        """
+        served = self._served[name]
+        served.is_leaving = True
+        self._notify_of_state()
+        try:
+            await self._drained(served, drain_s)
+        finally:
+            if self._served.get(name) is served:
+                del self._served[name]
+            if served.task is not None:
+                served.task.cancel()
+            self._notify_of_state()
+        if served.task is not None:
+            await asyncio.wait([served.task])
 
     def identify(self, name: str, digest: str) -> None:
-        """Note the SHA-256 of a model's files, once it has been computed."""
-        self._models[name] = replace(self._models[name], digest=digest)
-        self._changes.notify()
+        """Note the SHA-256 of a model's files, once it has been computed; nothing when the model has gone since."""
+        if served := self._served.get(name):
+            served.model = replace(served.model, digest=digest)
+            self._changes.notify()
 
     async def changed(self) -> None:
         """Wait until an offer next changes: its state, its load or its digest."""
@@ -72,27 +116,30 @@ class Host:
     async def run(self, publish: Publish) -> None:
         """Run the engines and publish the `models` fact at every change, load at most once a second."""
         async with asyncio.TaskGroup() as group:
-            for model in self._models.values():
-                group.create_task(model.engine.run(), name=f"engine {model.name}")
-                group.create_task(self._watch(model.engine), name=f"watch engine {model.name}")
-            group.create_task(self._announce(publish), name="announce models")
+            self._group = group
+            try:
+                for served in self._served.values():
+                    self._start(served, self._group)
+                await self._announce(publish)
+            finally:
+                self._group = None
 
     async def answer(self, request: Request) -> Reply:
         """The answer of the engine that serves `request.model`.
 
         Raises UnknownModel, QueueFull, EngineFailed. Deadlines are the caller's to keep.
         """
-        model = self._models.get(request.model)
-        if model is None:
-            raise UnknownModel(request.model, list(self._models))
-        self._check_room(model)
-        self._count(model.name, 1)
+        served = self._find(request.model)
+        if served is None:
+            raise UnknownModel(request.model, list(self._served))
+        _check_room(served)
+        self._count(served, 1)
         try:
-            reply = await model.engine.answer(request)
+            reply = await served.model.engine.answer(request)
         except BaseException:
-            self._count(model.name, -1)
+            self._count(served, -1)
             raise
-        return _CountedReply(reply, lambda: self._count(model.name, -1))
+        return _CountedReply(reply, lambda: self._count(served, -1))
 
     async def serve(self, stream: Stream) -> None:
         """Answer the one request that a chat/1 stream carries. Raises ProtocolError, for the caller to count."""
@@ -111,46 +158,49 @@ class Host:
     def _check(self, ask: Ask) -> None:
         if ask.body_bytes > MAX_BODY_BYTES:
             raise BodyTooLarge(MAX_BODY_BYTES)
-        model = self._models.get(ask.model)
-        if model is None or ask.identity not in ("", model.fingerprint, model.digest):
-            error = UnknownModel(ask.model, list(self._models))
+        served = self._find(ask.model)
+        if served is None or ask.identity not in ("", served.model.fingerprint, served.model.digest):
+            error = UnknownModel(ask.model, list(self._served))
             # Its view was older than our models: it may find them elsewhere.
             error.retryable = True
             raise error
-        self._check_room(model)
+        _check_room(served)
         if self._held_bytes + ask.body_bytes > MAX_HELD_BYTES:
             raise QueueFull(f"this node already holds request bodies of {self._held_bytes >> 20} MiB")
 
-    def _check_room(self, model: ServedModel) -> None:
-        limit = model.engine.status.slots + model.queue_limit
-        if self._in_flight[model.name] >= limit:
-            raise QueueFull(f"{limit} requests for model {model.name!r} are running or waiting on this node already")
+    def _find(self, name: str) -> _Served | None:
+        served = self._served.get(name)
+        return served if served is not None and not served.is_leaving else None
 
-    def _count(self, name: str, change: int) -> None:
-        self._in_flight[name] += change
+    def _count(self, served: _Served, change: int) -> None:
+        served.in_flight += change
         self._changes.notify()
 
-    def _offer(self, model: ServedModel) -> Offer:
-        status = model.engine.status
-        return Offer(
-            name=model.name,
-            fingerprint=model.fingerprint,
-            digest=model.digest,
-            kind=model.engine.kind,
-            mode="solo",
-            state=status.state.value,
-            reason=status.reason[:512],
-            context_tokens=status.context_tokens,
-            slots=status.slots,
-            in_flight=self._in_flight[model.name],
-            tokens_per_s=status.tokens_per_s,
-        )
+    async def _drained(self, served: _Served, drain_s: float) -> None:
+        try:
+            async with asyncio.timeout(drain_s):
+                while served.in_flight:
+                    await self._changes.wait()
+        except TimeoutError:
+            name, count = served.model.name, served.in_flight
+            logger.warning("model %s goes with %d requests unanswered after %.0f s", name, count, drain_s)
+
+    def _start(self, served: _Served, group: asyncio.TaskGroup) -> None:
+        served.task = group.create_task(self._keep(served.model.engine), name=f"model {served.model.name}")
+
+    async def _keep(self, engine: Engine) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(engine), name="watch engine")  # first, or it misses the first change
+            group.create_task(engine.run(), name="engine")
+
+    def _notify_of_state(self) -> None:
+        self._state_changes.notify()
+        self._changes.notify()
 
     async def _watch(self, engine: Engine) -> None:
         while True:
             await engine.changed()
-            self._state_changes.notify()
-            self._changes.notify()
+            self._notify_of_state()
 
     async def _announce(self, publish: Publish) -> None:
         published: tuple[Offer, ...] = ()
@@ -199,3 +249,26 @@ class _CountedReply:
 
 def _states(offers: tuple[Offer, ...]) -> list[tuple[str, str]]:
     return [(offer.name, offer.state) for offer in offers]
+
+
+def _check_room(served: _Served) -> None:
+    limit = served.model.engine.status.slots + served.model.queue_limit
+    if served.in_flight >= limit:
+        raise QueueFull(f"{limit} requests for model {served.model.name!r} are running or waiting on this node already")
+
+
+def _offer(served: _Served) -> Offer:
+    model, status = served.model, served.model.engine.status
+    return Offer(
+        name=model.name,
+        fingerprint=model.fingerprint,
+        digest=model.digest,
+        kind=model.engine.kind,
+        mode=model.mode,
+        state="draining" if served.is_leaving else status.state.value,
+        reason="it is being unloaded" if served.is_leaving else status.reason[:512],
+        context_tokens=status.context_tokens,
+        slots=status.slots,
+        in_flight=served.in_flight,
+        tokens_per_s=status.tokens_per_s,
+    )

@@ -34,19 +34,24 @@ Hex = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 HexOrNothing = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
 
 
+Mode = Literal["solo", "split"]
+"""Whether the node serves the model alone, or leads others that hold a part of it."""
+
+
 class Offer(msgspec.Struct, frozen=True):
     """One model on one node.
 
     fingerprint: `llm.digest.fingerprint` of its files, known at once.  digest: their SHA-256, "" until computed.
-    kind: of engine.  reason: why it is in that state.  tokens_per_s: 0 before it was measured.
+    kind: of engine.  state: unloaded models load at the first request, waiting ones lack memory or a node,
+    draining ones take no new requests.  reason: why it is in that state.  tokens_per_s: 0 before it was measured.
     """
 
     name: Name
     fingerprint: Hex
     digest: HexOrNothing
     kind: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
-    mode: Literal["solo"]
-    state: Literal["loading", "ready", "failed", "stopped"]
+    mode: Mode
+    state: Literal["unloaded", "waiting", "loading", "ready", "draining", "failed", "stopped"]
     reason: Annotated[str, msgspec.Meta(max_length=512)]
     context_tokens: Counter
     slots: Annotated[int, msgspec.Meta(ge=1, le=4096)]

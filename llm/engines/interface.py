@@ -52,8 +52,14 @@ class Reply(Protocol):
 
 
 class EngineState(Enum):
-    """Where an engine is in its life. FAILED engines are restarted by themselves with back-off."""
+    """Where an engine is in its life.
 
+    UNLOADED loads at its first request. WAITING lacks memory or another node, and starts when it comes. FAILED
+    engines are restarted by themselves with back-off.
+    """
+
+    UNLOADED = "unloaded"
+    WAITING = "waiting"
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"

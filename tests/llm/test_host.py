@@ -304,3 +304,82 @@ async def test_without_models_there_is_an_empty_offer_and_a_refusal() -> None:
     assert host.offers() == ()
     with pytest.raises(UnknownModel, match="meshd --model"):
         await host.answer(chat())
+
+
+async def test_a_model_may_come_while_the_host_runs() -> None:
+    host = Host()
+    engine = EchoEngine("tiny")
+
+    async def come() -> None:
+        host.add(ServedModel("tiny", engine, FILE_A))
+        while engine.status.state is not EngineState.READY:
+            await host.changed()
+        assert await read(await host.answer(chat()))
+
+    told = await published_after(host, come)
+    assert [offer.name for offer in told[-1].offers] == ["tiny"]
+    assert told[0].is_urgent
+    with pytest.raises(ValueError, match="already"):
+        host.add(ServedModel("tiny", engine, FILE_A))
+
+
+async def test_a_model_that_goes_answers_what_it_began_and_takes_nothing_new() -> None:
+    engine = ScriptedEngine([b"a", 10.0, b"b"])
+    host = Host([ServedModel("tiny", engine, FILE_A)])
+
+    async def go() -> None:
+        reply = await host.answer(chat())
+        async with asyncio.TaskGroup() as group:
+            removing = group.create_task(host.remove("tiny"))
+            reading = group.create_task(read(reply))
+            await asyncio.sleep(1)
+            with pytest.raises(UnknownModel):
+                await host.answer(chat())
+            assert [offer.state for offer in host.offers()] == ["draining"]
+            assert not removing.done()
+        assert reading.result() == b"ab"
+
+    told = await published_after(host, go)
+    urgent = [[offer.state for offer in one.offers] for one in told if one.is_urgent]
+    assert urgent == [["ready"], ["draining"], []]
+
+
+async def test_a_model_that_goes_does_not_wait_for_ever_and_its_engine_ends() -> None:
+    ended = asyncio.Event()
+
+    class Watched(ScriptedEngine):
+        async def run(self) -> None:
+            try:
+                await super().run()
+            finally:
+                ended.set()
+
+    host = Host([ServedModel("tiny", Watched([500.0]), FILE_A)])
+
+    async def go() -> None:
+        reply = await host.answer(chat())
+        start = asyncio.get_running_loop().time()
+        await host.remove("tiny", drain_s=5)
+        assert asyncio.get_running_loop().time() - start == pytest.approx(5)
+        assert ended.is_set()
+        await reply.close()
+        host.add(ServedModel("tiny", EchoEngine("tiny"), FILE_A))
+        assert [offer.in_flight for offer in host.offers()] == [0]
+
+    await published_after(host, go)
+
+
+async def published_after(host: Host, during: Callable[[], Awaitable[None]]) -> list[Published]:
+    """What the host publishes from its start to a second after something happened."""
+    told: list[Published] = []
+
+    def publish(fact: bytes, *, is_urgent: bool) -> None:
+        told.append(Published(decode_offers(fact, node_id(1)), is_urgent))
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(host.run(publish))
+        await asyncio.sleep(1)
+        await during()
+        await asyncio.sleep(1)
+        running.cancel()
+    return told
