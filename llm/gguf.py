@@ -25,6 +25,7 @@ MAX_ARRAY_ITEMS = 1 << 26
 MAX_TENSORS = 1 << 20
 MAX_STRING_BYTES = 1 << 26
 MAX_DIMENSIONS = 8
+MAX_KEPT_ITEMS = 4096  # of an array of numbers: one for each layer, never a vocabulary
 
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, INT64, FLOAT64 = range(13)
 LAYOUTS = (
@@ -35,10 +36,25 @@ SCALARS = {kind: struct.Struct(layout) for kind, layout in LAYOUTS}
 SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf\Z")
 
 Scalar = int | float | bool | str
+Numbers = tuple[int | float | bool, ...]
 
 
 class BadModelFile(Exception):
     """The file cannot be served. The message names it and says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of the file. shape: ggml's order, rows last.  kind: its ggml type.  offset: in its part, from the
+    start of the file.  size_bytes: 0 for a type that is newer than `tensor_types`.  part: index into `paths`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+    size_bytes: int
+    part: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +63,8 @@ class ModelFile:
 
     paths: every part, in order.  file_bytes: of all parts.  header_bytes: of the first part, up to its tensors.
     context_length: 0 when not stated.  vocabulary_digest: SHA-256 of the tokenizer's model and tokens, equal where
-    a draft model fits.  metadata: the scalar values; arrays are not kept.
+    a draft model fits.  metadata: the scalar values.  lists: the short arrays of numbers; others are not kept.
+    tensors: of all parts, in the file's order.
     """
 
     paths: tuple[Path, ...]
@@ -59,11 +76,15 @@ class ModelFile:
     has_chat_template: bool
     vocabulary_digest: str
     metadata: dict[str, Scalar]
+    lists: dict[str, Numbers]
+    tensors: tuple[Tensor, ...]
 
 
 @dataclass(slots=True)
 class _Head:
     metadata: dict[str, Scalar]
+    lists: dict[str, Numbers]
+    tensors: list[Tensor]
     vocabulary_digest: str
     end: int
 
@@ -78,7 +99,7 @@ def read_header(path: Path) -> ModelFile:
     if missing:
         what = f"part {missing[0].name} of {len(paths)} is missing" if len(paths) > 1 else "there is no such file"
         raise BadModelFile(f"{path}: {what}; expected it at {missing[0]}")
-    heads = [_read_part(part) for part in paths]
+    heads = [_read_part(part, number) for number, part in enumerate(paths)]
     metadata = heads[0].metadata
     _check_part_count(path, metadata, len(paths))
     architecture = str(metadata.get("general.architecture", ""))
@@ -95,6 +116,8 @@ def read_header(path: Path) -> ModelFile:
         has_chat_template="tokenizer.chat_template" in metadata,
         vocabulary_digest=heads[0].vocabulary_digest,
         metadata=metadata,
+        lists=heads[0].lists,
+        tensors=tuple(tensor for head in heads for tensor in head.tensors),
     )
 
 
@@ -120,14 +143,14 @@ def _check_part_count(path: Path, metadata: dict[str, Scalar], parts: int) -> No
         raise BadModelFile(f"{path}: it is one of {said} parts, which must keep their names ({example}, …)")
 
 
-def _read_part(path: Path) -> _Head:
+def _read_part(path: Path, part: int) -> _Head:
     try:
         if path.stat().st_size < 24:
             raise BadModelFile(
                 f"{path}: only {path.stat().st_size} bytes long, expected a GGUF file; download it again"
             )
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Cursor(data, path).read_head()
+            return _Cursor(data, path).read_head(part)
     except OSError as error:
         raise BadModelFile(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -140,21 +163,23 @@ class _Cursor:
         self._path = path
         self._at = 0
         self._vocabulary = hashlib.sha256()
+        self._lists: dict[str, Numbers] = {}
 
-    def read_head(self) -> _Head:
+    def read_head(self, part: int) -> _Head:
         if self._bytes(4) != MAGIC:
             raise self._bad("it does not begin with GGUF; is it a model file, and downloaded whole?")
         version = self._uint32()
         if version not in VERSIONS:
             raise self._bad(f"expected GGUF version 2 or 3, got {version}")
-        tensors = self._count("tensors", MAX_TENSORS)
+        count = self._count("tensors", MAX_TENSORS)
         metadata = self._metadata(self._count("metadata keys", MAX_METADATA_KEYS))
-        needed = self._end_of_tensors(tensors, metadata)
+        tensors = self._tensors(count, part, metadata)
+        needed = max((tensor.offset + tensor.size_bytes for tensor in tensors), default=self._at)
         if needed > len(self._data):
             raise self._bad(
                 f"cut short: its tensors reach to byte {needed}, it has {len(self._data)}; download it again"
             )
-        return _Head(metadata, self._vocabulary.hexdigest(), self._at)
+        return _Head(metadata, self._lists, tensors, self._vocabulary.hexdigest(), self._at)
 
     def _metadata(self, keys: int) -> dict[str, Scalar]:
         metadata: dict[str, Scalar] = {}
@@ -162,21 +187,29 @@ class _Cursor:
             key = self._text()
             kind = self._uint32()
             start = self._at
-            value = self._value(kind)
+            value = self._value(kind, key)
             if value is not None:
                 metadata[key] = value
             if key in ("tokenizer.ggml.model", "tokenizer.ggml.tokens"):
                 self._vocabulary.update(self._data[start : self._at])
         return metadata
 
-    def _value(self, kind: int) -> Scalar | None:
-        """The value at the cursor; None for an array, which is stepped over."""
+    def _value(self, kind: int, key: str) -> Scalar | None:
+        """The value at the cursor; None for an array, which is stepped over and, if short and of numbers, kept."""
         if kind == STRING:
             return self._text()
         if kind == ARRAY:
+            start = self._at
             self._skip_array()
+            self._keep_numbers(key, start)
             return None
         return self._number(kind)
+
+    def _keep_numbers(self, key: str, start: int) -> None:
+        kind, items = struct.unpack_from("<IQ", self._data, start)
+        if kind in SCALARS and items <= MAX_KEPT_ITEMS:
+            layout = f"<{items}{SCALARS[kind].format[-1]}"
+            self._lists[key] = struct.unpack_from(layout, self._data, start + 12)
 
     def _skip_array(self, depth: int = 0) -> None:
         kind = self._uint32()
@@ -203,26 +236,26 @@ class _Cursor:
             raise self._cut_short()
         self._at = at
 
-    def _end_of_tensors(self, tensors: int, metadata: dict[str, Scalar]) -> int:
-        """Where the last tensor ends; for a type that we do not know, where it begins."""
-        if tensors == 0:
-            return self._at
-        end = 0
-        for _ in range(tensors):
-            self._skip(self._string_bytes())
-            elements = self._elements()
-            kind = self._uint32()
-            end = max(end, self._uint64() + tensor_bytes(kind, elements))
+    def _tensors(self, count: int, part: int, metadata: dict[str, Scalar]) -> list[Tensor]:
+        """The tensors, each with where it lies. A type that we do not know counts as no bytes."""
+        found: list[tuple[str, tuple[int, ...], int, int]] = []
+        for _ in range(count):
+            name = self._text()
+            found.append((name, self._shape(), self._uint32(), self._uint64()))
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
             raise self._bad(f"expected a positive general.alignment, got {alignment!r}")
-        return -(-self._at // alignment) * alignment + end
+        start = -(-self._at // alignment) * alignment
+        return [
+            Tensor(name, shape, kind, start + offset, tensor_bytes(kind, math.prod(shape)), part)
+            for name, shape, kind, offset in found
+        ]
 
-    def _elements(self) -> int:
+    def _shape(self) -> tuple[int, ...]:
         dimensions = self._uint32()
         if dimensions > MAX_DIMENSIONS:
             raise self._bad(f"expected a tensor of at most {MAX_DIMENSIONS} dimensions, got {dimensions}")
-        return math.prod(self._uint64() for _ in range(dimensions))
+        return tuple(self._uint64() for _ in range(dimensions))
 
     def _text(self) -> str:
         return self._bytes(self._string_bytes()).decode("utf-8", errors="replace")

@@ -121,3 +121,16 @@ def test_tensor_sizes_agree_with_the_gguf_package() -> None:
         if kind not in never_in_files:
             assert tensor_bytes(int(kind), 3 * elements) == 3 * size, kind.name
     assert tensor_bytes(9999, 100) == 0
+
+
+def test_tensors_and_short_lists_are_what_the_gguf_package_reads(tmp_path: Path, tiny: Path) -> None:
+    model, reader = read_header(tiny), gguf.GGUFReader(tiny)
+    theirs = [
+        (each.name, tuple(int(size) for size in each.shape), each.tensor_type, each.data_offset)
+        for each in reader.tensors
+    ]
+    assert [(each.name, each.shape, each.kind, each.offset) for each in model.tensors] == theirs
+    assert [each.size_bytes for each in model.tensors] == [each.n_bytes for each in reader.tensors]
+    # The scores of the tokens are numbers, and few here.
+    assert set(model.lists) == {"tokenizer.ggml.scores", "tokenizer.ggml.token_type"}
+    assert model.lists["tokenizer.ggml.token_type"][:4] == (2, 3, 3, 6)
