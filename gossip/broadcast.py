@@ -7,6 +7,7 @@ supersedes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gossip.message import RUMOUR_BUDGET_BYTES, fits_datagram, rumour_cost
@@ -62,35 +63,45 @@ class Broadcast:
         """Take rumours for one packet, at most `budget` bytes, forgetting those now told `limit` times."""
         chosen: list[bytes] = []
         for queue in (self._membership, self._facts):
-            budget -= queue.take(limit, budget, max_rumours - len(chosen), chosen)
+            if len(queue):
+                budget -= queue.take(limit, budget, max_rumours - len(chosen), chosen)
         return chosen
+
+
+@dataclass(slots=True, eq=False)
+class _Rumour:
+    """level: how often it has been told.  cost: bytes of a packet that it takes up."""
+
+    topic: Topic
+    payload: bytes
+    cost: int
+    level: int = 0
 
 
 class _Queue:
     """Rumours by how often they have been told, so that the least told are at hand without sorting."""
 
     def __init__(self) -> None:
-        self._levels: list[dict[Topic, bytes]] = [{}]
-        self._level_of: dict[Topic, int] = {}
+        self._levels: list[dict[Topic, _Rumour]] = [{}]
+        self._rumours: dict[Topic, _Rumour] = {}
         self._topics: dict[NodeId, dict[Topic, None]] = {}
 
     def __len__(self) -> int:
-        return len(self._level_of)
+        return len(self._rumours)
 
     def add(self, topic: Topic, payload: bytes) -> None:
         """Queue a rumour that is not queued yet."""
-        if len(self._level_of) >= MAX_RUMOURS:
+        if len(self._rumours) >= MAX_RUMOURS:
             most_told = next(level for level in reversed(self._levels) if level)
             self.remove(next(iter(most_told)))
-        self._levels[0][topic] = payload
-        self._level_of[topic] = 0
+        self._levels[0][topic] = self._rumours[topic] = _Rumour(topic, payload, rumour_cost(payload))
         self._topics.setdefault(topic.subject, {})[topic] = None
 
     def remove(self, topic: Topic) -> None:
-        level = self._level_of.pop(topic, None)
-        if level is None:
+        rumour = self._rumours.pop(topic, None)
+        if rumour is None:
             return
-        del self._levels[level][topic]
+        del self._levels[rumour.level][topic]
         del self._topics[topic.subject][topic]
         if not self._topics[topic.subject]:
             del self._topics[topic.subject]
@@ -101,34 +112,33 @@ class _Queue:
 
     def take(self, limit: int, budget: int, max_rumours: int, chosen: list[bytes]) -> int:
         """Append what fits to `chosen`, least told first; the bytes it takes up."""
-        taken = self._choose(budget, max_rumours) if self._level_of and max_rumours > 0 else []
-        for topic, payload in taken:
-            chosen.append(payload)
-            self._told(topic, payload, limit)
-        return sum(rumour_cost(payload) for _, payload in taken)
+        taken = self._choose(budget, max_rumours) if max_rumours > 0 else []
+        for rumour in taken:
+            chosen.append(rumour.payload)
+            self._told(rumour, limit)
+        return sum([rumour.cost for rumour in taken])
 
-    def _choose(self, budget: int, max_rumours: int) -> list[tuple[Topic, bytes]]:
-        taken: list[tuple[Topic, bytes]] = []
+    def _choose(self, budget: int, max_rumours: int) -> list[_Rumour]:
+        taken: list[_Rumour] = []
         misses = 0
         for level in self._levels:
-            for topic, payload in level.items():
-                cost = rumour_cost(payload)
-                if cost <= budget:
-                    taken.append((topic, payload))
-                    budget -= cost
+            for rumour in level.values():
+                if rumour.cost <= budget:
+                    taken.append(rumour)
+                    budget -= rumour.cost
                 else:
                     misses += 1
                 if len(taken) >= max_rumours or misses >= MAX_MISSES:
                     return taken
         return taken
 
-    def _told(self, topic: Topic, payload: bytes, limit: int) -> None:
-        level = self._level_of[topic]
-        if level + 1 >= limit:
-            self.remove(topic)
+    def _told(self, rumour: _Rumour, limit: int) -> None:
+        level = rumour.level + 1
+        if level >= limit:
+            self.remove(rumour.topic)
             return
-        if level + 1 == len(self._levels):
+        if level == len(self._levels):
             self._levels.append({})
-        del self._levels[level][topic]
-        self._levels[level + 1][topic] = payload
-        self._level_of[topic] = level + 1
+        del self._levels[rumour.level][rumour.topic]
+        self._levels[level][rumour.topic] = rumour
+        rumour.level = level

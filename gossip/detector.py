@@ -22,6 +22,8 @@ class Detector:
 
     def on_time(self, now: float) -> None:
         """Do what is due: report errands, judge probes, ask around, begin a round."""
+        if now < self._prober.next_deadline:
+            return
         for errand in self._prober.failed_errands(now):
             self._post.send(errand.client, Nack(errand.client_sequence, True))
         for probe in self._prober.failed(now):

@@ -89,6 +89,7 @@ class Engine:
         self._has_left = False
         self._version = 1
         self._has_changed = False
+        self._deadline: float | None = None
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -108,6 +109,12 @@ class Engine:
     @property
     def next_deadline(self) -> float:
         """When the next Tick is due."""
+        # Asked for more often than anything happens, and it moves only when something does.
+        if self._deadline is None:
+            self._deadline = self._earliest()
+        return self._deadline
+
+    def _earliest(self) -> float:
         if self._has_left:
             return self._last + IDLE_TICK_S
         # Never far away, so that a longer silence means that this process stood still.
@@ -155,6 +162,7 @@ class Engine:
         if not self._has_left:
             self._on_time(now)
         self._settle(now)
+        self._deadline = None
         return self._post.take_effects()
 
     def is_certified(self, node: NodeId) -> bool:
@@ -372,6 +380,9 @@ class Engine:
         if knowledge.changed:
             self._follow_members(list(knowledge.changed.values()))
             knowledge.changed.clear()
+        if knowledge.has_new_facts:
+            knowledge.has_new_facts = False
+            self._has_changed = True
         for effect in self._contacts.take_effects():
             self._post.want(effect)
         if self._has_changed:

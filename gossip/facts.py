@@ -134,17 +134,26 @@ class _Table:
     boot: int
     complete: int = 0
     facts: dict[str, Fact] = field(default_factory=dict)
-    shown: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    _newest: Fact | None = None
+    _shown: Mapping[str, bytes] | None = None
+
+    @property
+    def shown(self) -> Mapping[str, bytes]:
+        """For readers: made when somebody looks, since most facts are replaced before anybody does."""
+        if self._shown is None:
+            self._shown = MappingProxyType({key: one.value for key, one in self.facts.items() if one.value})
+        return self._shown
 
     def versions(self) -> dict[str, int]:
         return {key: fact.version for key, fact in self.facts.items()}
 
     def put(self, fact: Fact) -> None:
         self.facts[fact.key] = fact
-        self.shown = MappingProxyType({key: one.value for key, one in self.facts.items() if one.value})
-        newest = max(self.facts.values(), key=lambda one: one.version)
-        if newest.version > self.complete and fingerprint(self.versions()) == newest.table:
-            self.complete = newest.version
+        self._shown = None
+        if self._newest is None or fact.version > self._newest.version:
+            self._newest = fact
+        if self._newest.version > self.complete and fingerprint(self.versions()) == self._newest.table:
+            self.complete = self._newest.version
 
 
 class FactStore:

@@ -51,8 +51,8 @@ class _Shown:
 class Knowledge:
     """Takes statements in, checks them, merges them and queues them to be passed on.
 
-    changed: members whose entry changed since the engine last looked.  wanted: peers that know something
-    which this node must pull.  was_accused, was_reborn: this node itself had to answer.
+    Since the engine last looked: changed: members whose entry did.  has_new_facts: whether anyone's facts did.
+    wanted: peers that know something which this node must pull.  was_accused, was_reborn: this node had to answer.
     """
 
     def __init__(self, me: LocalNode, verifier: Verifier, timing: Timing, now: float) -> None:
@@ -69,6 +69,7 @@ class Knowledge:
         self.counters: Counter[str] = Counter()
         self.changed: dict[NodeId, Member] = {}
         self.wanted: dict[NodeId, None] = {}
+        self.has_new_facts = False
         self.was_accused = False
         self.was_reborn = False
         self._tell_member(self.roster.own)
@@ -135,7 +136,7 @@ class Knowledge:
         fact = seal_fact(self.facts.next_header(self._me.node, key, value), value, self._me.signer, self._me.mesh_id)
         self.facts.put(fact)
         self._tell_fact(fact)
-        self.changed[self._me.node] = self.roster.own
+        self.has_new_facts = True
 
     def move(self, addresses: tuple[Address, ...]) -> None:
         """Publish this node's new addresses."""
@@ -315,7 +316,7 @@ class Knowledge:
         fact = open_fact(rumour, header, owner.record.public, self._verifier, self._me.mesh_id, peer)
         if not self.facts.put(fact):
             raise ProtocolError(f"node {short(node)} publishes more facts than a node may")
-        self.changed[node] = owner
+        self.has_new_facts = True
         return fact
 
     def _was_told(self, subject: NodeId, peer: NodeId, now: float) -> bool:

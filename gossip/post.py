@@ -25,7 +25,8 @@ class Post:
         self._dice = dice
         self._effects: list[Effect] = []
         self._listeners: list[NodeId] = []
-        self._listeners_state = (-1, -1, -1)
+        self._listeners_state = (-1, -1)
+        self._listeners_until = float("inf")
         self._links_version = 0
         self.links: dict[NodeId, Peer] = {}
 
@@ -71,18 +72,20 @@ class Post:
 
     def _audience(self, now: float) -> list[NodeId]:
         """Whom rumours are told: linked members that are present, or newly dead, since those may refute."""
-        state = (self._knowledge.roster.version, self._links_version, int(now))
-        if state != self._listeners_state:
+        state = (self._knowledge.roster.version, self._links_version)
+        if state != self._listeners_state or now >= self._listeners_until:
             self._listeners_state = state
-            self._listeners = [node for node in self.links if self._hears_rumours(node, now)]
+            ends = {node: self._listens_until(node) for node in self.links}
+            self._listeners = [node for node, end in ends.items() if now < end]
+            self._listeners_until = min((end for end in ends.values() if now < end), default=float("inf"))
         return self._listeners
 
-    def _hears_rumours(self, node: NodeId, now: float) -> bool:
+    def _listens_until(self, node: NodeId) -> float:
         member = self._knowledge.roster.get(node)
-        if member is None:
-            return False
-        is_newly_dead = member.status is Status.DEAD and now - member.since < self._timing.gossip_to_dead_s
-        return member.is_probed or is_newly_dead
+        if member is None or member.status is Status.LEFT:
+            return float("-inf")
+        is_dead = member.status is Status.DEAD
+        return member.since + self._timing.gossip_to_dead_s if is_dead else float("inf")
 
     def choose(self, count: int, *, besides: NodeId | None = None, status: Status = Status.ALIVE) -> list[NodeId]:
         """Up to `count` linked members of that status, picked at random."""

@@ -111,7 +111,9 @@ class Prober:
 
     @property
     def next_deadline(self) -> float:
-        """When `due` has something to do at the latest."""
+        """When something is due at the latest."""
+        if not self._probes and not self._errands:
+            return self._next_round
         waits = [probe.fails_at if probe.has_asked else probe.ask_at for probe in self._probes.values()]
         waits.extend(errand.ends_at for errand in self._errands.values())
         waits.append(self._next_round)
