@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from llm.errors import BadRequest, RequestFailed, list_models
+from llm.multipart import find_field
 
 MAX_MODEL_NAME = 256
 MODEL_HEADER = "x-meshd-model"
@@ -62,12 +63,12 @@ def read_request(
     """What `body` and `path` say of the model and of streaming.
 
     path: query included.  model_header: the value of `x-meshd-model`.  The body's word comes first, then the
-    header's, then `?model=`; without a JSON body (GET, uploads) only these two. Raises BadRequest.
+    header's, then `?model=`; a body is JSON or a form (RFC 7578), others are not read. Raises BadRequest.
     """
     # curl sends JSON as application/x-www-form-urlencoded unless told otherwise: only what can't be JSON is not read.
     is_json = bool(body) and method != "GET" and not content_type.lower().startswith(NOT_JSON)
     fields = _read_body(body) if is_json else _Body()
-    model = fields.model or model_header or _model_in_query(path)
+    model = fields.model or _model_in_form(body, content_type) or model_header or _model_in_query(path)
     if model is not None and len(model) > MAX_MODEL_NAME:
         raise BadRequest(
             f"expected a model name of at most {MAX_MODEL_NAME} characters, got {len(model)}", param="model"
@@ -100,6 +101,13 @@ def _read_body(body: bytes) -> _Body:
         raise BadRequest(f"wrong type in `{where.strip('`$.')}`: {what}", param=field[1]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
+
+
+def _model_in_form(body: bytes, content_type: str) -> str | None:
+    field = find_field(body, content_type, "model")
+    if field is None or field.end - field.start > 4 * MAX_MODEL_NAME:
+        return None
+    return body[field.start : field.end].decode(errors="replace")
 
 
 def _model_in_query(path: str) -> str | None:

@@ -33,6 +33,7 @@ from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, rea
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
 from meshd.ports import Door, PortTaken, naming_the_holder
 from meshd.standing import Standing, UnixTime
+from meshd.upstream_specs import parse_upstreams
 from transport.address import parse_address
 from transport.discovery import Discovery, look_around
 from transport.errors import BadToken, MeshError
@@ -84,7 +85,7 @@ class Agent:
             await node.run(stop, self.say)
 
     async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
-        specs = parse_specs(self.config.model)
+        specs, upstreams = parse_specs(self.config.model), parse_upstreams(self.config.upstream)
         invites = [parse_token(text) for text in self.config.join]
         self.directory.create()
         stack.enter_context(self.directory.locked())
@@ -97,7 +98,7 @@ class Agent:
         standing = Standing(belonging, self.unix_time, os.urandom)
         listeners = self._listen(stack)
         kitchen = Kitchen(self.config, self.directory, ProcessLauncher(os.environ))
-        offering = Offering(specs, Host([kitchen.make(spec) for spec in specs]), self._limits())
+        offering = Offering(specs, Host([kitchen.make(spec) for spec in specs]), self._limits(), upstreams)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))

@@ -26,6 +26,9 @@ class Config:
 
     join: Annotated[tuple[str, ...], "token of the mesh to join; may be repeated"] = ()
     model: Annotated[tuple[str, ...], "a GGUF file to serve, or echo:NAME for the built-in fake; may be repeated"] = ()
+    upstream: Annotated[
+        tuple[str, ...], "an OpenAI-compatible server this host runs already, NAME=URL; may be repeated"
+    ] = ()
     client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
     name: Annotated[str, "this node's name (default: the host name)"] = ""
     mesh: Annotated[str, "name of the mesh to ask to come into on this network, else to found"] = ""
@@ -132,8 +135,8 @@ def _check_ranges(config: Config) -> None:
     for name, value, low, high in limits:
         if not low <= value <= high:
             raise BadConfig(f"{name}: expected {low} to {high}, got {value}")
-    if config.client and config.model:
-        raise BadConfig("a lite client hosts nothing: leave out --client or --model")
+    if config.client and (config.model or config.upstream):
+        raise BadConfig("a lite client hosts nothing: leave out --client, or --model and --upstream")
     if not is_loopback(config.listen) and not config.api_key_file:
         raise BadConfig(f"--listen {config.listen} opens the API to the network: give --api-key-file as well")
 

@@ -24,9 +24,11 @@ from gossip.trust import CertificateVerifier
 from llm.chat import CHAT_PROTOCOL
 from llm.client import Router
 from llm.digest import DigestCache
+from llm.engines.upstream import Upstream, UpstreamOptions
 from llm.host import Host
 from llm.hosting import claim_hosting
 from llm.offer import MODELS_FACT
+from llm.upstream_models import serve_upstream
 from meshd.api import Api, ApiKeys
 from meshd.banner import Welcome, welcome_lines
 from meshd.commands import DEFAULT_TTL_S, Commands
@@ -83,6 +85,7 @@ class Offering:
     specs: tuple[ModelSpec, ...]
     host: Host
     limits: Limits
+    upstreams: tuple[UpstreamOptions, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +188,7 @@ class Node:
             "identify models": identify_models(self.offering.specs, host, cache),
             "describe host": describe_host(gossip.publish, self.offering.limits),
             "claim hosting": claim_hosting(gossip, host.offers),
-        }
+        } | {f"upstream {one.name}": serve_upstream(Upstream(one), host) for one in self.offering.upstreams}
 
     async def _until_told(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:

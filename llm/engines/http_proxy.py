@@ -28,17 +28,18 @@ SET_BY_AIOHTTP = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 CONNECT_TIMEOUT_S = 5.0
 # aiohttp warns of larger bodies handed over as bytes.
 MAX_BYTES_IN_ONE_WRITE = 1 << 20
+MAX_SMALL_ANSWER = 1 << 20
 
 
 class HttpProxy:
     """Connections to one server. Use as `async with`; leaving it breaks off what is still being answered.
 
-    base: "http://127.0.0.1:PORT".  api_key: sent as bearer token.  name: of the engine, for messages.
+    base: "http://127.0.0.1:PORT".  api_key: sent as bearer token, unless empty.  name: of the engine, for messages.
     """
 
     def __init__(self, base: str, api_key: str, name: str) -> None:
         self.base = base
-        self._authorization = f"Bearer {api_key}"
+        self._credentials = [("authorization", f"Bearer {api_key}")] if api_key else []
         self._name = name
 
     async def __aenter__(self) -> Self:
@@ -71,20 +72,20 @@ class HttpProxy:
             raise self._failed(error) from error
 
     async def get(self, path: str, timeout_s: float) -> tuple[int, bytes]:
-        """Status and body of a small answer. Raises EngineFailed."""
+        """Status and body of an answer of at most 1 MiB. Raises EngineFailed."""
         try:
             async with self._session.get(
                 self.base + path,
-                headers={"authorization": self._authorization},
+                headers=self._credentials,
                 timeout=self._aiohttp.ClientTimeout(total=timeout_s),
             ) as response:
-                return response.status, await response.read()
+                return response.status, await _read_small(response)
         except (self._aiohttp.ClientError, TimeoutError) as error:
             raise self._failed(error) from error
 
     async def _send(self, request: Request) -> aiohttp.ClientResponse:
         headers = [(name, value) for name, value in request.headers if name not in NOT_SENT]
-        headers.append(("authorization", self._authorization))
+        headers += self._credentials
         small = len(request.body) <= MAX_BYTES_IN_ONE_WRITE
         return await self._session.request(
             request.method,
@@ -145,3 +146,14 @@ def _end_to_end(response: aiohttp.ClientResponse) -> Headers:
         for name, value in pairs
         if name not in HOP_BY_HOP and name not in named and not name.startswith("access-control-")
     )
+
+
+async def _read_small(response: aiohttp.ClientResponse) -> bytes:
+    parts = []
+    length = 0
+    async for part in response.content.iter_any():
+        length += len(part)
+        if length > MAX_SMALL_ANSWER:
+            raise EngineFailed(f"{response.url} answered with more than {MAX_SMALL_ANSWER >> 20} MiB", retryable=False)
+        parts.append(part)
+    return b"".join(parts)
