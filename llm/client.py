@@ -26,6 +26,7 @@ from llm.host import Host
 from llm.offer import MeshModel, Mode, catalogue
 from llm.placement import Choice, Experience, rank
 from llm.remote import ask
+from llm.silences import Silences
 from transport.interface import NodeId, Transport
 
 logger = logging.getLogger("meshd.llm")
@@ -59,6 +60,7 @@ class Router:
         self._views = views
         self._hint = hint
         self._busy: Counter[NodeId] = Counter()
+        self._silences = Silences()
 
     def catalogue(self) -> tuple[MeshModel, ...]:
         """Every model that can be asked for."""
@@ -96,8 +98,9 @@ class Router:
                 tries.note(choice.node, error)
 
     def _best(self, model: str, tries: _Tries) -> Choice:
-        experience = Experience(self._busy, tries.failed, tries.left_out)
-        return rank(model, self._views.view, self._host.offers(), experience)[0]
+        view = self._views.view
+        failed = tries.failed | self._silences.among(view, asyncio.get_running_loop().time())
+        return rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out))[0]
 
     async def _try(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Answer:
         """One node's answer, with the first piece of its body. Raises RequestFailed."""
@@ -108,13 +111,12 @@ class Router:
             chunks = reply.chunks()
             first = await _first_chunk(chunks)
         except BaseException as error:
-            self._done(choice.node)
+            self._done(choice.node, str(error) if isinstance(error, HostSilent) else "")
             if reply is not None:
                 await reply.close()
-            if isinstance(error, HostSilent):
-                self._hint(choice.node, str(error))
             raise
-        return Answer(reply, choice, first, chunks, deadline, lambda: self._done(choice.node))
+        self._silences.forget(choice.node)
+        return Answer(reply, choice, first, chunks, deadline, partial(self._done, choice.node))
 
     async def _ask(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Reply:
         left_s = deadline - asyncio.get_running_loop().time()
@@ -125,8 +127,13 @@ class Router:
             return await self._host.answer(routed)
         return await ask(self._transport, choice, routed, accept_timeout_s)
 
-    def _done(self, node: NodeId) -> None:
+    def _done(self, node: NodeId, silence: str = "") -> None:
+        """A request there is over. silence: what happened, when it ended because the node said nothing more."""
         self._busy[node] -= 1
+        entry = self._views.view.get(node) if silence else None
+        if entry is not None:
+            self._silences.note(node, entry.boot, asyncio.get_running_loop().time())
+            self._hint(node, silence)
 
     async def _pause(self, at_most_s: float) -> None:
         """Wait until hosts may look different, but no longer than `at_most_s`."""
@@ -196,7 +203,7 @@ class Answer:
         first: bytes | None,
         chunks: AsyncIterator[bytes],
         deadline: float,
-        on_close: Callable[[], None],
+        on_close: Callable[[str], None],
     ) -> None:
         self._reply = reply
         self._choice = choice
@@ -204,6 +211,7 @@ class Answer:
         self._step = partial(anext, chunks, None)
         self._deadline = Deadline(deadline)
         self._on_close = on_close
+        self._silence = ""
         self._is_closed = False
 
     @property
@@ -252,7 +260,7 @@ class Answer:
         if not self._is_closed:
             self._is_closed = True
             self._deadline.close()
-            self._on_close()
+            self._on_close(self._silence)
             await self._reply.close()
 
     async def _next(self) -> bytes | None:
@@ -260,6 +268,9 @@ class Answer:
             return await self._deadline.wait(self._step)
         except TimeoutError as error:
             raise DeadlineExceeded("the request's time was over before its answer was complete") from error
+        except HostSilent as error:
+            self._silence = str(error)
+            raise
 
 
 async def _first_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -30,7 +30,7 @@ class Choice:
 class Experience:
     """What this node knows of hosts beyond gossip.
 
-    busy: requests of ours that run there now.  failed: nodes whose engine failed this request, ranked last.
+    busy: requests of ours that run there now.  failed: nodes that failed this request or fell silent, ranked last.
     left_out: nodes not to be asked, each with its reason.
     """
 

@@ -136,6 +136,42 @@ async def test_dead_host_is_left_for_another_and_gossip_is_told() -> None:
         await answer.close()
 
 
+async def test_a_host_that_was_silent_is_asked_last_until_it_starts_again() -> None:
+    async with mesh({}, {"tiny": EchoEngine("tiny")}, {"tiny": EchoEngine("tiny")}) as (client, dead, other):
+        dead.transport.kill()
+        await read(await client.router.answer(chat()))
+        start = now()
+        for _ in range(5):  # gossip has no verdict yet: the view still shows it alive
+            answer = await client.router.answer(chat())
+            assert answer.node_name == "n3"
+            await answer.close()
+        assert now() - start < 0.5
+        assert len(client.hints) == 1
+
+        client.views.show(client.seen(), replace(dead.seen(), boot=2), other.seen())
+        answer = await client.router.answer(chat())
+        assert len(client.hints) == 2  # in its new life it was asked first
+        await answer.close()
+
+
+async def test_a_host_that_dies_in_mid_answer_is_told_to_gossip_and_asked_last() -> None:
+    slow = EchoEngine("tiny", EchoOptions(tokens_per_s=5.0))
+    async with mesh({}, {"tiny": slow}, {"tiny": EchoEngine("tiny")}) as (client, dead, _):
+        answer = await client.router.answer(chat(stream=True))
+        _, chunks = await first_chunk(answer)
+        dead.transport.kill()
+        with pytest.raises(HostSilent):
+            async for _ in chunks:
+                pass
+        await answer.close()
+        assert [node for node, _ in client.hints] == [dead.id]
+
+        start = now()
+        after = await client.router.answer(chat())
+        assert (after.node_name, now() - start < 0.5) == ("n3", True)
+        await after.close()
+
+
 async def test_only_host_dead_is_said_within_five_seconds() -> None:
     async with mesh({}, {"tiny": EchoEngine("tiny")}) as (client, dead):
         dead.transport.kill()
