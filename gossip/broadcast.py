@@ -42,7 +42,7 @@ class Broadcast:
         self._facts = _Queue()
 
     def __len__(self) -> int:
-        return len(self._membership) + len(self._facts)
+        return len(self._membership.rumours) + len(self._facts.rumours)
 
     def put(self, topic: Topic, payload: bytes) -> None:
         """Start telling `payload`, instead of what was told on `topic`. Too large for a packet: left out."""
@@ -63,7 +63,7 @@ class Broadcast:
         """Take rumours for one packet, at most `budget` bytes, forgetting those now told `limit` times."""
         chosen: list[bytes] = []
         for queue in (self._membership, self._facts):
-            if len(queue):
+            if queue.rumours:
                 budget -= queue.take(limit, budget, max_rumours - len(chosen), chosen)
         return chosen
 
@@ -83,22 +83,19 @@ class _Queue:
 
     def __init__(self) -> None:
         self._levels: list[dict[Topic, _Rumour]] = [{}]
-        self._rumours: dict[Topic, _Rumour] = {}
+        self.rumours: dict[Topic, _Rumour] = {}
         self._topics: dict[NodeId, dict[Topic, None]] = {}
-
-    def __len__(self) -> int:
-        return len(self._rumours)
 
     def add(self, topic: Topic, payload: bytes) -> None:
         """Queue a rumour that is not queued yet."""
-        if len(self._rumours) >= MAX_RUMOURS:
+        if len(self.rumours) >= MAX_RUMOURS:
             most_told = next(level for level in reversed(self._levels) if level)
             self.remove(next(iter(most_told)))
-        self._levels[0][topic] = self._rumours[topic] = _Rumour(topic, payload, rumour_cost(payload))
+        self._levels[0][topic] = self.rumours[topic] = _Rumour(topic, payload, rumour_cost(payload))
         self._topics.setdefault(topic.subject, {})[topic] = None
 
     def remove(self, topic: Topic) -> None:
-        rumour = self._rumours.pop(topic, None)
+        rumour = self.rumours.pop(topic, None)
         if rumour is None:
             return
         del self._levels[rumour.level][topic]

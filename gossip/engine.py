@@ -70,6 +70,7 @@ class Engine:
 
     def __init__(self, me: LocalNode, verifier: Verifier, timing: Timing, dice: Dice, now: float) -> None:
         self._me = me
+        self._is_client = me.role is Role.CLIENT
         self._timing = timing
         self._dice = dice
         self._knowledge = Knowledge(me, verifier, timing, now)
@@ -118,14 +119,16 @@ class Engine:
         if self._has_left:
             return self._last + IDLE_TICK_S
         # Never far away, so that a longer silence means that this process stood still.
-        deadline = min(self._last + IDLE_TICK_S, self._sync_at, *self._asked.values(), *self._greetings.values())
+        waits = [self._last + IDLE_TICK_S, self._sync_at, *self._asked.values(), *self._greetings.values()]
         if self._is_client:
-            return deadline
-        if len(self._knowledge.rumours) and self._post.links:
-            deadline = min(deadline, self._gossip_at)
+            return min(waits)
+        waits.append(self._prober.next_deadline)
+        if self._knowledge.rumours and self._post.links:
+            waits.append(self._gossip_at)
         suspicion = self._knowledge.roster.next_deadline
-        deadline = min(deadline, self._prober.next_deadline)
-        return deadline if suspicion is None else min(deadline, suspicion)
+        if suspicion is not None:
+            waits.append(suspicion)
+        return min(waits)
 
     def handle(self, now: float, event: Event) -> list[Effect]:
         """Take one event at `now` (monotonic seconds, never less than before); what is to be done.
@@ -198,7 +201,7 @@ class Engine:
             self._knowledge.forget(now)
             self._sync(now)
         # Before gossip, so that what expired just now is told at once.
-        if now >= self._gossip_at and len(self._knowledge.rumours) and not self._is_client:
+        if now >= self._gossip_at and self._knowledge.rumours and not self._is_client:
             self._gossip_at = now + self._timing.gossip_s
             self._post.gossip(now)
 
@@ -214,15 +217,11 @@ class Engine:
         except ProtocolError as error:
             self._refuse(error)
             return
-        self._hear(packet, node, now)
+        self._knowledge.hear_all(packet.rumours, node, now)
         if packet.probe is not None:
             answer = self._detector.take_word(node, packet.probe, now)
             if answer is not None:
                 self._post.send(node, answer)
-
-    def _hear(self, packet: Packet, peer: NodeId, now: float) -> None:
-        for rumour in packet.rumours:
-            self._knowledge.hear(rumour, peer, now)
 
     # -- anti-entropy and the reliable channel
 
@@ -281,7 +280,7 @@ class Engine:
             self._post.reply(self._exchange.digest(False))
 
     def _receive_reliable_packet(self, packet: Packet, node: NodeId, now: float) -> None:
-        self._hear(packet, node, now)
+        self._knowledge.hear_all(packet.rumours, node, now)
         answer = self._detector.take_word(node, packet.probe, now) if packet.probe is not None else None
         # Whoever accuses us to our face gets the refutation by return.
         own = [self._knowledge.roster.own.record.encoded] if packet.rumours else []
@@ -421,10 +420,6 @@ class Engine:
     def _refuse(self, error: ProtocolError) -> None:
         self._count("malformed")
         logger.debug("refused: %s", error)
-
-    @property
-    def _is_client(self) -> bool:
-        return self._me.role is Role.CLIENT
 
     @property
     def _sync_s(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gossip.broadcast import Broadcast, Topic
@@ -74,10 +75,14 @@ class Knowledge:
         self.was_reborn = False
         self._tell_member(self.roster.own)
 
+    def hear_all(self, rumours: Iterable[bytes], peer: NodeId, now: float) -> None:
+        """Take the rumours out of a packet from `peer`; most are copies of what is known."""
+        for payload in rumours:
+            if payload not in self._seen:
+                self.hear(payload, peer, now)
+
     def hear(self, payload: bytes, peer: NodeId, now: float) -> None:
-        """Take one rumour out of a packet from `peer`."""
-        if payload in self._seen:
-            return
+        """Take a rumour not seen before."""
         try:
             is_settled = self._take(payload, peer, now)
         except ProtocolError as error:

@@ -4,7 +4,7 @@ A mesh of two cannot keep a majority, and a host that answers matters more than 
 node makes the same deterministic choice, the incumbent is not unseated lightly, and of conflicting claims
 the highest (term, score, id) wins everywhere. A claim is a fact of its host, under the key `claims`.
 Whether a node can host (the model fits, its engine is well) is the candidate's `is_eligible`: that is
-llm's knowledge. What workers grant a claimed host, and how they refuse an old term, will stand on this.
+llm's knowledge. What workers grant a claimed host, and how they refuse an old term, is in `grant` and `tenure`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,18 @@ SETTLED_S = 10.0
 # Where nobody has hosted yet there is nothing to disturb: long enough to hear of the others at the start.
 FIRST_SETTLED_S = 1.0
 
+# A member that lies could name the last term there is, after which nobody could step up. No honest mesh leaps so far.
+MAX_TERM_LEAP = 1 << 20
+
 Resource = Annotated[str, msgspec.Meta(min_length=1, max_length=160)]
+Term = Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]
 
 
 class ClaimEntry(msgspec.Struct, frozen=True, array_like=True):
     """One claim as its host publishes it. score: bytes of usable memory, capacity rather than free."""
 
     resource: Resource
-    term: Annotated[int, msgspec.Meta(ge=1, lt=1 << 53)]
+    term: Term
     score: Counter
 
 
@@ -107,13 +111,33 @@ def all_claims(view: View) -> list[Claim]:
 
 def claims(view: View) -> dict[str, Claim]:
     """Who hosts each resource now: the highest claim among hosts that are not dead or gone."""
-    present = {node.node for node in view.nodes if node.status in (Status.ALIVE, Status.SUSPECT)}
+    present = _present(view)
     standing: dict[str, Claim] = {}
     for claim in all_claims(view):
         held = standing.get(claim.resource)
         if claim.host in present and (held is None or claim.rank > held.rank):
             standing[claim.resource] = claim
     return standing
+
+
+def standing_claim(view: View, resource: str, known_term: int) -> Claim | None:
+    """Who hosts `resource` now, as believed by a node that knows of terms up to `known_term`."""
+    return _standing(_said(view, resource, known_term), view)
+
+
+def _said(view: View, resource: str, known_term: int) -> list[Claim]:
+    """Every claim of `resource` whose term is no absurd leap."""
+    highest = known_term + MAX_TERM_LEAP
+    return [claim for claim in all_claims(view) if claim.resource == resource and claim.term <= highest]
+
+
+def _standing(said: Iterable[Claim], view: View) -> Claim | None:
+    present = _present(view)
+    return max((claim for claim in said if claim.host in present), key=lambda claim: claim.rank, default=None)
+
+
+def _present(view: View) -> set[NodeId]:
+    return {node.node for node in view.nodes if node.status in (Status.ALIVE, Status.SUSPECT)}
 
 
 def capacity(score: int) -> int:
@@ -128,12 +152,17 @@ def preference(resource: str, candidate: Candidate) -> tuple[int, bytes]:
 
 @dataclass(slots=True)
 class _Watch:
-    """What one resource's incumbent has been up to. Times are None while there is nothing to time."""
+    """What one resource's incumbent has been up to. Times are None while there is nothing to time.
+
+    has_heard: of any claim, in this run of this node.  taken_term: some worker refused it, and all below.
+    """
 
     host: NodeId | None = None
     unhealthy_since: float | None = None
     challenged_since: float | None = None
+    has_heard: bool = False
     highest_term: int = 0
+    taken_term: int = 0
 
     def follow(self, host: NodeId | None) -> None:
         if host != self.host:
@@ -147,23 +176,36 @@ class Election:
     def __init__(self) -> None:
         self._watches: dict[str, _Watch] = {}
 
+    def recall(self, resource: str, term: int) -> None:
+        """Count `term` as seen: this node's disk remembers it."""
+        watch = self._watches.setdefault(resource, _Watch())
+        watch.highest_term = max(watch.highest_term, term)
+
+    def refused(self, resource: str, term: int) -> None:
+        """A worker answered STALE_TERM: a claim of this node has to exceed `term`."""
+        self.recall(resource, term)
+        watch = self._watches[resource]
+        watch.taken_term = max(watch.taken_term, term)
+
     def decide(self, resource: str, candidates: Iterable[Candidate], view: View, now: float) -> Decision:
         """What this node should do about `resource`.
 
         candidates: every node that offers it, this one included if it does.  now: monotonic seconds.
         """
         offers = {candidate.node: candidate for candidate in candidates}
-        said = [claim for claim in all_claims(view) if claim.resource == resource]
         watch = self._watches.setdefault(resource, _Watch())
-        is_first = watch.highest_term == 0 and not said
+        said = _said(view, resource, watch.highest_term)
+        watch.has_heard = watch.has_heard or bool(said)
         watch.highest_term = max([watch.highest_term, *(claim.term for claim in said)])
-        incumbent = claims(view).get(resource)
+        incumbent = _standing(said, view)
         watch.follow(incumbent.host if incumbent is not None else None)
 
         me = view.me.node
         if incumbent is not None and incumbent.host != me and any(claim.host == me for claim in said):
             return Yield(resource, "another node's claim stands above this one's")
-        best = _best(resource, offers, view, FIRST_SETTLED_S if is_first else SETTLED_S)
+        if incumbent is not None and incumbent.host == me and incumbent.term <= watch.taken_term:
+            return Claim(resource, watch.highest_term + 1, incumbent.score, me)
+        best = _best(resource, offers, view, SETTLED_S if watch.has_heard else FIRST_SETTLED_S)
         if incumbent is not None and not self._is_unseated(watch, offers.get(incumbent.host), best, now):
             return None
         if best is not None and best.node == me:

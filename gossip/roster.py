@@ -162,6 +162,8 @@ class Roster:
 
     def expire(self, now: float) -> list[Member]:
         """Declare dead those whose suspicion has run out, in the order in which they were suspected."""
+        if not self._suspicions:
+            return []
         due = [node for node, one in self._suspicions.items() if one.deadline <= now]
         expired = [self._members[node] for node in due]
         for member in expired:
