@@ -11,7 +11,7 @@ The same rules say in each slot which of two connections stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
@@ -162,6 +162,7 @@ class LinkTable:
         self._role = role
         self._uniform = uniform
         self._links: dict[NodeId, _Link] = {}
+        self._dials_in_progress = 0
 
     # Reading
 
@@ -188,10 +189,15 @@ class LinkTable:
 
     def next_wake(self) -> float | None:
         """When `tick` has something to do."""
-        times = [link.lost_at for link in self._links.values() if link.lost_at is not None]
-        if self._dials_in_progress() < MAX_DIALS:
-            times += [line.dial_at for _, line in self._all_lines() if line.dial_at is not None]
-        return min(times, default=None)
+        may_dial = self._dials_in_progress < MAX_DIALS
+        earliest: float | None = None
+        # Plain loops here and in `tick`: both run at every event, over every link.
+        for link in self._links.values():
+            times = (link.lost_at, link.control.dial_at, link.data.dial_at) if may_dial else (link.lost_at,)
+            for time in times:
+                if time is not None and (earliest is None or time < earliest):
+                    earliest = time
+        return earliest
 
     # Wishes
 
@@ -211,7 +217,9 @@ class LinkTable:
         link = self._links.pop(node, None)
         if link is None:
             return []
-        effects: list[Effect] = [StopDialling(node, line.slot) for line in link.lines if line.is_dialling]
+        effects: list[Effect] = []
+        for line in link.lines:
+            effects += self._stop_dialling(link, line)
         effects += self._close_all(link, reason)
         if link.state is not LinkState.LOST:
             effects.append(LinkChanged(node, LinkState.LOST, link.peer, link.address, reason))
@@ -311,7 +319,7 @@ class LinkTable:
         if link is None or not link.line(slot).is_dialling:
             return []
         line = link.line(slot)
-        line.is_dialling = False
+        self._dial_is_over(line)
         line.failures += 1
         if line is link.control and line.live is None and link.is_kept:
             line.dial_at = now + self._backoff_s(line.failures)
@@ -322,15 +330,16 @@ class LinkTable:
         effects: list[Effect] = []
         for link in [link for link in self._links.values() if link.lost_at is not None and link.lost_at <= now]:
             effects += self._lose(link, now)
-        due = [
-            (line.dial_at, link.node, link, line)
-            for link, line in self._all_lines()
-            if line.dial_at is not None and line.dial_at <= now
-        ]
+        due: list[tuple[float, NodeId, _Link, _Line]] = []
+        for link in self._links.values():
+            for line in (link.control, link.data):
+                if line.dial_at is not None and line.dial_at <= now:
+                    due.append((line.dial_at, link.node, link, line))
         due.sort(key=lambda entry: entry[:2])
-        for _, node, link, line in due[: MAX_DIALS - self._dials_in_progress()]:
+        for _, node, link, line in due[: MAX_DIALS - self._dials_in_progress]:
             line.dial_at = None
             line.is_dialling = True
+            self._dials_in_progress += 1
             effects.append(Dial(node, self._where(link, line), line.slot))
         return effects
 
@@ -365,8 +374,15 @@ class LinkTable:
         """Full jitter: uniform below a ceiling that doubles with every failure."""
         return self._uniform(0.0, min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures, 16)))
 
-    def _dials_in_progress(self) -> int:
-        return sum(line.is_dialling for _, line in self._all_lines())
+    def _dial_is_over(self, line: _Line) -> None:
+        line.is_dialling = False
+        self._dials_in_progress -= 1
+
+    def _stop_dialling(self, link: _Link, line: _Line) -> list[Effect]:
+        if not line.is_dialling:
+            return []
+        self._dial_is_over(line)
+        return [StopDialling(link.node, line.slot)]
 
     # Two connections
 
@@ -374,8 +390,8 @@ class LinkTable:
         """End a dial that has come home, or whose connection would lose against the one that came."""
         if not line.is_dialling or not (is_dialled_here or self._node > link.node):
             return []
-        line.is_dialling = False
-        return [] if is_dialled_here else [StopDialling(link.node, line.slot)]
+        stopping = self._stop_dialling(link, line)
+        return [] if is_dialled_here else stopping
 
     def _close_older(self, link: _Link, boot: int) -> list[Effect]:
         """Close what a peer had before it started again."""
@@ -440,9 +456,7 @@ class LinkTable:
         link.state = LinkState.LOST
         reason = f"no connection for {RECONNECTING_S:.0f} s"
         effects = self._close_all(link, reason)
-        if link.data.is_dialling:
-            link.data.is_dialling = False
-            effects.append(StopDialling(link.node, Slot.DATA))
+        effects += self._stop_dialling(link, link.data)
         if not link.is_kept:
             del self._links[link.node]
         elif link.control.dial_at is None:
@@ -456,9 +470,6 @@ class LinkTable:
                 effects.append(Close(line.live.number, reason))
                 line.live = None
         return effects
-
-    def _all_lines(self) -> Iterator[tuple[_Link, _Line]]:
-        return ((link, line) for link in self._links.values() for line in link.lines)
 
 
 def _who_dialled(is_dialled_here: bool) -> str:
