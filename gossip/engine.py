@@ -295,6 +295,8 @@ class Engine:
 
     def _connect(self, peer: Peer, now: float) -> None:
         self._post.connect(peer)
+        # A sign of life. What was asked before, perhaps of an earlier start, will not be answered any more.
+        self._prober.call_off(peer.node)
         self._has_changed = True
         member = self._knowledge.roster.get(peer.node)
         if member is not None and member.record.boot == peer.boot:

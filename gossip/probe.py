@@ -137,6 +137,11 @@ class Prober:
         self._probes[probe.sequence] = self._targets[target] = probe
         return probe
 
+    def call_off(self, target: NodeId) -> None:
+        """End the probe of `target`, if one is under way, without a verdict."""
+        if target in self._targets:
+            self._end(self._targets[target])
+
     def to_ask_around(self, now: float) -> list[Probe]:
         """Probes whose direct ping has timed out; each is returned once."""
         late = [probe for probe in self._probes.values() if not probe.has_asked and probe.ask_at <= now]

@@ -238,6 +238,18 @@ def test_losing_a_connection_starts_a_probe_at_once() -> None:
     assert bench.status(ALICE) is Status.ALIVE
 
 
+def test_what_was_asked_of_an_earlier_start_is_not_held_against_the_next() -> None:
+    bench = Bench("b", "c")
+    b = cheap_self("b")
+    bench.tell(Disconnected(b.node, "broken", False))  # begins a probe
+    again = dataclasses.replace(b, boot=2)
+    bench.tell(Connected(as_peer(again)), after_s=LAN.probe_s * 0.9)
+    bench.hear(again, record(again, boot=2))
+    effects = bench.run(LAN.probe_s * 0.2)
+    assert bench.status(b) is Status.ALIVE
+    assert not [one for one in of(SendReliable, effects) if one.peer == b.node]
+
+
 def test_a_hint_shortens_the_suspicion() -> None:
     bench = Bench("alice", "bob", "carol", "dave")
     bench.tell(Hint(ALICE.node, "a call failed"))
