@@ -160,22 +160,14 @@ class _Walk:
         self._offsets[id(node)] = self._spaces[node.device].take(node.size_bytes)
 
     def _overwrite(self, node: Node) -> bool:
-        """Whether `node` could take over the memory of an operand that nobody else reads."""
+        """Whether `node` could take over the memory of an operand that nobody else reads, and is no view."""
         for parent in node.reads:
-            owner = parent.view_of or parent
-            if parent.is_outside or owner.is_output or parent.layout != node.layout or id(owner) not in self._held:
+            if parent.is_view or parent.is_output or id(parent) not in self._held or parent.layout != node.layout:
                 continue
-            if self._readers[id(parent)] != 1 or self._views[id(parent)]:
+            if self._readers[id(parent)] != 1 or self._views[id(parent)] or parent.device != node.device:
                 continue
-            if parent is not owner and (self._views[id(owner)] != 1 or self._readers[id(owner)]):
-                continue
-            if owner.device != node.device:
-                continue
-            self._held.discard(id(owner))
-            offset, space = self._offsets[id(owner)], self._spaces[owner.device]
-            self._offsets[id(node)] = offset
-            kept = space.padded(node.size_bytes)
-            space.give(offset + kept, space.padded(owner.size_bytes) - kept)
+            self._held.discard(id(parent))
+            self._offsets[id(node)] = self._offsets[id(parent)]
             return True
         return False
 

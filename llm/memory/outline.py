@@ -118,16 +118,15 @@ class _Outline:
         if is_last:
             attended = self._result((attended.shape[0], self._size.outputs), F32, attended, self._output_ids)
             stream = self._result((stream.shape[0], self._size.outputs), F32, stream, self._output_ids)
-        is_post_norm = layer.has("post_attention_norm.weight") and layer.has("ffn_norm.weight")
-        if is_post_norm:
+        names = ("ffn_norm.weight", "post_attention_norm.weight", "post_ffw_norm.weight")
+        before, between, after = (layer.has(name) for name in names)
+        # One name, two places: after the attention, or, in gpt-oss, before the experts.
+        if between and (before or after):
             attended = self._norm(attended)
         middle = self._over(attended, stream)
-        fed = (
-            self._experts(layer, self._norm(middle))
-            if layer.has("ffn_gate_inp.weight")
-            else self._feed(layer, self._norm(middle))
-        )
-        if layer.has("post_ffw_norm.weight"):
+        source = self._norm(middle) if before or not after else middle
+        fed = self._experts(layer, source) if layer.has("ffn_gate_inp.weight") else self._feed(layer, source)
+        if after:
             fed = self._norm(fed)
         return self._over(fed, middle)
 

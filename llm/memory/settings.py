@@ -17,7 +17,7 @@ PADDING_CELLS = 256  # llama-context.cpp and llama-kv-cache-iswa.cpp both round 
 class EngineSettings:
     """The memory-relevant part of llama-server's command line.
 
-    context_tokens: all slots together, 0 for what the model was trained with.  drafts: tokens that a draft model may
+    context_tokens: all slots together, 0 for what the model was trained with, for each.  drafts: tokens that a draft model may
     propose at once.  is_unified: the slots share one cache.  repacks: quantised weights are copied for this CPU
     (`--no-repack` prevents it).
     """
@@ -48,8 +48,8 @@ class Sizes:
 
 def sizes(settings: EngineSettings, trained_tokens: int) -> Sizes:
     """Round and bound the settings as llama-context.cpp does."""
-    asked = settings.context_tokens or trained_tokens
     streams = 1 if settings.is_unified else settings.slots
+    asked = settings.context_tokens or trained_tokens * streams
     batch = min(asked, settings.batch_tokens)
     micro_batch = min(batch, settings.micro_batch_tokens or batch)
     padded = pad(asked, PADDING_CELLS)
