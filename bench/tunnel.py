@@ -22,11 +22,11 @@ import psutil
 import uvloop
 
 from bench.transport_streams import Row, our_site
-from transport.interface import Address, LinkChanged, LinkState, Record, RecordKind, Stream, StreamHeader, Transport
-from transport.link_board import LinkBoard
+from transport.interface import Address, LinkState, Record, RecordKind, Stream, StreamHeader
 from transport.pipe import Pipe, SocketPipe, connect
 from transport.quic import QuicTransport
-from transport.tunnel import TunnelClient, TunnelRequest, TunnelServer
+from transport.tunnel import Destination, TunnelClient
+from transport.tunnel_server import TunnelRequest, TunnelServer
 
 ECHOES = 1000
 BULK_BYTES = 64 << 20
@@ -127,18 +127,17 @@ async def serve() -> None:
         listening.setblocking(False)
         service = Address(LOOPBACK.host, listening.getsockname()[1])
 
-        async def connector(request: TunnelRequest) -> Pipe:
-            return await connect(service)
+        async def admit(request: TunnelRequest) -> Address:
+            return service
 
-        links = LinkBoard()
-        server = TunnelServer({"bench": connector}, links)
         async with QuicTransport(site, LOOPBACK) as transport, asyncio.TaskGroup() as group:
-            group.create_task(follow(transport, links))
+            server = TunnelServer(transport.board)
             group.create_task(accept(listening, group))
             print(transport.addresses[0].port, service.port, flush=True)
-            async for stream in transport.streams():
-                is_tunnel = stream.header.protocol == "tunnel/1"
-                group.create_task(server.serve(stream) if is_tunnel else answer(StreamPipe(stream)))
+            with server.offer("bench", admit):
+                async for stream in transport.streams():
+                    is_tunnel = stream.header.protocol == "tunnel/1"
+                    group.create_task(server.serve(stream) if is_tunnel else answer(StreamPipe(stream)))
 
 
 async def accept(listening: socket.socket, group: asyncio.TaskGroup) -> None:
@@ -146,12 +145,6 @@ async def accept(listening: socket.socket, group: asyncio.TaskGroup) -> None:
         accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
         accepted.setblocking(False)
         group.create_task(answer(SocketPipe(accepted)))
-
-
-async def follow(transport: Transport, links: LinkBoard) -> None:
-    async for event in transport.events():
-        if isinstance(event, LinkChanged):
-            links.heard(event)
 
 
 class StreamPipe:
@@ -188,13 +181,11 @@ OpenPipe = Callable[[], Awaitable[Pipe]]
 @contextlib.asynccontextmanager
 async def near(udp_port: int, tcp_port: int) -> AsyncIterator[dict[str, OpenPipe]]:
     site, far = our_site(2)
-    links = LinkBoard()
-    async with QuicTransport(site, LOOPBACK) as transport, asyncio.TaskGroup() as group:
-        following = group.create_task(follow(transport, links))
+    async with QuicTransport(site, LOOPBACK) as transport:
         transport.keep(far, (Address(LOOPBACK.host, udp_port),))
-        while links.state(far) is not LinkState.CONNECTED:
-            await links.changed()
-        async with TunnelClient(transport, links).listen(far, "bench") as listener:
+        while transport.board.state(far) is not LinkState.CONNECTED:
+            await transport.board.changed()
+        async with TunnelClient(transport).listen(Destination(far, "bench")) as listener:
 
             async def stream_pipe() -> Pipe:
                 return StreamPipe(await transport.open(far, StreamHeader("bench/1", "1")))
@@ -204,7 +195,6 @@ async def near(udp_port: int, tcp_port: int) -> AsyncIterator[dict[str, OpenPipe
                 "stream": stream_pipe,
                 "tcp": lambda: connect(Address(LOOPBACK.host, tcp_port)),
             }
-        following.cancel()
 
 
 # The run

@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,10 +79,16 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises CannotStart before anything of it runs."""
+        async with self.started(stop) as node:
+            await node.run(stop, self.say)
+
+    @contextlib.asynccontextmanager
+    async def started(self, stop: asyncio.Event) -> AsyncIterator[Node]:
+        """The node, in its mesh and ready to run, while all that it stands on is open. Raises CannotStart."""
         async with contextlib.AsyncExitStack() as stack:
             with _explained():
                 node = await self._start(stack, stop)
-            await node.run(stop, self.say)
+            yield node
 
     async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
         specs, upstreams = parse_specs(self.config.model), parse_upstreams(self.config.upstream)

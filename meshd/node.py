@@ -51,6 +51,8 @@ from meshd.pairing_commands import PairingCommands
 from meshd.renewals import Renewals
 from meshd.standing import Doorkeeper, Standing
 from meshd.status import Situation, build_health, build_models
+from meshd.tunnels import PROTOCOL as TUNNEL_PROTOCOL
+from meshd.tunnels import Tunnels, make_tunnels
 from transport.address import format_address
 from transport.certificate import MemberCertificate
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
@@ -132,7 +134,11 @@ class Node:
     neighbourhood: Neighbourhood
     desk: PairingDesk
     has_founded: bool
+    tunnels: Tunnels = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.tunnels = make_tunnels(self.transport)
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
         """Run until `stop` is set or a person says `meshd leave`."""
@@ -166,6 +172,7 @@ class Node:
             CHAT_PROTOCOL: self.offering.host.serve,
             JOIN_PROTOCOL: Joining(self.standing, self.transport).serve,
             RENEW_PROTOCOL: renewals.serve,
+            TUNNEL_PROTOCOL: self.tunnels.server.serve,
         }
         works: dict[str, Coroutine[Any, Any, None]] = {
             "gossip": self.gossip.run(),

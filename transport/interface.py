@@ -168,6 +168,16 @@ class Link:
     bytes_received: int
 
 
+class Links(Protocol):
+    """The state of every link, for whatever outlives a connection."""
+
+    def state(self, node: NodeId) -> LinkState | None:
+        """None for a node that was never connected or kept, or was forgotten since."""
+
+    async def changed(self) -> None:
+        """Wait for the next change of any link after this call. Bring your own deadline."""
+
+
 class Transport(Protocol):
     """Links to every peer we want, on one local endpoint. Use as `async with` by the agent."""
 
@@ -181,6 +191,10 @@ class Transport(Protocol):
     @property
     def refusals(self) -> dict[str, int]:
         """How many handshakes were refused here, by `RefusalCode` value."""
+
+    @property
+    def board(self) -> Links:
+        """Where any number of others follow the links: `events` has one consumer."""
 
     def links(self) -> tuple[Link, ...]:
         """Every kept or connected peer, ordered by NodeId."""

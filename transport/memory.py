@@ -16,7 +16,18 @@ from transport.address import format_address
 from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES
 from transport.errors import ResetCode, TimedOut, Unreachable
 from transport.identity import short
-from transport.interface import Address, Link, NodeId, Peer, RecordKind, Role, Stream, StreamHeader, TransportEvent
+from transport.interface import (
+    Address,
+    Link,
+    Links,
+    NodeId,
+    Peer,
+    RecordKind,
+    Role,
+    Stream,
+    StreamHeader,
+    TransportEvent,
+)
 from transport.link import Slot
 from transport.record import encode_record
 from transport.record_stream import RecordStream
@@ -175,6 +186,10 @@ class MemoryTransport:
     @property
     def refusals(self) -> dict[str, int]:
         return {}
+
+    @property
+    def board(self) -> Links:
+        return self.switchboard.board
 
     def links(self) -> tuple[Link, ...]:
         return self.switchboard.links()

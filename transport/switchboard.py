@@ -46,6 +46,7 @@ from transport.link import (
     StopDialling,
     slot_for,
 )
+from transport.link_board import LinkBoard
 
 logger = logging.getLogger("meshd.transport")
 
@@ -115,6 +116,7 @@ class Switchboard:
     """
 
     def __init__(self, node: NodeId, role: Role, carrier: str, dial: DialNode, generator: random.Random) -> None:
+        self.board = LinkBoard()
         self._table = LinkTable(node, role, generator.uniform)
         self._carrier = carrier
         self._dial = dial
@@ -366,6 +368,7 @@ class Switchboard:
             raise RuntimeError("nobody takes the events of this transport")
         name = change.peer.name if change.peer else ""
         logger.info("link %s %s: %s (%s)", short(change.node), name, change.state.value, change.reason)
+        self.board.heard(change)
         self._changes.append(change)
         self._event_ready.set()
         if change.state is not LinkState.CONNECTED:

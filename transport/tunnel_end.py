@@ -8,19 +8,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from transport.errors import MeshError, ProtocolError, ResetCode, StreamReset, TimedOut, Unreachable
 from transport.identity import short
-from transport.interface import LinkState, NodeId, Record, RecordKind, Stream
-from transport.link_board import Links
+from transport.interface import Links, LinkState, NodeId, Record, RecordKind, Stream
 from transport.pipe import Pipe
-from transport.resumption import CHUNK_BYTES, Resumption, Verdict
+from transport.resumption import CHUNK_BYTES, DEFAULT_WINDOW_BYTES, Patience, Resumption, Verdict
 from transport.tunnel_message import Ended, read_frame, to_record
 
 logger = logging.getLogger("meshd.transport")
 
 CHECK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelOptions:
+    """window_bytes: kept at most, each way, at each end of a tunnel.  max_*: at once, waiting ones included."""
+
+    window_bytes: int = DEFAULT_WINDOW_BYTES
+    patience: Patience = field(default_factory=Patience)
+    max_per_peer: int = 32
+    max_served: int = 256
+    max_carried: int = 256
+
 
 Attach = Callable[[Resumption], Awaitable[Stream]]
 """Brings a stream to which the machine is attached. May raise MeshError; Unreachable makes for another try."""
@@ -28,6 +40,10 @@ Attach = Callable[[Resumption], Awaitable[Stream]]
 
 class PipeBroken(MeshError):
     """The connection on this machine that a tunnel carries was reset, so the tunnel ended with it."""
+
+
+class ServiceEnded(MeshError):
+    """Who offered the service has withdrawn it, and its tunnels with it."""
 
 
 class TunnelEnd:
@@ -73,6 +89,10 @@ class TunnelEnd:
         if self._stream is not None:
             self._is_interrupted = True
             self._stream.reset(ResetCode.CANCELLED)
+
+    def stop(self, error: MeshError) -> None:
+        """End the tunnel here: `run` raises `error`, unless everything was through already."""
+        self._end(error)
 
     # The link side
 
@@ -236,5 +256,7 @@ def _code_for(failure: MeshError | None) -> ResetCode:
             return ResetCode.DEADLINE
         case ProtocolError():
             return ResetCode.PROTOCOL_ERROR
+        case ServiceEnded():
+            return ResetCode.SHUTDOWN
         case _:
             return ResetCode.CANCELLED

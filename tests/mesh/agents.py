@@ -14,6 +14,7 @@ from meshd.agent import Agent
 from meshd.config import Config
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.datadir import DataDir
+from meshd.node import Node
 from transport.certificate import MemberCertificate, Membership
 
 DAY_S = 86400.0
@@ -35,11 +36,12 @@ class Calendar:
 
 @dataclass
 class RunningAgent:
-    """One agent. said: what it printed for its user."""
+    """One agent. said: what it printed for its user.  node: what it runs, for tests of parts without a door."""
 
     name: str
     directory: DataDir
     clock: Callable[[], float]
+    node: Node = field(init=False)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     said: list[str] = field(default_factory=list)
@@ -93,7 +95,8 @@ class Agents:
 
     async def _run(self, agent: RunningAgent, config: Config) -> None:
         try:
-            await Agent(config, agent.directory, agent.said.append, self.clock).run(agent.stop)
+            async with Agent(config, agent.directory, agent.said.append, self.clock).started(agent.stop) as agent.node:
+                await agent.node.run(agent.stop, agent.said.append)
         finally:
             agent.ended.set()
 

@@ -49,7 +49,8 @@ from transport.revocation import MAX_REVOCATION_BYTES, Revocations
 from transport.rotation import Roots
 from transport.stream import StreamMachine
 from transport.token_book import TokenBook
-from transport.tunnel_message import Position, read_attached, read_frame, read_request
+from transport.tunnel_message import Position, read_frame, read_request
+from transport.tunnel_message import read_answer as read_tunnel_answer
 from transport.windows import Windows
 
 PEER = Peer(MEMBER.node, Role.MEMBER, 2, "member", MEMBER_CERTIFICATE)
@@ -342,8 +343,10 @@ DECODERS = (
         MAX_MESSAGE_BYTES,
         (Refused,),
     ),
-    Decoder("tunnel-request", _in_record(read_request), seeds_of("transport", "tunnel_open", "tunnel_resume"), 512),
-    Decoder("tunnel-answer", _in_record(read_attached), seeds_of("transport", "tunnel_attached"), 512),
+    Decoder("tunnel-request", _in_record(read_request), seeds_of("transport", "tunnel_open", "tunnel_resume"), 1024),
+    Decoder(
+        "tunnel-answer", _in_record(read_tunnel_answer), seeds_of("transport", "tunnel_attached", "tunnel_denied"), 1024
+    ),
     Decoder("tunnel-frames", _tunnel_frames, (_frames(),), STREAM_BYTES),
     Decoder("bulk-wish", _in_record(read_wish), seeds_of("transport", "bulk_want", "bulk_dialme"), 2048),
     Decoder("bulk-grant", _in_record(read_grant), seeds_of("transport", "bulk_grant"), 2048),

@@ -40,7 +40,7 @@ from transport.revocation import Names, sign_revocations
 from transport.rotation import succeed
 from transport.site import Forward
 from transport.token_book import TokenBook
-from transport.tunnel_message import Attached, Ended, Open, Position, Resume, Taken
+from transport.tunnel_message import Attached, Denial, Denied, Ended, Open, Position, Resume, Taken
 
 NOW = 1_800_000_000
 DAY_S = 86_400
@@ -231,9 +231,10 @@ def _services() -> Iterator[tuple[str, Example]]:
 def _tunnels() -> Iterator[tuple[str, Example]]:
     position = Position(5_000, 4_096)
     for message in (
-        Open(TUNNEL, "rpc", "host/tiny:4", 1 << 20),
+        Open(TUNNEL, "rpc", "host/tiny", 1 << 20, 4),
         Resume(TUNNEL, position),
         Attached(position, 1 << 20),
+        Denied(Denial.NO_LEASE, "term 3 is over, 4 holds"),
         Taken(4_096),
         Ended(),
     ):

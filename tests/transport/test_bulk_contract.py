@@ -10,7 +10,7 @@ import uvloop
 
 from tests.transport.contract import Pair, TransportContract
 from tests.transport.quic_mesh import two_members
-from transport.interface import Address, Link, NodeId, Stream, StreamHeader, TransportEvent
+from transport.interface import Address, Link, Links, NodeId, Stream, StreamHeader, TransportEvent
 from transport.quic import QuicTransport
 from transport.quic.liveness import SILENCE_S
 
@@ -36,6 +36,10 @@ class OverBulk:
     @property
     def refusals(self) -> dict[str, int]:
         return self._below.refusals
+
+    @property
+    def board(self) -> Links:
+        return self._below.board
 
     def links(self) -> tuple[Link, ...]:
         return self._below.links()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.transport.tunnels import B, memory_pair, write_all
+from tests.transport.tunnels import memory_pair, write_all
 from transport import tunnel
 from transport.errors import TimedOut, Unreachable
 from transport.interface import Address
@@ -124,14 +124,14 @@ async def test_connection_that_is_not_answered_times_out() -> None:
 
 
 async def test_each_accepted_connection_is_a_tunnel_of_its_own() -> None:
-    async with memory_pair(delay_s=0.0) as pair, pair.client.listen(B, "echo", "lease-1") as listener:
+    async with memory_pair(delay_s=0.0) as pair, pair.client.listen(pair.to("echo")) as listener:
         apps = [await connect(listener.address) for _ in range(3)]
         for number, app in enumerate(apps):
             await write_all(app, b"%d" % number)
         async with asyncio.timeout(WAIT_S):
             assert [await app.read(1) for app in apps] == [b"0", b"1", b"2"]
         assert listener.tunnels == pair.server.tunnels == 3
-        assert {request.lease for request in pair.echo.requests} == {"lease-1"}
+        assert {request.lease for request in pair.echo.requests} == {"lease-7"}
         for app in apps:
             app.abort()
         async with asyncio.timeout(WAIT_S):
@@ -142,7 +142,7 @@ async def test_each_accepted_connection_is_a_tunnel_of_its_own() -> None:
 
 async def test_connection_beyond_the_limit_waits_until_another_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tunnel, "MAX_CONNECTIONS", 1)
-    async with memory_pair(delay_s=0.0) as pair, pair.client.listen(B, "echo") as listener:
+    async with memory_pair(delay_s=0.0) as pair, pair.client.listen(pair.to("echo")) as listener:
         first, second = [await connect(listener.address) for _ in range(2)]
         async with asyncio.timeout(WAIT_S):
             await write_all(first, b"1")
@@ -159,5 +159,5 @@ async def test_connection_beyond_the_limit_waits_until_another_ends(monkeypatch:
 async def test_error_in_the_block_of_a_listener_leaves_it_as_itself() -> None:
     async with memory_pair(delay_s=0.0) as pair:
         with pytest.raises(KeyError):
-            async with pair.client.listen(B, "echo"):
+            async with pair.client.listen(pair.to("echo")):
                 raise KeyError("mine")

@@ -15,9 +15,20 @@ from transport.link_board import LinkBoard
 from transport.memory import MemoryTransport
 from transport.memory_pipe import MemoryPipe, memory_pipes
 from transport.resumption import DEFAULT_WINDOW_BYTES
-from transport.tunnel import ServiceRefused, TunnelOptions, TunnelRequest
-from transport.tunnel_end import PipeBroken
-from transport.tunnel_message import Ended, Open, Position, Resume, Taken, read_attached, to_record
+from transport.tunnel_end import PipeBroken, ServiceEnded, TunnelOptions
+from transport.tunnel_message import (
+    Denial,
+    Denied,
+    Ended,
+    Open,
+    Position,
+    Resume,
+    ServiceRefused,
+    Taken,
+    read_answer,
+    to_record,
+)
+from transport.tunnel_server import TunnelRequest, TunnelServer
 from transport.virtual_time import VirtualTimeLoop
 
 loop_factory = VirtualTimeLoop
@@ -38,7 +49,7 @@ class App:
 
     async def _carry(self, pair: Pair, service: str) -> MeshError | None:
         try:
-            await pair.client.carry(self._tunnelled, B, service, "lease-7")
+            await pair.client.carry(self._tunnelled, pair.to(service))
         except MeshError as error:
             return error
         return None
@@ -70,7 +81,7 @@ class Sink:
         self._capacity_bytes = capacity_bytes
         self.pipe: MemoryPipe
         self.connected = asyncio.Event()
-        pair.services["sink"] = self
+        pair.offer("sink", self)
 
     async def __call__(self, request: TunnelRequest) -> MemoryPipe:
         tunnelled, self.pipe = memory_pipes(self._capacity_bytes)
@@ -196,7 +207,7 @@ async def test_tunnel_to_a_node_without_a_link_fails_at_once() -> None:
 
 async def test_far_end_that_has_not_heard_of_the_link_yet_trusts_the_stream() -> None:
     async with memory_pair() as pair:
-        pair.far.links = LinkBoard()
+        pair.server = TunnelServer(LinkBoard())
         await pair.restart_server()
         app = App(pair)
         await asyncio.sleep(10)
@@ -220,9 +231,7 @@ async def test_restarted_peer_does_not_know_the_tunnel() -> None:
         assert await app.read(1) == b"x"
         await pair.restart_server()
         pair.lose_connection()
-        ending = await app.ending()
-        assert isinstance(ending, StreamReset) and ending.code == ResetCode.FORBIDDEN
-        assert await app.is_reset()
+        assert await refused_with(app) is Denial.NO_TUNNEL
 
 
 # Ends
@@ -371,15 +380,15 @@ async def test_silent_application_is_not_a_stall() -> None:
 # Refusals
 
 
-async def refused_with(app: App) -> int:
+async def refused_with(app: App) -> Denial:
     ending = await app.ending()
-    assert isinstance(ending, StreamReset) and await app.is_reset()
+    assert isinstance(ending, ServiceRefused) and await app.is_reset()
     return ending.code
 
 
 async def test_unknown_service_is_refused() -> None:
     async with memory_pair() as pair:
-        assert await refused_with(App(pair, "nothing")) == ResetCode.UNKNOWN_PROTOCOL
+        assert await refused_with(App(pair, "nothing")) is Denial.NO_SERVICE
         assert not pair.server.tunnels
 
 
@@ -388,14 +397,16 @@ async def test_connector_sees_who_asks_under_which_lease_and_may_refuse() -> Non
 
     async def guarded(request: TunnelRequest) -> MemoryPipe:
         requests.append(request)
-        raise ServiceRefused("no such lease")
+        raise ServiceRefused(Denial.NO_LEASE, "term 7 is over, 8 holds")
 
     async with memory_pair() as pair:
-        pair.services["guarded"] = guarded
-        assert await refused_with(App(pair, "guarded")) == ResetCode.FORBIDDEN
-        assert (requests[0].peer.node, requests[0].service, requests[0].lease) == (A, "guarded", "lease-7")
-        assert isinstance(await far_ending(pair), ServiceRefused)
-        assert not pair.server.tunnels
+        pair.offer("guarded", guarded)
+        app = App(pair, "guarded")
+        assert await refused_with(app) is Denial.NO_LEASE
+        assert "term 7 is over, 8 holds" in str(await app.ending())
+        assert [(one.peer.node, one.service, one.lease, one.term) for one in requests] == [(A, "guarded", "lease-7", 7)]
+        await asyncio.sleep(1)
+        assert not pair.server.tunnels and not pair.far.endings
 
 
 async def test_service_that_is_down_or_too_slow_is_an_error_at_both_ends() -> None:
@@ -407,10 +418,12 @@ async def test_service_that_is_down_or_too_slow_is_an_error_at_both_ends() -> No
         raise AssertionError
 
     async with memory_pair() as pair:
-        pair.services.update(down=down, slow=slow)
-        assert await refused_with(App(pair, "down")) == ResetCode.INTERNAL
-        assert await refused_with(App(pair, "slow")) == ResetCode.INTERNAL
-        assert [type(error) for error in pair.far.endings] == [Unreachable, TimedOut]
+        pair.offer("down", down)
+        pair.offer("slow", slow)
+        assert await refused_with(App(pair, "down")) is Denial.UNAVAILABLE
+        assert await refused_with(App(pair, "slow")) is Denial.UNAVAILABLE
+        await asyncio.sleep(1)
+        assert not pair.server.tunnels and not pair.far.endings
 
 
 async def test_one_tunnel_too_many_is_busy_and_the_others_live() -> None:
@@ -419,15 +432,72 @@ async def test_one_tunnel_too_many_is_busy_and_the_others_live() -> None:
         for app in apps:
             await write_all(app.pipe, b"x")
             assert await app.read(1) == b"x"
-        assert await refused_with(App(pair)) == ResetCode.BUSY
+        assert await refused_with(App(pair)) is Denial.BUSY
         pair.lose_connection()  # waiting ones count as well
         await pair.near.until(B, LinkState.CONNECTED)
-        assert await refused_with(App(pair)) == ResetCode.BUSY
+        assert await refused_with(App(pair)) is Denial.BUSY
         await apps[0].pipe.finish()
         assert await apps[0].ending() is None
         app = App(pair)
         await write_all(app.pipe, b"x")
         assert await app.read(1) == b"x"
+
+
+async def test_more_than_this_node_may_carry_are_refused_here() -> None:
+    async with memory_pair(options=TunnelOptions(max_carried=1)) as pair:
+        first = App(pair)
+        await write_all(first.pipe, b"x")
+        assert await first.read(1) == b"x"
+        assert await refused_with(App(pair)) is Denial.BUSY
+        await first.pipe.finish()
+        assert await first.ending() is None
+        assert pair.client.tunnels == 0 and len(pair.echo.requests) == 1
+
+
+async def test_service_that_is_withdrawn_takes_its_tunnels_with_it_and_no_others() -> None:
+    async with memory_pair() as pair:
+        other = App(pair)
+        with pair.server.offer("brief", pair.echo):
+            with pytest.raises(ValueError, match="offered already"), pair.server.offer("brief", pair.echo):
+                pass
+            app = App(pair, "brief")
+            await write_all(app.pipe, b"x")
+            assert await app.read(1) == b"x"
+        ending = await app.ending()
+        assert isinstance(ending, StreamReset) and ending.code == ResetCode.SHUTDOWN and await app.is_reset()
+        assert isinstance(await far_ending(pair), ServiceEnded)
+        assert await refused_with(App(pair, "brief")) is Denial.NO_SERVICE
+        await write_all(other.pipe, b"still here")
+        assert await other.read(10) == b"still here"
+
+
+async def test_service_that_is_withdrawn_while_it_connects_refuses() -> None:
+    near, far = memory_pipes()
+
+    async def slow(request: TunnelRequest) -> MemoryPipe:
+        await asyncio.sleep(1)
+        return near
+
+    async with memory_pair() as pair:
+        with pair.server.offer("slow", slow):
+            app = App(pair, "slow")
+            await asyncio.sleep(0.5)
+        assert await refused_with(app) is Denial.NO_SERVICE
+        with pytest.raises(ConnectionResetError):
+            await far.read(1)
+
+
+async def test_who_is_refused_while_its_link_breaks_is_told_on_the_next_stream() -> None:
+    async def thinking(request: TunnelRequest) -> MemoryPipe:
+        await asyncio.sleep(5)
+        raise ServiceRefused(Denial.NO_LEASE, "no")
+
+    async with memory_pair() as pair:
+        pair.offer("thinking", thinking)
+        app = App(pair, "thinking")
+        await asyncio.sleep(1)
+        pair.lose_connection()
+        assert await refused_with(app) is Denial.NO_LEASE
 
 
 # Peers that do not keep to it
@@ -446,7 +516,7 @@ async def test_another_member_cannot_resume_a_tunnel_even_with_its_id() -> None:
         third.keep(B, pair.far.transport.addresses)
         await pair.far.until(C, LinkState.CONNECTED)
         mine = await opened(pair, to_record(Open(tunnel, "echo", "", MIB)))
-        read_attached(await mine.receive(), B)
+        read_answer(await mine.receive(), B)
         for message in (
             Resume(tunnel, Position(0, 0)),
             Open(tunnel, "echo", "", MIB),
@@ -454,9 +524,9 @@ async def test_another_member_cannot_resume_a_tunnel_even_with_its_id() -> None:
         ):
             theirs = await third.open(B, StreamHeader("tunnel/1", "t"))
             await theirs.send(to_record(message))
-            with pytest.raises(StreamReset) as refused:
-                await theirs.receive()
-            assert refused.value.code == ResetCode.FORBIDDEN
+            refused = read_answer(await theirs.receive(), B)
+            assert isinstance(refused, Denied) and refused.code is Denial.NO_TUNNEL
+            theirs.reset(ResetCode.CANCELLED)
         await mine.send(Record(RecordKind.DATA, b"still mine"))
         assert await mine.receive() == Record(RecordKind.DATA, b"still mine")
         mine.reset(ResetCode.CANCELLED)
@@ -502,7 +572,7 @@ async def test_malformed_frame_ends_the_tunnel_and_resets_the_service(record: Re
     async with memory_pair() as pair:
         sink = Sink(pair)
         stream = await opened(pair, to_record(Open(os.urandom(16), "sink", "", MIB)))
-        read_attached(await stream.receive(), B)
+        read_answer(await stream.receive(), B)
         await stream.send(record)
         assert isinstance(await far_ending(pair), ProtocolError)
         with pytest.raises(ConnectionResetError):
@@ -525,7 +595,7 @@ async def test_opener_that_asks_again_after_a_lost_answer_gets_the_same_tunnel()
         first = await opened(pair, request)
         await first.receive()
         second = await opened(pair, request)
-        read_attached(await second.receive(), B)
+        read_answer(await second.receive(), B)
         await second.send(Record(RecordKind.DATA, b"x"))
         assert await second.receive() == Record(RecordKind.DATA, b"x")
         assert len(pair.echo.requests) == 1 and pair.server.tunnels == 1

@@ -3,64 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.transport.quic_mesh import live_mesh, start
-from tests.transport.tunnels import Pair, echo, echoed, wired, write_all
+from tests.transport.tcp_echo import TcpEcho
+from tests.transport.tunnels import Pair, echoed, wired, write_all
 from transport.errors import Unreachable
-from transport.interface import Address
-from transport.pipe import SocketPipe, connect
+from transport.pipe import connect
 from transport.quic import QuicOptions
 from transport.relay import UdpRelay
 from transport.resumption import Patience
-from transport.tunnel import TunnelOptions, TunnelRequest
+from transport.tunnel_end import TunnelOptions
 
 pytestmark = pytest.mark.live
 
 MIB = 1 << 20
 WAIT_S = 60.0
-
-
-class TcpEcho:
-    """A real TCP echo server on loopback. accepted: how many connections it ever had.  broken: how many were reset."""
-
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.broken = 0
-        self._group = asyncio.TaskGroup()
-
-    async def __aenter__(self) -> TcpEcho:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._socket.setblocking(False)
-        await self._group.__aenter__()
-        self._accepting = self._group.create_task(self._accept())
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._accepting.cancel()
-        await self._group.__aexit__(None, None, None)
-        self._socket.close()
-
-    async def connector(self, request: TunnelRequest) -> SocketPipe:
-        return await connect(Address("127.0.0.1", self._socket.getsockname()[1]))
-
-    async def _accept(self) -> None:
-        while True:
-            accepted, _ = await asyncio.get_running_loop().sock_accept(self._socket)
-            accepted.setblocking(False)
-            self.accepted += 1
-            self._group.create_task(self._serve(SocketPipe(accepted)))
-
-    async def _serve(self, pipe: SocketPipe) -> None:
-        try:
-            await echo(pipe)
-        except ConnectionError:
-            self.broken += 1
-        pipe.close()
 
 
 class Way:
@@ -96,8 +57,8 @@ async def relayed(options: TunnelOptions | None = None) -> AsyncIterator[Way]:
 @pytest.mark.parametrize("cut_s", [0.0, 1.0, 5.0])
 async def test_bytes_echoed_through_a_real_cut_arrive_whole_over_the_same_connections(cut_s: float) -> None:
     async with TcpEcho() as service, relayed() as way:
-        way.pair.services["tcp"] = service.connector
-        async with way.pair.client.listen(way.pair.far.transport.node, "tcp", "lease-1") as listener:
+        way.pair.offer("tcp", service.admit)
+        async with way.pair.client.listen(way.pair.to("tcp")) as listener:
             app = await connect(listener.address)
             loop = asyncio.get_running_loop()
             start_at = loop.time()
@@ -121,8 +82,8 @@ async def test_tunnel_takes_the_bulk_lane_and_goes_on_without_it_when_it_breaks(
         start(mesh.member_now()) as far,
         wired(near, far) as pair,
     ):
-        pair.services["tcp"] = service.connector
-        async with pair.client.listen(far.node, "tcp") as listener:
+        pair.offer("tcp", service.admit)
+        async with pair.client.listen(pair.to("tcp")) as listener:
             app = await connect(listener.address)
             async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
                 whole = group.create_task(echoed(app, 16 * MIB))
@@ -142,8 +103,8 @@ async def test_tunnel_takes_the_bulk_lane_and_goes_on_without_it_when_it_breaks(
 async def test_link_that_does_not_come_back_resets_the_real_connections_at_both_ends() -> None:
     impatient = TunnelOptions(patience=Patience(cut_s=1.0))
     async with TcpEcho() as service, relayed(impatient) as way:
-        way.pair.services["tcp"] = service.connector
-        async with way.pair.client.listen(way.pair.far.transport.node, "tcp") as listener:
+        way.pair.offer("tcp", service.admit)
+        async with way.pair.client.listen(way.pair.to("tcp")) as listener:
             app = await connect(listener.address)
             asyncio.get_running_loop().call_later(0.3, way.cut)
             with pytest.raises(ExceptionGroup) as failed:
@@ -158,8 +119,8 @@ async def test_link_that_does_not_come_back_resets_the_real_connections_at_both_
 
 async def test_closing_the_listener_resets_what_it_carries() -> None:
     async with TcpEcho() as service, relayed() as way:
-        way.pair.services["tcp"] = service.connector
-        async with way.pair.client.listen(way.pair.far.transport.node, "tcp") as listener:
+        way.pair.offer("tcp", service.admit)
+        async with way.pair.client.listen(way.pair.to("tcp")) as listener:
             address = listener.address
             app = await connect(address)
             await write_all(app, b"x")

@@ -6,10 +6,10 @@ import asyncio
 
 import psutil
 
-from tests.transport.tunnels import B, Pair, memory_pair
+from tests.transport.tunnels import Pair, memory_pair
 from transport.memory_pipe import MemoryPipe, memory_pipes
 from transport.resumption import DEFAULT_WINDOW_BYTES
-from transport.tunnel import TunnelRequest
+from transport.tunnel_server import TunnelRequest
 from transport.virtual_time import VirtualTimeLoop
 
 loop_factory = VirtualTimeLoop
@@ -57,7 +57,7 @@ class SlowReader:
 async def transfer(pair: Pair, reader: SlowReader) -> None:
     """Push zeros through as fast as the tunnel takes them, watching how far the sender is ahead."""
     app, tunnelled = memory_pipes(len(PIECE))
-    tunnel = pair.group.create_task(pair.client.carry(tunnelled, B, "reader"))
+    tunnel = pair.group.create_task(pair.client.carry(tunnelled, pair.to("reader")))
     sent = 0
     while sent < reader.total_bytes:
         sent += await app.write(PIECE[: reader.total_bytes - sent])
@@ -70,7 +70,7 @@ async def transfer(pair: Pair, reader: SlowReader) -> None:
 
 async def slow_transfer(total_bytes: int) -> tuple[SlowReader, float]:
     async with memory_pair() as pair, SlowReader(total_bytes) as reader:
-        pair.services["reader"] = reader
+        pair.offer("reader", reader)
         start = asyncio.get_running_loop().time()
         await transfer(pair, reader)
         return reader, asyncio.get_running_loop().time() - start

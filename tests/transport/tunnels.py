@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from transport.errors import MeshError, ProtocolError, ResetCode
-from transport.interface import Address, LinkChanged, LinkState, NodeId, Stream, Transport
-from transport.link_board import LinkBoard
+from transport.interface import Address, Links, LinkState, NodeId, Stream, Transport
 from transport.memory import MemoryNetwork, MemoryTransport
 from transport.memory_pipe import MemoryPipe, memory_pipes
 from transport.pipe import Pipe
-from transport.tunnel import Connector, TunnelClient, TunnelOptions, TunnelRequest, TunnelServer
+from transport.tunnel import Destination, TunnelClient
+from transport.tunnel_end import TunnelOptions
+from transport.tunnel_server import Admit, TunnelRequest, TunnelServer
 
 A = NodeId(b"\x01" * 32)
 B = NodeId(b"\x02" * 32)
@@ -66,16 +67,14 @@ async def echoed(pipe: Pipe, total_bytes: int) -> bool:
 
 @dataclass
 class Node:
-    """A transport with its link board, and what became of the streams that peers opened on it."""
+    """A transport, and what became of the streams that peers opened on it."""
 
     transport: Transport
-    links: LinkBoard = field(default_factory=LinkBoard)
     endings: list[MeshError] = field(default_factory=list)
 
-    async def follow_links(self) -> None:
-        async for event in self.transport.events():
-            if isinstance(event, LinkChanged):
-                self.links.heard(event)
+    @property
+    def links(self) -> Links:
+        return self.transport.board
 
     async def serve(self, server: TunnelServer) -> None:
         """Does what `meshd.dispatch` does, and keeps the errors."""
@@ -124,18 +123,29 @@ class Pair:
     far: Node
     client: TunnelClient
     server: TunnelServer
-    services: dict[str, Connector]
+    offers: ExitStack
+    services: dict[str, Admit]
     echo: EchoService
     group: asyncio.TaskGroup
     serving: asyncio.Task[None]
     network: MemoryNetwork = field(init=False)
     """Of pairs made by `memory_pair`, as the methods that cut and lose are."""
 
+    def offer(self, service: str, admit: Admit) -> None:
+        """Until the test ends."""
+        self.services[service] = admit
+        self.offers.enter_context(self.server.offer(service, admit))
+
+    def to(self, service: str, lease: str = "lease-7", term: int = 7) -> Destination:
+        return Destination(self.far.transport.node, service, lease, term)
+
     async def restart_server(self) -> None:
         """Forget every tunnel at the far end, as a new process there would."""
         self.serving.cancel()
         await asyncio.wait([self.serving])
-        self.server = TunnelServer(self.services, self.far.links)
+        self.server = TunnelServer(self.far.links)
+        for service, admit in self.services.items():
+            self.offers.enter_context(self.server.offer(service, admit))
         self.serving = self.group.create_task(self.far.serve(self.server))
 
     def cut(self) -> None:
@@ -158,23 +168,22 @@ async def wired(
     """Two transports, connected, with everything that tunnels need around them; all of it ends with the block."""
     to_far, to_near = ways or (far.addresses, near.addresses)
     one, other = Node(near), Node(far)
-    async with asyncio.TaskGroup() as group:
-        echo_service = EchoService(group)
-        services: dict[str, Connector] = {"echo": echo_service}
-        server = TunnelServer(services, other.links, options)
-        following = [group.create_task(node.follow_links()) for node in (one, other)]
-        serving = group.create_task(other.serve(server))
-        near.keep(far.node, to_far)
-        far.keep(near.node, to_near)
-        await one.until(far.node, LinkState.CONNECTED)
-        await other.until(near.node, LinkState.CONNECTED)
-        client = TunnelClient(near, one.links, options)
-        pair = Pair(one, other, client, server, services, echo_service, group, serving)
-        try:
-            yield pair
-        finally:
-            for task in (*following, pair.serving):
-                task.cancel()
+    with ExitStack() as offers:
+        async with asyncio.TaskGroup() as group:
+            echo_service = EchoService(group)
+            server = TunnelServer(other.links, options)
+            serving = group.create_task(other.serve(server))
+            near.keep(far.node, to_far)
+            far.keep(near.node, to_near)
+            await one.until(far.node, LinkState.CONNECTED)
+            await other.until(near.node, LinkState.CONNECTED)
+            client = TunnelClient(near, options)
+            pair = Pair(one, other, client, server, offers, {}, echo_service, group, serving)
+            pair.offer("echo", echo_service)
+            try:
+                yield pair
+            finally:
+                pair.serving.cancel()
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ from transport.credit import DEFAULT_BUDGET_BYTES, DEFAULT_WINDOW_BYTES
 from transport.errors import MeshError, RefusalCode, Refused, TimedOut, Unreachable
 from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
-from transport.interface import Address, Link, NodeId, Peer, Stream, StreamHeader, TransportEvent
+from transport.interface import Address, Link, Links, NodeId, Peer, Stream, StreamHeader, TransportEvent
 from transport.invite import Invite
 from transport.link import Slot
 from transport.pairing import AskingAdmission, PairingDesk, SeenMesh, StillWaiting
@@ -174,6 +174,10 @@ class QuicTransport:
     @property
     def refusals(self) -> dict[str, int]:
         return dict(self._refusals)
+
+    @property
+    def board(self) -> Links:
+        return self._switchboard.board
 
     def links(self) -> tuple[Link, ...]:
         return tuple(map(self._with_lane, self._switchboard.links()))
