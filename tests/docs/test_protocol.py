@@ -23,6 +23,9 @@ from transport.rotation import Roots
 PAGE = protocol.PAGE.read_text("utf-8")
 
 NO_MESSAGES = {
+    "llm.engines.model_list._Entry": "what we read of an upstream's model list",
+    "llm.engines.model_list._List": "what we read of an upstream's model list",
+    "llm.engines.model_list._Meta": "what we read of an upstream's model list",
     "llm.openai._Body": "what we read of an OpenAI request",
     "transport.countersigned._AnyForm": "looks at the first item of a certificate",
     "transport.invite._AnyVersion": "looks at the first item of an invite",

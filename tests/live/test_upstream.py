@@ -1,0 +1,80 @@
+"""An OpenAI server that a host runs already answers for the whole mesh, and survives its own restart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import aiohttp
+
+from llm.engines.interface import Child
+from meshd.launcher import ProcessLauncher
+from meshd.local_agents import LocalAgent, LocalAgents
+
+WAIT_S = 60.0
+
+
+def state_of(model: str, status: dict[str, object]) -> str:
+    models = status["models"]
+    assert isinstance(models, list)
+    return next((str(one["state"]) for one in models if one["name"] == model), "unknown")
+
+
+async def until_state(agent: LocalAgent, model: str, state: str) -> None:
+    await agent.until(lambda status: state_of(model, status) == state, WAIT_S)
+
+
+async def api_of(agent: LocalAgent) -> str:
+    return str((await agent.status())["doors"]["api"])
+
+
+async def ask(agent: LocalAgent, model: str) -> tuple[int, str]:
+    """Status and the answer's text, or its error's code."""
+    body = {"model": model, "messages": [{"role": "user", "content": "one two"}], "max_tokens": 2}
+    url = f"{await api_of(agent)}/v1/chat/completions"
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+        answer = await response.json()
+        return response.status, answer["choices"][0]["message"]["content"] if response.ok else answer["error"]["code"]
+
+
+async def test_a_server_of_the_hosts_own_serves_the_mesh(agents: LocalAgents, tmp_path: Path) -> None:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port = trial.getsockname()[1]
+
+    def server() -> AbstractAsyncContextManager[Child]:
+        argv = [sys.executable, "-m", "llm.engines.echo", "--port", str(port), "--tokens-per-s", "0"]
+        return ProcessLauncher(os.environ).start(argv, {}, tmp_path / "server.log")
+
+    async with agents.start("host", ["--upstream", f"old/=http://127.0.0.1:{port}/v1"]) as host:
+        async with agents.start("client", ["--client", "--join", await host.token("client")]) as client:
+            model = "old/echo"
+            async with server():
+                await until_state(client, model, "ready")
+                status, said = await ask(client, model)
+                assert (status, len(said.split())) == (200, 2)
+                assert await ask(host, model) == (status, said)
+            await until_state(client, model, "failed")
+            assert await ask(client, model) == (503, "no_host")
+            async with server():
+                await until_state(client, model, "ready")
+                assert await ask(client, model) == (status, said)
+                # Its other paths are not for everybody.
+                async with aiohttp.ClientSession() as session:
+                    async with session.post(f"{await api_of(client)}/api/delete", json={"model": model}) as response:
+                        assert response.status == 404
+
+
+async def test_a_spec_that_cannot_be_used_stops_the_start_in_words(agents: LocalAgents) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "meshd", "--data-dir", str(agents.folder / "x"), "--upstream", "x=nonsense"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 1
+    assert b"expected NAME=URL" in printed

@@ -1,0 +1,269 @@
+"""A server that the host runs already is watched, believed about its models, and given requests it understands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from llm.engines.interface import Engine, EngineFailed, EngineState, Request
+from llm.engines.llama_binary import find_llama_server
+from llm.engines.llama_server import LISTENING, LlamaServerOptions, arguments
+from llm.engines.upstream import PathNotPassed, Upstream, UpstreamEngine, UpstreamOptions
+from llm.host import Host
+from llm.upstream_models import serve_upstream
+from meshd.launcher import ProcessLauncher
+from tests.llm.engine_contract import EngineContract
+from tests.llm.fake_upstream import SOUND, FakeUpstream
+from tests.llm.requests import chat, get, post, read
+from tests.llm.tiny_gguf import write_tiny_gguf
+
+DEADLINE_S = 30.0
+
+
+@asynccontextmanager
+async def watched(options: UpstreamOptions) -> AsyncIterator[Upstream]:
+    upstream = Upstream(options)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(upstream.run())
+        yield upstream
+        watching.cancel()
+
+
+async def until(upstream: Upstream, state: EngineState) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while upstream.state is not state:
+            await upstream.changed()
+
+
+async def until_offers(host: Host, holds: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+    """State by name, once they are as asked."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not holds(offers := {offer.name: str(offer.state) for offer in host.offers()}):
+            await host.changed()
+    return offers
+
+
+@asynccontextmanager
+async def hosted(*many: UpstreamOptions) -> AsyncIterator[Host]:
+    host = Host()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(host.run(lambda fact, *, is_urgent: None))]
+        await asyncio.sleep(0)
+        tasks += [group.create_task(serve_upstream(Upstream(one), host)) for one in many]
+        yield host
+        for task in reversed(tasks):
+            task.cancel()
+
+
+@pytest.mark.live
+@pytest.mark.timeout(120)
+class TestPlainLlamaServer(EngineContract):
+    """A llama-server that somebody else started keeps the contract through us."""
+
+    @pytest.fixture
+    async def engine(self, tmp_path: Path) -> AsyncIterator[Engine]:
+        binary, key = find_llama_server(), secrets.token_urlsafe(8)
+        log = tmp_path / "llama.log"
+        options = LlamaServerOptions(
+            model=write_tiny_gguf(tmp_path / "tiny.gguf"),
+            name="served-name",
+            log=log,
+            context_tokens=4096,
+            slots=2,
+            threads=1,
+        )
+        env = {"LLAMA_API_KEY": key, "LD_LIBRARY_PATH": str(binary.library_dir or "")}
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(ProcessLauncher(os.environ).start(arguments(binary, options), env, log))
+            async with asyncio.timeout(60):
+                while (found := LISTENING.search(log.read_text())) is None:  # noqa: ASYNC110 - another process's file
+                    await asyncio.sleep(0.05)
+            base = f"http://127.0.0.1:{found[1]}"
+            upstream = await stack.enter_async_context(watched(UpstreamOptions("plain", base, api_key=key, slots=2)))
+            await until(upstream, EngineState.READY)
+            yield UpstreamEngine(upstream, "served-name")
+
+
+async def test_offers_what_the_server_lists_and_nothing_it_no_longer_lists() -> None:
+    fake = FakeUpstream("a", "b")
+    async with fake.serving(), hosted(UpstreamOptions("fake", fake.base, prefix="fake/")) as host:
+        await until_offers(host, lambda offers: offers == {"fake/a": "ready", "fake/b": "ready"})
+        fake.entries = [{"id": "b"}, {"id": "c"}]
+        await until_offers(host, lambda offers: offers == {"fake/b": "ready", "fake/c": "ready"})
+
+
+async def test_one_name_of_two_servers_is_offered_once() -> None:
+    one, other = FakeUpstream("a"), FakeUpstream("a")
+    both = UpstreamOptions("one", one.base), UpstreamOptions("other", other.base)
+    async with one.serving(), other.serving(), hosted(*both) as host:
+        await until_offers(host, lambda offers: offers == {"a": "ready"})
+
+
+async def test_survives_the_servers_restart() -> None:
+    fake = FakeUpstream("a")
+    async with hosted(UpstreamOptions("fake", fake.base)) as host:
+        async with fake.serving():
+            await until_offers(host, lambda offers: offers == {"a": "ready"})
+            assert (await host.answer(chat("a"))).status == 200
+        await until_offers(host, lambda offers: offers == {"a": "failed"})
+        with pytest.raises(EngineFailed, match="upstream fake failed"):
+            await host.answer(chat("a"))
+        async with fake.serving():
+            await until_offers(host, lambda offers: offers == {"a": "ready"})
+            assert (await host.answer(chat("a"))).status == 200
+
+
+async def test_a_failed_request_is_a_reason_to_look_at_once() -> None:
+    fake = FakeUpstream("a")
+    async with watched(UpstreamOptions("fake", fake.base)) as upstream:
+        async with fake.serving():
+            await until(upstream, EngineState.READY)
+        with pytest.raises(EngineFailed):
+            await UpstreamEngine(upstream, "a").answer(chat("a"))
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        await until(upstream, EngineState.FAILED)
+        assert loop.time() - start < 4  # two looks a second apart, not two of the five-second ones
+
+
+async def test_context_is_what_the_server_says() -> None:
+    fake = FakeUpstream()
+    fake.entries = [{"id": "vllm", "max_model_len": 32768}, {"id": "llama", "meta": {"n_ctx": 4096}}, {"id": "mute"}]
+    async with fake.serving(), watched(UpstreamOptions("fake", fake.base)) as upstream:
+        await until(upstream, EngineState.READY)
+        assert dict(upstream.models) == {"vllm": 32768, "llama": 4096, "mute": 0}
+        assert UpstreamEngine(upstream, "vllm").status.context_tokens == 32768
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [{"a": 1}, [{"name": "no id"}], [{"id": 5}], [{"id": "x" * 2_000_000}], "nothing", [{"id": "a", "meta": 5}]],
+    ids=["no list", "no id", "number", "huge", "text", "bad meta"],
+)
+async def test_a_list_that_is_none_makes_the_server_fail_in_words(entries: object) -> None:
+    fake = FakeUpstream()
+    fake.entries = entries
+    async with fake.serving(), watched(UpstreamOptions("fake", fake.base)) as upstream:
+        await until(upstream, EngineState.FAILED)
+        assert "/v1/models" in upstream.reason
+        assert not upstream.models
+
+
+async def test_names_that_the_mesh_cannot_use_and_too_many_models_are_left_out() -> None:
+    fake = FakeUpstream("good", "with@sign", "control\n", "", *(f"more-{number}" for number in range(100)))
+    async with fake.serving(), watched(UpstreamOptions("fake", fake.base)) as upstream:
+        await until(upstream, EngineState.READY)
+        assert len(upstream.models) <= 64
+        assert set(upstream.models) <= {"good", *(f"more-{number}" for number in range(100))}
+
+
+async def test_the_key_is_sent_and_its_refusal_is_told() -> None:
+    fake = FakeUpstream("a", key="right")
+    async with fake.serving():
+        async with watched(UpstreamOptions("fake", fake.base, api_key="wrong")) as upstream:
+            await until(upstream, EngineState.FAILED)
+            assert "401" in upstream.reason
+        options = UpstreamOptions("fake", fake.base, api_key="right")
+        assert "right" not in repr(options)
+        async with watched(options) as upstream:
+            await until(upstream, EngineState.READY)
+
+
+async def test_only_the_chosen_models_are_offered() -> None:
+    fake = FakeUpstream("a", "b", "c")
+    async with fake.serving(), watched(UpstreamOptions("fake", fake.base, models=("b", "z"))) as upstream:
+        await until(upstream, EngineState.READY)
+        assert list(upstream.models) == ["b"]
+
+
+async def test_the_server_reads_its_own_name_for_the_model() -> None:
+    fake = FakeUpstream("a")
+    async with fake.serving(), hosted(UpstreamOptions("fake", fake.base, prefix="fake/")) as host:
+        await until_offers(host, lambda offers: offers == {"fake/a": "ready"})
+        await read(await host.answer(chat("fake/a", temperature=0.25)))
+        assert fake.last_body()["model"] == "a"
+        assert fake.last_body()["temperature"] == 0.25
+
+
+async def test_sound_passes_both_ways() -> None:
+    fake = FakeUpstream("voice")
+    form = (
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="x.wav"\r\n\r\n' + SOUND + b"\r\n"
+        b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nfake/voice\r\n--B--\r\n'
+    )
+    headers = (("content-type", "multipart/form-data; boundary=B"),)
+    async with fake.serving(), hosted(UpstreamOptions("fake", fake.base, prefix="fake/")) as host:
+        await until_offers(host, lambda offers: offers == {"fake/voice": "ready"})
+        reply = await host.answer(post("fake/voice", "/v1/audio/speech", json.dumps({"input": "hello"}).encode()))
+        assert await read(reply) == SOUND
+        await read(
+            await host.answer(Request("r", "fake/voice", "POST", "/v1/audio/transcriptions", headers, form, 9.0))
+        )
+        assert fake.asked[-1] == ("/v1/audio/transcriptions", form.replace(b"fake/voice", b"voice"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/delete", "/v1/../api/delete", "/v1/%2e%2e/api/delete", "/v1//x", "/slots/0?action=save", "/"]
+)
+async def test_what_users_do_not_need_is_not_passed_on(path: str) -> None:
+    fake = FakeUpstream("a")
+    async with fake.serving(), watched(UpstreamOptions("fake", fake.base)) as upstream:
+        await until(upstream, EngineState.READY)
+        engine = UpstreamEngine(upstream, "a")
+        with pytest.raises(PathNotPassed):
+            await engine.answer(get("a", path))
+        assert fake.asked == []
+        assert engine.status.in_flight == 0
+
+
+async def test_a_server_that_is_ended_to_free_its_memory_starts_at_the_next_request(tmp_path: Path) -> None:
+    fake = FakeUpstream("a")
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    options = UpstreamOptions(
+        "fake", fake.base, start=touch(begun), stop=touch(ended)
+    )  # the test itself is the service manager
+    async with watched(options) as upstream:
+        engine = UpstreamEngine(upstream, "a")
+        async with fake.serving():
+            await until(upstream, EngineState.READY)
+            await upstream.stop()
+            assert ended.exists()
+        assert engine.status.state is EngineState.UNLOADED
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(engine.answer(chat("a"))) for _ in range(3)]
+            async with asyncio.timeout(DEADLINE_S):
+                while not begun.exists():  # noqa: ASYNC110 - another process makes it
+                    await asyncio.sleep(0.01)
+            async with fake.serving():
+                assert [(await one).status for one in asking] == [200, 200, 200]
+
+
+async def test_a_start_that_fails_is_told_and_tried_again_at_the_next_request() -> None:
+    fake = FakeUpstream("a")
+    failing = (sys.executable, "-c", "print('no such unit'); raise SystemExit(3)")
+    async with watched(UpstreamOptions("fake", fake.base, models=("a",), start=failing)) as upstream:
+        await until(upstream, EngineState.UNLOADED)
+        for _ in range(2):
+            with pytest.raises(EngineFailed, match="status 3: no such unit"):
+                await UpstreamEngine(upstream, "a").answer(chat("a"))
+
+
+async def test_a_server_without_commands_is_not_ours_to_end() -> None:
+    fake = FakeUpstream("a")
+    async with fake.serving(), watched(UpstreamOptions("fake", fake.base)) as upstream:
+        await until(upstream, EngineState.READY)
+        with pytest.raises(EngineFailed, match="not ours to end"):
+            await upstream.stop()
+        assert upstream.state is EngineState.READY
+
+
+def touch(path: Path) -> tuple[str, ...]:
+    return (sys.executable, "-c", f"open({str(path)!r}, 'w').close()")
