@@ -1,7 +1,8 @@
 """How soon the others know that one of five real agents was killed: `python -m bench.crash_trials [--json]`.
 
 Each trial kills one of five with SIGKILL, reads in the logs of the other four when they counted it as suspect and
-as dead, and starts it again. Every agent has its turn, the founder too. What five idle agents cost stands beside.
+as dead, and starts it again. Every agent has its turn, the founder too. Afterwards all are killed at once, and
+start again with and without the founder. What five idle agents cost stands beside.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import platform
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ PATIENCE_S = 60.0
 SETTLED_S = 3.0
 """Between the last agent's return and the next crash: what is left of the return has been said by then."""
 
-MEDIAN_GOAL_S, WORST_GOAL_S = 5.0, 9.0
+MEDIAN_GOAL_S, WORST_GOAL_S, REFORM_GOAL_S = 5.0, 9.0, 10.0
 BUCKET_S = 0.5
 
 
@@ -46,8 +48,20 @@ class Trial:
         return max(self.known)
 
 
-async def run_trials(nodes: int, trials: int, idle_s: float) -> tuple[list[Trial], Footprint]:
-    """The trials, and what the idle mesh cost before them."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """reformed, orphaned: seconds from the first start until all see all, after all were killed; orphaned: without
+    the founder.
+    """
+
+    trials: list[Trial]
+    idle: Footprint
+    reformed: list[float]
+    orphaned: list[float]
+
+
+async def measure(nodes: int, trials: int, restarts: int, idle_s: float) -> Measured:
+    """All of it in one mesh."""
     names = [f"n{number}" for number in range(nodes)]
     with tempfile.TemporaryDirectory(prefix="meshd-bench-") as folder:
         async with LocalMesh(local_agents(Path(folder))) as mesh:
@@ -58,7 +72,17 @@ async def run_trials(nodes: int, trials: int, idle_s: float) -> tuple[list[Trial
             for number in range(trials):
                 done.append(await _trial(mesh, names[number % nodes], pause_s=SETTLED_S + (number * 0.37) % 1))
                 print(_told(number, done[-1]), flush=True)
-            return done, cost
+            reformed = [await _form_again(mesh, names) for _ in range(restarts)]
+            orphaned = [await _form_again(mesh, names[1:]) for _ in range(restarts)]
+            return Measured(done, cost, reformed, orphaned)
+
+
+async def _form_again(mesh: LocalMesh, names: Sequence[str]) -> float:
+    await mesh.kill(*mesh.running)
+    began = time.monotonic()
+    await mesh.start_again(*names)
+    await mesh.until_met()
+    return time.monotonic() - began
 
 
 async def _trial(mesh: LocalMesh, victim: str, pause_s: float) -> Trial:
@@ -93,8 +117,9 @@ def histogram(values: Sequence[float]) -> str:
     return ", ".join(f"{start:.1f}–{start + BUCKET_S:.1f} s: {count}" for start, count in sorted(counts.items()))
 
 
-def rows(trials: list[Trial], cost: Footprint) -> list[dict[str, object]]:
+def rows(measured: Measured) -> list[dict[str, object]]:
     """In the shape of `meshd bench`; there is nothing bare to compare a crash with."""
+    trials, cost = measured.trials, measured.idle
     known = [trial.known_to_all for trial in trials]
     suspected = [trial.suspected for trial in trials]
     figures = [
@@ -102,6 +127,8 @@ def rows(trials: list[Trial], cost: Footprint) -> list[dict[str, object]]:
         ("live-crash-p90", percentile(known, 0.9), "s", WORST_GOAL_S),
         ("live-crash-worst", max(known), "s", WORST_GOAL_S),
         ("live-suspicion-median", statistics.median(suspected), "s", None),
+        ("live-reform-worst", max(measured.reformed), "s", REFORM_GOAL_S),
+        ("live-reform-without-founder-worst", max(measured.orphaned), "s", REFORM_GOAL_S),
         ("live-slander", sum(trial.slandered for trial in trials), "views", 0),
         ("live-idle-cpu", cost.cpu_percent, "% of a core", 1.0),
         ("live-idle-memory", cost.resident_mb, "MB", 80.0),
@@ -117,19 +144,20 @@ def rows(trials: list[Trial], cost: Footprint) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--restarts", type=int, default=5, help="of all at once, with and without the founder each")
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--idle", type=float, default=30.0, help="seconds to watch the idle mesh first")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    trials, cost = asyncio.run(run_trials(arguments.nodes, arguments.trials, arguments.idle))
-    figures = rows(trials, cost)
+    measured = asyncio.run(measure(arguments.nodes, arguments.trials, arguments.restarts, arguments.idle))
+    figures = rows(measured)
     if arguments.json:
         print(json.dumps({"name": "crash_trials", "machine": platform.node(), "rows": figures}))
         return
     for row in figures:
         goal = f"  goal ≤ {row['target']}" if row["target"] is not None else ""
-        print(f"{row['case']:<24}{row['ours']:>8}  {row['unit']}{goal}")
-    print(f"known to all: {histogram([trial.known_to_all for trial in trials])}")
+        print(f"{row['case']:<36}{row['ours']:>8}  {row['unit']}{goal}")
+    print(f"known to all: {histogram([trial.known_to_all for trial in measured.trials])}")
 
 
 if __name__ == "__main__":
