@@ -25,12 +25,11 @@ from gossip.lease_message import (
     RefusalCode,
     Reply,
 )
-from transport.identity import RandomBytes, short
+from transport.identity import short
 from transport.interface import NodeId
 
 MAX_LEASES = 128
 MAX_LEASES_PER_HOST = 64
-LEASE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ Event = Asked | LetGo | NotRemembered | Tick
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Put the fences on disk (fsync). When that fails, perform nothing that follows and say NotRemembered."""
+    """Have the fences on disk as they are now. When that fails, perform nothing that follows; say NotRemembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +127,8 @@ class Grants:
     now: of the start. Who held what before it is forgotten, so every resource with a fence rests for `LEASE_S`.
     """
 
-    def __init__(self, fences: Fences, random_bytes: RandomBytes, now: float, room: Room = any_room) -> None:
+    def __init__(self, fences: Fences, now: float, room: Room = any_room) -> None:
         self._fences = fences
-        self._random_bytes = random_bytes
         self._room = room
         self._held: dict[_Place, Grant] = {}
         self._resting = fences.resources
@@ -170,9 +168,9 @@ class Grants:
         held = self._held.get((request.resource, request.purpose))
         if not self._fences.get(request.resource).admits(request.term, asked.host):
             return [self._stale(request)]
-        if held is not None and _is_theirs(held, asked):
-            return [self._renew(now, held, request)]
-        if request.lease:
+        if held is not None and held.lease == request.lease and _is_theirs(held, asked):
+            return self._renew(now, held, request)
+        if not request.is_new:
             return [_refused(RefusalCode.NOT_HELD, "this node has given no such lease, or it has run out")]
         if refusal := self._why_not(now, asked, held):
             return [refusal]
@@ -206,13 +204,11 @@ class Grants:
             words += ", and another host in it"
         return _refused(RefusalCode.STALE_TERM, words, term=fence.term)
 
-    def _renew(self, now: float, held: Grant, request: LeaseRequest) -> Answer:
+    def _renew(self, now: float, held: Grant, request: LeaseRequest) -> list[Effect]:
         """The same lease once more: also for a first request that comes again because its answer was lost."""
-        if held.is_revoked or request.lease not in (b"", held.lease):
-            return _refused(RefusalCode.NOT_HELD, "this node has given this host another lease since")
-        renewed = replace(held, until=now + LEASE_S)
-        self._held[held.resource, held.purpose] = renewed
-        return _granted(renewed)
+        self._held[held.resource, held.purpose] = replace(held, until=now + LEASE_S)
+        # A first request may come again before the fence is on disk.
+        return [Remember(), _granted()] if request.is_new else [_granted()]
 
     def _supersede(self, now: float, asked: Asked, held: Grant) -> list[Effect]:
         """End a lease for a higher term, which waits until its host has stopped for certain."""
@@ -229,7 +225,7 @@ class Grants:
         if (former := self._held.pop(place, None)) is not None and not former.is_revoked:
             effects.insert(0, Ended(former, "its host asked anew"))
         grant = Grant(
-            self._random_bytes(LEASE_BYTES),
+            request.lease,
             request.resource,
             request.purpose,
             asked.host,
@@ -239,7 +235,7 @@ class Grants:
             request.memory_bytes,
         )
         self._held[place] = grant
-        return [*effects, Began(grant), _granted(grant)]
+        return [*effects, Began(grant), _granted()]
 
     def _no_room(self, asked: Asked) -> LeaseRefused | None:
         request = asked.request
@@ -253,13 +249,14 @@ class Grants:
         """Let nobody else in up to this term, and end what others have."""
         request = asked.request
         in_use = {resource for resource, _ in self._held}
-        has_risen = self._fences.raise_to(request.resource, request.term, asked.host, in_use)
+        self._fences.raise_to(request.resource, request.term, asked.host, in_use)
         ended: list[Effect] = []
         for place, grant in list(self._held.items()):
             if grant.resource == request.resource and grant.host != asked.host and not grant.is_revoked:
                 self._held[place] = replace(grant, is_revoked=True)
                 ended.append(Ended(grant, f"term {request.term} of host {short(asked.host)} came"))
-        return [*ended, Remember()] if has_risen else ended
+        # Also where it stood there already: that may not have got to disk.
+        return [*ended, Remember()]
 
     def _let_go(self, host: NodeId, release: LeaseRelease) -> list[Effect]:
         place = (release.resource, release.purpose)
@@ -286,8 +283,8 @@ def _is_theirs(held: Grant, asked: Asked) -> bool:
     return (held.host, held.boot, held.term) == (asked.host, asked.boot, asked.request.term)
 
 
-def _granted(grant: Grant) -> Answer:
-    return Answer(LeaseGranted(grant.lease, round(LEASE_S * 1000)))
+def _granted() -> Answer:
+    return Answer(LeaseGranted(round(LEASE_S * 1000)))
 
 
 def _refused(code: RefusalCode, words: str, *, term: int = 0, retry_s: float = 0.0) -> Answer:

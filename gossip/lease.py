@@ -182,10 +182,11 @@ class Election:
         watch.highest_term = max(watch.highest_term, term)
 
     def refused(self, resource: str, term: int) -> None:
-        """A worker answered STALE_TERM: a claim of this node has to exceed `term`."""
-        self.recall(resource, term)
-        watch = self._watches[resource]
-        watch.taken_term = max(watch.taken_term, term)
+        """A worker answered STALE_TERM: a claim of this node has to exceed `term`, unless that is an absurd leap."""
+        watch = self._watches.setdefault(resource, _Watch())
+        if term <= watch.highest_term + MAX_TERM_LEAP:
+            watch.highest_term = max(watch.highest_term, term)
+            watch.taken_term = max(watch.taken_term, term)
 
     def decide(self, resource: str, candidates: Iterable[Candidate], view: View, now: float) -> Decision:
         """What this node should do about `resource`.

@@ -41,11 +41,15 @@ class RefusalCode(StrEnum):
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, tag_field="kind", tag="request"):
-    """Grant or renew. lease: empty for a first one.  memory_bytes: what the host means to use at the worker."""
+    """Grant a lease of this id, or renew it. lease: random, of the host's choosing, never used again once let go.
+
+    is_new: the host has not been granted it yet.  memory_bytes: what the host means to use at the worker.
+    """
 
     resource: Resource
     term: Term
-    lease: Annotated[bytes, msgspec.Meta(max_length=16)] = b""
+    lease: Bytes16
+    is_new: bool
     purpose: LeaseKind = "work"
     memory_bytes: Counter = 0
 
@@ -59,10 +63,9 @@ class LeaseRelease(msgspec.Struct, frozen=True, tag_field="kind", tag="release")
 
 
 class LeaseGranted(msgspec.Struct, frozen=True, tag_field="kind", tag="granted"):
-    """lease: random, known to its two ends only.  lasts_ms: at the worker, from its answer."""
+    """lasts_ms: at the worker, from its answer."""
 
-    lease: Bytes16
-    lasts_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000)]
+    lasts_ms: Annotated[int, msgspec.Meta(ge=1000, le=600_000)]
 
 
 class LeaseReleased(msgspec.Struct, frozen=True, tag_field="kind", tag="released"):
