@@ -103,7 +103,7 @@ class Upstream:
 
     async def send(self, request: Request, on_close: Callable[[], None]) -> HttpReply:
         """Pass on a request that names the model as the server does. Raises EngineFailed."""
-        if self.state is EngineState.UNLOADED:
+        if self.state is EngineState.UNLOADED or self._starting.locked():
             await self.start()
         if self._proxy is None or not self._is_ready():
             raise self._failed(f"it is {self.state.value}: {self.reason}", retryable=True)
