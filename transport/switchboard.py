@@ -262,6 +262,11 @@ class Switchboard:
         if number is not None and self._is_open:
             self._perform(self._table.answered(connection.peer.node, number))
 
+    def bounced(self, connection: Connection) -> None:
+        """The network says that nobody listens where the peer of a connection was: doubt it."""
+        if connection in self._numbers and self._is_open:
+            self.doubt(connection.peer.node, "nobody listens on its port")
+
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a task of the carrier in the switchboard's group."""
         return self._group.create_task(work, name=name)

@@ -220,6 +220,41 @@ async def test_killed_peer_is_reconnecting_then_lost_and_comes_back(monkeypatch:
             await until_connected(owner, again)
 
 
+async def test_port_that_nobody_listens_on_raises_doubt_long_before_silence_does() -> None:
+    mesh = live_mesh()
+    async with start(mesh.owner_now()) as owner, start(mesh.member_now()) as member:
+        await connect(owner, member)
+        await next_change(owner, LinkState.CONNECTED, member.node)
+        member.vanish()
+        begun = time.monotonic()
+        assert owner.send_datagram(member.node, b"are you there?")
+        change = await next_change(owner, LinkState.RECONNECTING, member.node)
+        assert change.reason == "nobody listens on its port"
+        assert time.monotonic() - begun < liveness.SILENCE_S
+
+
+async def test_word_of_a_closed_port_that_does_not_quote_the_packet_is_not_believed() -> None:
+    mesh = live_mesh()
+    async with start(mesh.owner_now()) as owner, start(mesh.member_now()) as member:
+        await connect(owner, member)
+        await next_change(owner, LinkState.CONNECTED, member.node)
+        (connection,) = owner._endpoint.connections
+        where = connection.peer_address
+        assert where is not None
+        for quoted in (b"", b"@", b"@" + b"x" * 30):
+            owner._udp._bounced.append((quoted, where))
+            owner._endpoint._take_bounced()
+        assert is_connected(owner, member.node)
+        owner._udp._bounced.append((b"@" + connection.peer_connection_id + b"x" * 20, where))
+        owner._endpoint._take_bounced()
+        assert not is_connected(owner, member.node)
+        # It does answer: the doubt is over, and the network's word is not asked again for a while.
+        await until_connected(owner, member)
+        owner._udp._bounced.append((b"@" + connection.peer_connection_id + b"x" * 20, where))
+        owner._endpoint._take_bounced()
+        assert is_connected(owner, member.node)
+
+
 async def test_new_request_to_a_killed_peer_fails_soon() -> None:
     mesh = live_mesh()
     async with start(mesh.owner_now()) as owner, start(mesh.member_now()) as member:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transport.interface import Address
+from transport.quic.bounces import MAX_BOUNCES
 from transport.quic.local_addresses import reachable_addresses
 from transport.quic.udp import MAX_UDP_BYTES, SocketAddress, UdpSocket, _runs, to_address
 
@@ -140,3 +141,51 @@ def test_reachable_addresses_end_with_loopback() -> None:
     assert Address("127.0.0.1", 7842) in addresses
     assert addresses[-1].host.startswith("127.") or len(addresses) == 1
     assert reachable_addresses("192.0.2.1", 7842, has_ipv6=True) == (Address("192.0.2.1", 7842),)
+
+
+def closed_port() -> tuple[str, int]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        where: tuple[str, int] = closed.getsockname()
+    return where
+
+
+async def test_datagrams_that_met_a_closed_port_come_back_and_stop_no_others() -> None:
+    sender, receiver = UdpSocket(LOOPBACK), UdpSocket(LOOPBACK)
+    gone, there = closed_port(), ("127.0.0.1", receiver.port)
+    for number in range(20):
+        assert sender.send([(b"lost %d" % number, gone), (b"kept %d" % number, there)]) == 2
+        await asyncio.sleep(0)
+    assert await collect(receiver, 20) == [b"kept %d" % number for number in range(20)]
+    assert sender.has_bounced
+    bounced = sender.take_bounced()
+    assert bounced and {address for _, address in bounced} == {gone}
+    assert all(data.startswith(b"lost ") for data, _ in bounced)
+    assert sender.take_bounced() == []
+    sender.close()
+    receiver.close()
+
+
+async def test_a_socket_hears_on_after_a_datagram_bounced() -> None:
+    udp, other = UdpSocket(LOOPBACK), UdpSocket(LOOPBACK)
+    got: list[bytes] = []
+    udp.watch_readable(asyncio.get_running_loop(), lambda: got.extend(data for data, _ in udp.receive()))
+    udp.send([(b"lost", closed_port())])
+    await asyncio.sleep(0.05)  # the bounce arrives whenever the kernel likes, and must not be awaited here
+    other.send([(b"hello", ("127.0.0.1", udp.port))])
+    async with asyncio.timeout(5):
+        while not got:  # noqa: ASYNC110 - the loop fills it
+            await asyncio.sleep(0.01)
+    assert got == [b"hello"]
+    udp.close(asyncio.get_running_loop())
+    other.close()
+
+
+async def test_bounces_that_nobody_takes_are_bounded() -> None:
+    sender = UdpSocket(LOOPBACK)
+    gone = closed_port()
+    for _ in range(10 * MAX_BOUNCES):
+        sender.send([(b"lost", gone)])
+    list(sender.receive())
+    assert 0 < len(sender.take_bounced()) <= MAX_BOUNCES
+    sender.close()

@@ -32,6 +32,9 @@ logger = logging.getLogger("meshd.transport")
 
 MAX_UNSENT_DATAGRAMS = 256
 CONNECTION_WINDOW_BYTES = 8 << 20
+BOUNCE_EVERY_S = 5.0
+"""Heeded at most so often: the network's word is not signed."""
+
 RETIRED_S = 30.0
 """At most this long a replaced connection serves the streams it has."""
 
@@ -60,6 +63,7 @@ class Uses:
     """What an admitted connection feeds.
 
     connected: told once both ends have accepted each other.  answered: told of every answer to a ping.
+    bounced: told that the network says nobody listens at the peer's port any more.
     ended: told once, with why, unless we ended it.
     streams_beside: how many streams on other carriers end with this connection; a retired one stays for them.
     """
@@ -68,6 +72,7 @@ class Uses:
     stream_arrived: Callable[[Stream], None]
     datagram_arrived: Callable[[NodeId, bytes], None]
     answered: Callable[[], None]
+    bounced: Callable[[], None]
     ended: Callable[[str], None]
     windows: Windows
     streams_beside: Callable[[], int]
@@ -96,6 +101,7 @@ class QuicPeerConnection:
         self._end_reason: str | None = None
         self._is_confirmed = False
         self._retired_until: float | None = None
+        self._bounced_at = float("-inf")
         self._empty_checks = 0
         self.slot = Slot.CONTROL
         """What the end that dials asked for; known once `secured`."""
@@ -138,6 +144,16 @@ class QuicPeerConnection:
     def peer(self) -> Peer:
         assert self._peer is not None, "nobody is admitted on this connection yet"
         return self._peer
+
+    @property
+    def peer_address(self) -> SocketAddress | None:
+        """Where packets go now."""
+        return self._quic.get_peer_address()
+
+    @property
+    def peer_connection_id(self) -> bytes:
+        """What packets to the peer are marked with now."""
+        return internals.peer_connection_id(self._quic)
 
     def connect(self, now: float) -> None:
         """Begin the handshake as the end that dials."""
@@ -206,6 +222,12 @@ class QuicPeerConnection:
         self._liveness.heard(now)
         self._take_events(now)
         self._host.touch(self)
+
+    def bounced(self, now: float) -> None:
+        """A packet to the peer came back: nobody listens there."""
+        if self._uses is not None and now - self._bounced_at >= BOUNCE_EVERY_S:
+            self._bounced_at = now
+            self._uses.bounced()
 
     def to_send(self, now: float) -> list[tuple[bytes, SocketAddress]]:
         """Packets that may leave now, and where to; sets the timer anew."""

@@ -54,7 +54,7 @@ class Endpoint:
         self._is_blocked = False
         self._is_closed = False
         self._retry = QuicRetryTokenHandler()
-        self._loop.add_reader(udp.fileno(), self._readable)
+        udp.watch_readable(self._loop, self._readable)
         self._checker = self._loop.call_later(CHECK_EVERY_S, self._check)
         self.ignored_packets = 0
 
@@ -101,9 +101,7 @@ class Endpoint:
             connection.stop()
         self._by_id.clear()
         self._checker.cancel()
-        self._loop.remove_reader(self._udp.fileno())
-        self._loop.remove_writer(self._udp.fileno())
-        self._udp.close()
+        self._udp.close(self._loop)
 
     # For connections (connection.Host)
 
@@ -145,6 +143,15 @@ class Endpoint:
                 self.ignored_packets += 1
             else:
                 connection.datagram_received(data, address, now)
+        self._take_bounced()
+
+    def _take_bounced(self) -> None:
+        """Tell who sent packets to where nobody listens. Quoted, so only who saw them can say so (RFC 9000 §14.2.1)."""
+        for data, address in self._udp.take_bounced():
+            destination_id = _destination_id(data)
+            for connection in self.connections:
+                if connection.peer_connection_id == destination_id and connection.peer_address == address:
+                    connection.bounced(monotonic())
 
     def _meet(self, data: bytes, address: SocketAddress) -> QuicPeerConnection | None:
         """A new connection, if `data` begins one and there is room."""
@@ -227,17 +234,19 @@ class Endpoint:
             self._unsent += packets
             return
         sent = self._udp.send(packets)
+        if self._udp.has_bounced:
+            self._loop.call_soon(self._take_bounced)
         if sent < len(packets):
             # The kernel is full: let nobody make more packets until these have gone.
             self._unsent = packets[sent:]
             self._is_blocked = True
-            self._loop.add_writer(self._udp.fileno(), self._writable)
+            self._udp.watch_writable(self._loop, self._writable)
 
     def _writable(self) -> None:
         del self._unsent[: self._udp.send(self._unsent)]
         if not self._unsent:
             self._is_blocked = False
-            self._loop.remove_writer(self._udp.fileno())
+            self._udp.unwatch_writable(self._loop)
             self._flush()
 
     # Upkeep

@@ -383,6 +383,7 @@ class QuicTransport:
 
     def _make_room(self, node: NodeId) -> None:
         """Cut connections of a peer that keeps making new ones: first those that were replaced, the oldest of them."""
+            bounced=lambda: board.bounced(connection),
         held = [one for one in self._endpoint.connections if one.is_admitted and one.peer.node == node]
         held.sort(key=lambda one: (not one.is_retired, one.admitted_at))
         for connection in held[: max(0, len(held) + 1 - MAX_CONNECTIONS_PER_PEER)]:

@@ -6,13 +6,15 @@ and from 1.6 to 0.1 µs on the way in; where the kernel has none, datagrams go o
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from transport.interface import Address
+from transport.quic.bounces import MAX_BOUNCES, Readiness, SocketAddress, hear_bounces, read_bounces
 
 logger = logging.getLogger("meshd.transport")
 
@@ -32,9 +34,6 @@ _SO_RCVBUFFORCE = 33
 _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO = 49
 _IPV6_PKTINFO = 50
-
-SocketAddress = tuple[str, int] | tuple[str, int, int, int]
-"""As the socket gives and takes it: four parts on a dual-stack socket, where IPv4 is mapped."""
 
 _SEGMENT_SIZE = struct.Struct("H")
 _GRO_SIZE = struct.Struct("i")
@@ -70,7 +69,8 @@ class UdpSocket:
         self._packet_info = (socket.IPPROTO_IPV6, _IPV6_PKTINFO) if is_6 else (socket.IPPROTO_IP, _IP_PKTINFO)
         if bind.host in ("::", "0.0.0.0"):
             self._try(self._packet_info[0], _IPV6_RECVPKTINFO if is_6 else _IP_PKTINFO, 1)
-        # No IP_RECVERR: the POLLERR of a queued ICMP error makes libuv, so uvloop, stop polling the socket for good.
+        self._readiness = Readiness(self.socket) if hear_bounces(self.socket) else None
+        self._bounced: list[tuple[bytes, SocketAddress]] = []
         self._grow_buffers()
         self._buffer = bytearray(MAX_UDP_BYTES)
         self._view = memoryview(self._buffer)
@@ -79,11 +79,41 @@ class UdpSocket:
     def is_dual_stack(self) -> bool:
         return self.family == socket.AF_INET6
 
-    def fileno(self) -> int:
-        return self.socket.fileno()
+    def watch_readable(self, loop: asyncio.AbstractEventLoop, ready: Callable[[], None]) -> None:
+        """Have `ready` called whenever there is something to receive, until `close`."""
+        loop.add_reader(self._readiness.read_fileno if self._readiness else self.socket.fileno(), ready)
 
-    def close(self) -> None:
+    def watch_writable(self, loop: asyncio.AbstractEventLoop, ready: Callable[[], None]) -> None:
+        """Have `ready` called whenever the kernel has room, until `unwatch_writable`."""
+        if self._readiness:
+            loop.add_reader(self._readiness.write_fileno, ready)
+        else:
+            loop.add_writer(self.socket.fileno(), ready)
+
+    def unwatch_writable(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._readiness:
+            loop.remove_reader(self._readiness.write_fileno)
+        else:
+            loop.remove_writer(self.socket.fileno())
+
+    def close(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """loop: the one that watches it, if one does."""
+        if loop is not None:
+            loop.remove_reader(self._readiness.read_fileno if self._readiness else self.socket.fileno())
+            self.unwatch_writable(loop)
+        if self._readiness:
+            self._readiness.close()
         self.socket.close()
+
+    @property
+    def has_bounced(self) -> bool:
+        """Whether `take_bounced` has something. Sending finds out too, and then nothing becomes readable."""
+        return bool(self._bounced)
+
+    def take_bounced(self) -> list[tuple[bytes, SocketAddress]]:
+        """Beginnings of datagrams that met a closed port since the last time, and where each had gone."""
+        bounced, self._bounced = self._bounced, []
+        return bounced
 
     def forget(self, address: SocketAddress) -> None:
         """Let routes choose again where packets to `address` leave from."""
@@ -96,7 +126,13 @@ class UdpSocket:
             try:
                 size, ancillary, _, address = self.socket.recvmsg_into([self._buffer], _ANCILLARY_BYTES)
             except BlockingIOError:
+                if not received:
+                    self._keep_bounced()
                 return
+            except OSError:
+                self._keep_bounced()  # an error of some datagram sent before: nothing is wrong with the socket
+                received += 1
+                continue
             segment = self._read_ancillary(ancillary, address) if ancillary else 0
             for start in range(0, size, segment) if 0 < segment < size else (0,):
                 received += 1
@@ -123,6 +159,18 @@ class UdpSocket:
         return sent
 
     def _send_run(self, run: list[tuple[bytes, SocketAddress]]) -> None:
+        try:
+            self._send_once(run)
+        except BlockingIOError:
+            raise
+        except OSError:
+            if self._readiness is None:
+                raise
+            # The kernel tells whoever sends next what came back for a datagram before; this one has not left.
+            self._keep_bounced()
+            self._send_once(run)
+
+    def _send_once(self, run: list[tuple[bytes, SocketAddress]]) -> None:
         data, address = run[0]
         asked_at = self._asked_at.get(address)
         if len(run) == 1 and asked_at is None:
@@ -137,7 +185,12 @@ class UdpSocket:
             if asked_at is None or error.errno not in _NOT_OURS:
                 raise
             del self._asked_at[address]  # this host has moved
-            self._send_run(run)
+            self._send_once(run)
+
+    def _keep_bounced(self) -> None:
+        """Fetch what came back, forgetting what nobody took; the kernel then forgets the error too."""
+        if self._readiness:
+            self._bounced = [*self._bounced, *read_bounces(self.socket)][-MAX_BOUNCES:]
 
     def _read_ancillary(self, ancillary: Iterable[tuple[int, int, bytes]], address: SocketAddress) -> int:
         """The size of the segments that came as one, 0 when only one came; remembers where it was sent to."""
