@@ -23,6 +23,7 @@ from llm.engines import child_log
 from llm.engines.http_proxy import HttpProxy, HttpReply
 from llm.engines.interface import Child, EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
 from llm.engines.llama_binary import EngineMissing, LlamaBinary, find_llama_server
+from llm.memory.check import MemoryCheck, check
 
 logger = logging.getLogger("meshd.llm")
 
@@ -73,7 +74,8 @@ def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
     http_threads = str(options.slots + options.waiting + SPARE_HTTP_THREADS)
     argv = [str(binary.path), "--model", str(options.model), "--alias", options.name]
     argv += ["--host", "127.0.0.1", "--port", "0", "--threads-http", http_threads]
-    argv += ["--offline", "--no-webui", "--metrics", "--log-colors", "off"]
+    # At 4 it says what it allocated, and still nothing of what people write.
+    argv += ["--offline", "--no-webui", "--metrics", "--log-colors", "off", "--verbosity", "4"]
     # llama-server divides its context among the slots.
     argv += ["--ctx-size", str(options.context_tokens * options.slots), "--parallel", str(options.slots)]
     argv += ["--n-gpu-layers", str(options.gpu_layers)]
@@ -100,6 +102,8 @@ class LlamaServerEngine:
         self._context_tokens = options.context_tokens
         self._tokens_per_s = 0.0
         self.pid: int | None = None
+        # What the latest load was predicted to take and what it took; None until both are known.
+        self.memory: MemoryCheck | None = None
 
     @property
     def status(self) -> EngineStatus:
@@ -172,9 +176,10 @@ class LlamaServerEngine:
             if binary.library_dir is not None:
                 env["LD_LIBRARY_PATH"] = str(binary.library_dir)
             log_start = child_log.size_bytes(options.log)
-            async with self._launcher.start(arguments(binary, options), env, options.log) as child:
+            argv = arguments(binary, options)
+            async with self._launcher.start(argv, env, options.log) as child:
                 self.pid = child.pid
-                reason = await self._accompany(child, key, log_start)
+                reason = await self._accompany(child, key, log_start, argv)
                 # Known at once, before the launcher has cleared up.
                 self._enter(EngineState.FAILED, reason)
                 return reason
@@ -183,11 +188,11 @@ class LlamaServerEngine:
         finally:
             self.pid = None
 
-    async def _accompany(self, child: Child, key: str, log_start: int) -> str:
+    async def _accompany(self, child: Child, key: str, log_start: int, argv: list[str]) -> str:
         """Tend the child until it dies or must go; why. It does not outlive this call."""
         async with asyncio.TaskGroup() as group:
             dying = group.create_task(child.wait(), name=f"wait for pid {child.pid}")
-            tending = group.create_task(self._tend(key, log_start), name=f"tend pid {child.pid}")
+            tending = group.create_task(self._tend(key, log_start, argv), name=f"tend pid {child.pid}")
             try:
                 await asyncio.wait((dying, tending), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -206,7 +211,7 @@ class LlamaServerEngine:
         said = f"its last lines: {' | '.join(lines)}" if lines else "it wrote nothing"
         return f"llama-server {how} (log: {self._options.log}); {said}"
 
-    async def _tend(self, key: str, log_start: int) -> str:
+    async def _tend(self, key: str, log_start: int, argv: list[str]) -> str:
         """Make the engine ready and keep house; why the child must go."""
         options = self._options
         try:
@@ -215,11 +220,15 @@ class LlamaServerEngine:
             async with HttpProxy(f"http://127.0.0.1:{port}", key, "llama-server") as proxy:
                 async with asyncio.timeout(options.start_timeout_s):
                     await self._wait_for_health(proxy)
+                self.memory = await asyncio.to_thread(self._check_memory, argv, log_start)
                 await self._keep_ready(proxy)
         except TimeoutError:
             return f"llama-server did not load {options.model.name} within {options.start_timeout_s:g} s"
         except EngineFailed as error:
             return str(error)
+
+    def _check_memory(self, argv: list[str], log_start: int) -> MemoryCheck | None:
+        return check(self._options.name, argv, child_log.read_from(self._options.log, log_start))
 
     async def _keep_ready(self, proxy: HttpProxy) -> Never:
         self._proxy = proxy

@@ -5,7 +5,10 @@ The file decides the weights, `settings` the caches, `outline` and `graph` the c
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 
 from llm.gguf import ModelFile, Tensor
 from llm.memory.graph import buffer_bytes
@@ -15,6 +18,7 @@ from llm.memory.shape import ModelShape, read_shape
 
 HOST_ALIGNMENT = 32
 DEVICE_ALIGNMENT = 128
+PIPELINE_COPIES = 4  # GGML_SCHED_MAX_COPIES
 # ggml/src/ggml-cpu/repack.cpp on a CPU with AVX2: types that are copied into another order, rows a multiple of 8.
 REPACKED = frozenset({2, 12, 20, 39})
 HOST_NAMES = frozenset(
@@ -37,18 +41,21 @@ class Footprint:
         return self.weights + self.cache + self.compute + self.output
 
 
-def footprint(file: ModelFile, settings: EngineSettings, shares: tuple[float, ...] = ()) -> tuple[Footprint, ...]:
+def footprint(
+    file: ModelFile, settings: EngineSettings, shares: tuple[float, ...] = (), host_layers: int = 0
+) -> tuple[Footprint, ...]:
     """What each device and, last, the host will hold.
 
-    shares: of the layers, one for each device besides the host; none for a host that computes by itself. Raises
-    UnknownShape.
+    shares: of the layers, one for each device besides the host; none for a host that computes by itself.
+    host_layers: how many of the first layers stay with the host all the same. Raises UnknownShape.
     """
     shape = read_shape(file)
     size = sizes(settings, shape.trained_tokens)
-    place = placement(len(shape.layers), shares)
+    place = placement(len(shape.layers), shares, host_layers)
     alignments = (*(DEVICE_ALIGNMENT for _ in shares), HOST_ALIGNMENT)
-    compute = buffer_bytes(outline(shape, settings, size, place), alignments)
-    weights = _weights(file, shape, settings, place)
+    copies = PIPELINE_COPIES if len(shares) > 1 and not host_layers else 1
+    compute = buffer_bytes(outline(shape, settings, size, place), alignments, copies)
+    weights = _weights(shape, settings, place)
     caches = _caches(shape, settings, size, place)
     output = 4 * shape.vocabulary * max(settings.slots, 1)
     names = (*(f"device {number}" for number in range(len(shares))), "host")
@@ -58,20 +65,29 @@ def footprint(file: ModelFile, settings: EngineSettings, shares: tuple[float, ..
     )
 
 
-def placement(layers: int, shares: tuple[float, ...]) -> Placement:
-    """Which device gets which layers: llama.cpp's `--tensor-split` with every layer offloaded."""
-    host = len(shares)
+def placement(layers: int, shares: tuple[float, ...], host_layers: int = 0) -> Placement:
+    """Which device gets which layers: llama.cpp's `--tensor-split`, the last step counted as a layer."""
+    host, offloaded = len(shares), layers + 1 - host_layers
     if not shares:
         return Placement((0,) * layers, 0, 0)
-    ends = [sum(shares[: number + 1]) / sum(shares) for number in range(host)]
+    sums = [_single(part) for part in accumulate(shares)]
+    ends = [_single(part / sums[-1]) for part in sums]
 
     def device_of(step: int) -> int:
-        return next((number for number, end in enumerate(ends) if step / (layers + 1) < end), host - 1)
+        if step < host_layers:
+            return host
+        return min(bisect_right(ends, _single((step - host_layers) / offloaded)), host - 1)
 
     return Placement(tuple(device_of(layer) for layer in range(layers)), device_of(layers), host)
 
 
-def _weights(file: ModelFile, shape: ModelShape, settings: EngineSettings, place: Placement) -> list[int]:
+def _single(value: float) -> float:
+    """In single precision, as llama-model.cpp computes: a share may end exactly between two layers."""
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
+
+
+def _weights(shape: ModelShape, settings: EngineSettings, place: Placement) -> list[int]:
     held = [0] * (place.host + 1)
     mapped: dict[int, list[int]] = {}
     for tensor, device in _placed(shape, place):
@@ -109,8 +125,10 @@ def _caches(shape: ModelShape, settings: EngineSettings, size: Sizes, place: Pla
     widest = max(layer.value_width for layer in shape.layers)
     for at, layer in enumerate(shape.layers):
         cells = window_cells(settings, size, layer.window) if layer.window else size.cells
+        held[place.layers[at]] += 4 * layer.state_values * settings.slots
         # Without flash attention values lie across, and every layer takes the room of the widest.
         value_width = layer.value_width if settings.flash_attention else widest
         held[place.layers[at]] += size.streams * cells * kv_bytes(settings.key_type, layer.key_width)
-        held[place.layers[at]] += size.streams * cells * kv_bytes(settings.value_type, value_width)
+        if layer.keeps_values:
+            held[place.layers[at]] += size.streams * cells * kv_bytes(settings.value_type, value_width)
     return held

@@ -138,11 +138,11 @@ class _Walk:
         self._offsets: dict[int, int] = {}
         self._held: set[int] = set()
 
-    def run(self, inputs: list[Node], nodes: list[Node], dependencies: set[int]) -> None:
+    def run(self, inputs: list[Node], nodes: list[Node], keepers: set[int]) -> None:
         for node in inputs:
             self._place(node)
         for node in nodes:
-            if node.view_of is not None and id(node) not in dependencies:
+            if node.view_of is not None and id(node) not in keepers:
                 self._views[id(node.view_of)] += 1
             for source in node.reads:
                 self._readers[id(source)] += 1
@@ -186,43 +186,58 @@ class _Walk:
             self._spaces[owner.device].give(self._offsets[id(owner)], owner.size_bytes)
 
 
-def buffer_bytes(graph: Graph, alignments: tuple[int, ...]) -> tuple[int, ...]:
-    """The compute buffer of each device. alignments: of each device's buffers."""
+def buffer_bytes(graph: Graph, alignments: tuple[int, ...], copies: int = 1) -> tuple[int, ...]:
+    """The compute buffer of each device.
+
+    alignments: of each device's buffers.  copies: of all that crosses between devices; more than one where several
+    devices work on different micro-batches at once, and then these are never freed.
+    """
     spaces = [_Space(alignment) for alignment in alignments]
-    nodes, dependencies = _with_copies(graph.nodes)
-    _Walk(spaces).run(graph.inputs, nodes, dependencies)
+    nodes, crossing, keepers = _with_copies(graph.nodes)
+    inputs = graph.inputs
+    if copies > 1:
+        standing = [*graph.inputs, *crossing]
+        for node in standing:
+            node.is_output = True
+        inputs = [_twin(node, number) for node in standing for number in range(copies)]
+    _Walk(spaces).run(inputs, nodes, keepers)
     return tuple(space.peak for space in spaces)
 
 
-def _with_copies(nodes: list[Node]) -> tuple[list[Node], set[int]]:
+def _twin(node: Node, number: int) -> Node:
+    return Node(node.shape, node.item_bytes, device=node.device) if number else node
+
+
+def _with_copies(nodes: list[Node]) -> tuple[list[Node], list[Node], set[int]]:
     """The nodes with a copy of each operand that lies on another device, made where the device changes.
 
-    Returns the ids of the nodes that only keep a source alive until it was copied, too.
+    Returns the copies, and the ids of the nodes that only keep a source alive until it was copied, too.
     """
     ordered: list[Node] = []
-    dependencies: set[int] = set()
+    keepers: set[int] = set()
     copies: dict[tuple[int, int], Node] = {}
     for split in _splits(nodes):
-        device = split[-1].device
-        body: list[Node] = []
         for node in split:
-            reads = []
-            for source in node.reads:
-                if source.device == device or node.is_view:
-                    reads.append(source)
-                    continue
-                copy = copies.get((id(source), device))
-                if copy is None:
-                    keeper = Node(source.shape, source.item_bytes, (source,), source, device=source.device)
-                    copy = Node(source.shape, source.item_bytes, device=device)
-                    copies[id(source), device] = copy
-                    dependencies.add(id(keeper))
-                    ordered += [keeper, copy]
-                reads.append(copy)
-            node.reads = tuple(reads)
-            body.append(node)
-        ordered += body
-    return ordered, dependencies
+            if node.view_of is None:
+                node.reads = tuple(_near(source, node.device, copies, ordered, keepers) for source in node.reads)
+        ordered += split
+    return ordered, list(copies.values()), keepers
+
+
+def _near(
+    source: Node, device: int, copies: dict[tuple[int, int], Node], ordered: list[Node], keepers: set[int]
+) -> Node:
+    """`source`, or its copy on `device`, which is made now if it is the first to be needed."""
+    if source.device == device:
+        return source
+    copy = copies.get((id(source), device))
+    if copy is None:
+        keeper = Node(source.shape, source.item_bytes, (source,), source.view_of or source, device=source.device)
+        copy = Node(source.shape, source.item_bytes, device=device)
+        copies[id(source), device] = copy
+        keepers.add(id(keeper))
+        ordered += [keeper, copy]
+    return copy
 
 
 def _splits(nodes: list[Node]) -> list[list[Node]]:
@@ -230,9 +245,9 @@ def _splits(nodes: list[Node]) -> list[list[Node]]:
     splits: list[list[Node]] = [[]]
     device: int | None = None
     for node in nodes:
-        is_computed = not node.is_view
-        if is_computed and device is not None and node.device != device:
-            splits.append([])
-        device = node.device if is_computed else device
+        if node.view_of is None:
+            if device is not None and node.device != device:
+                splits.append([])
+            device = node.device
         splits[-1].append(node)
     return splits

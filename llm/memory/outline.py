@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llm.memory.graph import F16, F32, I32, I64, Graph, Node, view
 from llm.memory.settings import EngineSettings, Sizes, window_cells
-from llm.memory.shape import Layer, ModelShape
+from llm.memory.shape import Layer, ModelShape, is_recurrent
 
 ROTATED_SIZE = 64  # quantised caches are rotated by a Hadamard matrix where heads are a multiple of this
 QUANTISED = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"})
@@ -41,6 +41,7 @@ class _Outline:
     def __init__(self, shape: ModelShape, settings: EngineSettings, size: Sizes, place: Placement) -> None:
         self.graph = Graph()
         self._shape = shape
+        self._experts_used = max(shape.experts_used, 1)
         self._settings = settings
         self._size = size
         self._place = place
@@ -114,7 +115,8 @@ class _Outline:
     # A layer
 
     def _layer(self, layer: Layer, stream: Node, *, is_last: bool) -> Node:
-        attended = self._attention(layer, self._norm(stream) if layer.has("attn_norm.weight") else stream)
+        normed = self._norm(stream) if layer.has("attn_norm.weight") else stream
+        attended = self._recurrence(layer, normed) if is_recurrent(layer.tensors) else self._attention(layer, normed)
         if is_last:
             attended = self._result((attended.shape[0], self._size.outputs), F32, attended, self._output_ids)
             stream = self._result((stream.shape[0], self._size.outputs), F32, stream, self._output_ids)
@@ -129,6 +131,12 @@ class _Outline:
         if after:
             fed = self._norm(fed)
         return self._over(fed, middle)
+
+    def _recurrence(self, layer: Layer, source: Node) -> Node:
+        """Its widest steps only: what goes in, and what the convolution and the scan make of it."""
+        wide = self._matmul(max(layer.rows(name) for name in layer.tensors), source)
+        scanned = self._result(wide.shape, F32, self._result(wide.shape, F32, wide))
+        return self._matmul(self._shape.width, scanned)
 
     def _attention(self, layer: Layer, source: Node) -> Node:
         cache = self._caches[layer.window]
@@ -210,15 +218,16 @@ class _Outline:
         )
 
     def _feed(self, layer: Layer, source: Node) -> Node:
-        suffix = "ffn_{}.weight"
-        rows = layer.rows(suffix.format("up"))
+        down = layer.tensors.get("ffn_down.weight")
+        if down is None:
+            return source
+        rows = layer.rows("ffn_up.weight")
         up = self._biased(layer, "ffn_up", self._matmul(rows, source))
-        inner = layer.tensors[suffix.format("down")].shape[0]
-        if layer.has(suffix.format("gate")):
+        if layer.has("ffn_gate.weight"):
             gate = self._biased(layer, "ffn_gate", self._matmul(rows, source))
             active = self._result(gate.shape, F32, gate, up)
-        elif rows == 2 * inner:
-            active = self._result((inner, up.shape[1]), F32, up)
+        elif rows == 2 * down.shape[0]:
+            active = self._result((down.shape[0], up.shape[1]), F32, up)
         else:
             active = self._over(up)
         return self._biased(layer, "ffn_down", self._matmul(self._shape.width, active))
@@ -227,7 +236,7 @@ class _Outline:
         return self._over(source) if layer.has(f"{name}.bias") else source
 
     def _experts(self, layer: Layer, source: Node) -> Node:
-        used, tokens, width = self._shape.experts_used, source.shape[1], self._shape.width
+        used, tokens, width = self._experts_used, source.shape[1], self._shape.width
         experts = layer.rows("ffn_gate_inp.weight")
         chosen, weights = self._choice(layer, source, experts)
         self.graph.expand(weights)
@@ -251,7 +260,7 @@ class _Outline:
         return total
 
     def _choice(self, layer: Layer, source: Node, experts: int) -> tuple[Node, Node]:
-        used, tokens = self._shape.experts_used, source.shape[1]
+        used, tokens = self._experts_used, source.shape[1]
         logits = self._biased(layer, "ffn_gate_inp", self._matmul(experts, source))
         is_late = self._shape.architecture == "gpt-oss"
         odds = logits if is_late else self._over(logits)
@@ -266,7 +275,7 @@ class _Outline:
         return chosen, view(self._over(flat, total), (1, used, tokens))
 
     def _expert_feed(self, layer: Layer, single: Node, chosen: Node) -> Node:
-        used, tokens = self._shape.experts_used, single.shape[2]
+        used, tokens = self._experts_used, single.shape[2]
         if layer.has("ffn_gate_up_exps.weight"):
             rows = layer.rows("ffn_gate_up_exps.weight")
             both = self._result((rows, used, tokens), F32, single, chosen)

@@ -27,26 +27,23 @@ class Reported:
 
 
 def read_reported(log: str) -> Reported | None:
-    """What the last load in `log` allocated; None where the engine did not say.
-
-    A load is first tried without allocating (every size of it 0.00 or repeated), then done: a line that comes again
-    replaces the one before, except that a split model's or cache's parts follow each other directly.
-    """
-    found: dict[tuple[str, str], list[float]] = {}
-    previous: tuple[str, str] | None = None
+    """What the load in `log` allocated, draft model included; None where the engine did not say."""
+    sizes: dict[tuple[int, str, str], int] = {}
+    # A context announces its output buffer first. It may work out its compute buffer again, which then replaces the
+    # one before; weights and caches come in parts that add up.
+    context = 0
     for match in LINE.finditer(log):
-        key = (match["what"], match["device"])
-        again = key == previous
-        found[key] = [*(found.get(key, []) if again else []), float(match["mib"])]
-        previous = key
-    if not found:
+        what, device, size = match["what"], match["device"], round(float(match["mib"]) * MIB)
+        context += what == "output"
+        key = (context, what, device)
+        sizes[key] = size if what == "compute" else sizes.get(key, 0) + size
+    if not sizes:
         return None
-    totals = {key: round(sum(values) * MIB) for key, values in found.items()}
     of_device: dict[str, int] = {}
-    for (_, device), size in totals.items():
+    for (_, _, device), size in sizes.items():
         of_device[device] = of_device.get(device, 0) + size
 
     def of(*kinds: str) -> int:
-        return sum(size for (kind, _), size in totals.items() if kind in kinds)
+        return sum(size for (_, kind, _), size in sizes.items() if kind in kinds)
 
     return Reported(of("model"), of("KV", "RS"), of("compute"), of("output"), of_device)

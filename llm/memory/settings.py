@@ -17,9 +17,9 @@ PADDING_CELLS = 256  # llama-context.cpp and llama-kv-cache-iswa.cpp both round 
 class EngineSettings:
     """The memory-relevant part of llama-server's command line.
 
-    context_tokens: all slots together, 0 for what the model was trained with, for each.  drafts: tokens that a draft model may
-    propose at once.  is_unified: the slots share one cache.  repacks: quantised weights are copied for this CPU
-    (`--no-repack` prevents it).
+    context_tokens: all slots together, 0 for what the model was trained with, for each.  drafts: tokens that a draft
+    model may propose at once.  is_unified: the slots share one cache.  repacks: quantised weights are copied for this
+    CPU (`--no-repack` prevents it).
     """
 
     context_tokens: int = 0

@@ -17,6 +17,7 @@ WINDOW_IGNORED = frozenset({"phi3", "phimoe", "llama", "qwen2", "qwen3", "qwen2m
 DEFAULT_WINDOW = {"gemma2": 4096, "exaone4": 4096}
 # Parts of a layer whose computation is not outlined here; their weights and caches are still counted.
 NOT_OUTLINED = ("ssm_", "attn_kv_a_mqa", "attn_q_a", "time_mix", "shortconv", "indexer", "attn_compressor")
+MAX_LAYERS = 4096
 LAYER = re.compile(r"blk\.(\d+)\.(.+)\Z")
 
 
@@ -26,13 +27,20 @@ class UnknownShape(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer. window: tokens that its attention looks back, 0 for all.  tensors: by name within the layer."""
+    """One layer.
+
+    window: tokens that its attention looks back, 0 for all.  keeps_values: false where values are read out of the
+    keys' cache (MLA).  state_values: float32 numbers of recurrent state for each slot.  tensors: by name within the
+    layer.
+    """
 
     heads: int
     kv_heads: int
     key_size: int
     value_size: int
     window: int
+    keeps_values: bool
+    state_values: int
     tensors: dict[str, Tensor]
 
     @property
@@ -72,6 +80,8 @@ class ModelShape:
 def read_shape(file: ModelFile) -> ModelShape:
     """The shape of the model. Raises UnknownShape."""
     count = _number(file, "block_count")
+    if not 0 < count <= MAX_LAYERS:
+        raise UnknownShape(f"{file.paths[0]}: expected 1 to {MAX_LAYERS} layers, it says {count}")
     head_tensors, layer_tensors = _sort_tensors(file, count)
     embedding = head_tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
@@ -107,19 +117,34 @@ def _sort_tensors(file: ModelFile, layers: int) -> tuple[dict[str, Tensor], list
 
 
 def _layer(file: ModelFile, index: int, tensors: dict[str, Tensor]) -> Layer:
-    heads = _number(file, "attention.head_count", at=index)
+    heads = _number(file, "attention.head_count", 0, at=index)
     width = _number(file, "embedding_length")
     is_windowed = _is_windowed(file, index)
     suffix = "_swa" if is_windowed and f"{file.architecture}.attention.key_length_swa" in file.metadata else ""
     usual = width // heads if heads else 0
+    attends = not is_recurrent(tensors) or "attn_k.weight" in tensors
     return Layer(
         heads=heads,
-        kv_heads=_number(file, "attention.head_count_kv", heads, at=index),
+        kv_heads=_number(file, "attention.head_count_kv", heads, at=index) if attends else 0,
         key_size=_number(file, f"attention.key_length{suffix}", usual),
         value_size=_number(file, f"attention.value_length{suffix}", usual),
         window=_window(file) if is_windowed else 0,
+        keeps_values=f"{file.architecture}.attention.key_length_mla" not in file.metadata,
+        state_values=_state_values(file) if is_recurrent(tensors) else 0,
         tensors=tensors,
     )
+
+
+def is_recurrent(tensors: dict[str, Tensor]) -> bool:
+    """Whether a layer with these tensors carries a state from token to token (Mamba and its kin)."""
+    return any(name.startswith("ssm_") for name in tensors)
+
+
+def _state_values(file: ModelFile) -> int:
+    """What a Mamba-like layer carries: its convolution's last columns and its state (llama-hparams.cpp)."""
+    kernel, inner = _number(file, "ssm.conv_kernel", 0), _number(file, "ssm.inner_size", 0)
+    state, groups = _number(file, "ssm.state_size", 0), _number(file, "ssm.group_count", 0)
+    return max(kernel - 1, 0) * (inner + 2 * groups * state) + state * inner
 
 
 def _window(file: ModelFile) -> int:
