@@ -20,6 +20,9 @@ PORT = 7842
 UNIX_TIME = 1_800_000_000.0
 """What the wall clocks of simulated hosts show when the simulation begins."""
 
+FAKE_CERTIFICATE_BYTES = 156
+"""As long as a real one, so that records fill datagrams alike."""
+
 
 class Keys(Protocol):
     """Makes the nodes of one mesh, and judges what they sign."""
@@ -52,7 +55,7 @@ class FakeVerifier:
 
     def certified(self, certificate: bytes) -> Certified | None:
         if certificate not in self._known:
-            public, role = certificate[:32], certificate[32:].decode()
+            public, role = certificate[:32], certificate[32:].strip(b" ").decode()
             self._known[certificate] = Certified(node_id(public), public, Role(role), public[:12])
         return self._known[certificate]
 
@@ -73,7 +76,7 @@ def fake_local(name: str, role: Role = Role.MEMBER, boot: int = 1, addresses: tu
         name=name,
         boot=boot,
         addresses=addresses or (Address(name, PORT),),
-        certificate=public + role.value.encode(),
+        certificate=(public + role.value.encode()).ljust(FAKE_CERTIFICATE_BYTES),
         serial=public[:12],
         mesh_id=MESH_ID,
         signer=FakeSigner(public),

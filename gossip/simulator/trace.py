@@ -10,8 +10,14 @@ from collections.abc import Sequence
 from gossip.event import (
     Connected,
     Disconnected,
+    Doubt,
+    Drop,
     Effect,
     Event,
+    Keep,
+    Notify,
+    Persist,
+    RaiseBoot,
     Received,
     ReliableReceived,
     Reply,
@@ -48,8 +54,14 @@ class Trace:
                     parts.extend((peer, payload))
                 case Reply(payload):
                     parts.append(payload)
-                case _:
-                    parts.append(repr(effect).encode())
+                case Keep(node, addresses):
+                    parts.extend((node, b" ".join(address.host.encode() for address in addresses)))
+                case Drop(node, _) | Doubt(node, _):
+                    parts.append(node)
+                case Persist(places):
+                    parts.extend(node for node, _ in places)
+                case Notify() | RaiseBoot():
+                    pass
         self._digest.update(b"\0".join(parts))
         self._last.append((now, name, event, effects))
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import meshd
-from meshd.cli import bench, demo, doctor, mesh, status, token
+from meshd.cli import bench, demo, doctor, mesh, sim, status, token
 from meshd.cli import config as config_command
 from meshd.cli.output import JsonFlag, print_json
 from meshd.config import Config
@@ -53,6 +53,7 @@ app.add_typer(mesh.app, name="mesh")
 app.command()(demo.demo)
 app.command()(status.status)
 app.command()(doctor.doctor)
+app.command()(sim.sim)
 app.command()(mesh.leave)
 app.command()(config_command.config)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(

@@ -1,0 +1,134 @@
+"""What `meshd sim` does and shows. Apart from `sim`, because it loads far more than a command line needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gossip.simulator.measure import Plan, Row, measure, median, percentile
+from meshd.cli.output import fail, print_json
+
+COLUMNS = (
+    "nodes",
+    "loss",
+    "crash known\nto all, s\nmedian / max",
+    "fact known\nto all, s\np50 / p99",
+    "false\ndeaths per\nnode-hour",
+    "healed to\nmerged, s\nmedian / max",
+    "kB/s per\nnode",
+    "packets/s\nper node",
+)
+
+
+def plans(
+    nodes: Sequence[int],
+    losses: Sequence[float],
+    *,
+    trials: int,
+    seed: int,
+    rtt_ms: float,
+    node_hours: float,
+    with_hints: bool,
+) -> list[Plan]:
+    """One line of the table each."""
+    return [
+        Plan(
+            size,
+            loss,
+            trials=trials,
+            partitions=max(1, min(5, trials // 2)),
+            node_hours=node_hours,
+            rtt_s=rtt_ms / 1000,
+            seed=seed,
+            with_hints=with_hints,
+        )
+        for size in nodes
+        for loss in losses
+    ]
+
+
+def show_figures(plans: list[Plan], png: str, as_json: bool) -> None:
+    """Measure every plan and print the table, or one object; draw it where `png` says."""
+    draw = None
+    if png:
+        from meshd.cli import sim_plot
+
+        draw = sim_plot.drawing(png)
+    rows = _measure_all(plans)
+    if as_json:
+        print_json({"name": "sim", "rows": [as_object(row) for row in rows]})
+    else:
+        Console().print(table(rows))
+    if draw is not None:
+        try:
+            draw(rows)
+        except OSError as error:
+            fail(f"cannot write {png}: {error}")
+
+
+def _measure_all(plans: list[Plan]) -> list[Row]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    rows = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(plans))
+        for plan in plans:
+            rows.append(measure(plan, lambda text: progress.update(task, description=text)))
+            progress.advance(task)
+    return rows
+
+
+def table(rows: list[Row]) -> Table:
+    """The figures for people."""
+    hints = "with hints" if rows[0].plan.with_hints else "hints off"
+    plan = rows[0].plan
+    title = (
+        f"{plan.trials} trials a line, {rows[0].node_hours:g} node-hours, {plan.rtt_s * 1000:g} ms round trip, "
+        f"{hints}, seed {plan.seed}"
+    )
+    shown = Table(*COLUMNS, title=title, title_justify="left")
+    for column in shown.columns:
+        column.justify = "right"
+        column.no_wrap = True
+    for row in rows:
+        shown.add_row(*_cells(row))
+    return shown
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        str(row.plan.nodes),
+        f"{row.plan.loss:.0%}",
+        f"{median(row.detection_s):.1f} / {row.detection_s[-1]:.1f}",
+        f"{percentile(row.fact_s, 0.5):.2f} / {percentile(row.fact_s, 0.99):.2f}",
+        f"{row.false_deaths_per_hour:.3g}",
+        f"{median(row.merging_s):.1f} / {row.merging_s[-1]:.1f}",
+        f"{row.bytes_per_s / 1000:.1f}",
+        f"{row.packets_per_s:.0f}",
+    )
+
+
+def as_object(row: Row) -> dict[str, Any]:
+    """One row for scripts."""
+    return {
+        "nodes": row.plan.nodes,
+        "loss": row.plan.loss,
+        "rtt_ms": row.plan.rtt_s * 1000,
+        "seed": row.plan.seed,
+        "trials": row.plan.trials,
+        "hints": row.plan.with_hints,
+        "detection_median_s": round(median(row.detection_s), 3),
+        "detection_max_s": round(row.detection_s[-1], 3),
+        "fact_p50_s": round(percentile(row.fact_s, 0.5), 3),
+        "fact_p99_s": round(percentile(row.fact_s, 0.99), 3),
+        "false_deaths": row.false_deaths,
+        "node_hours": row.node_hours,
+        "merge_median_s": round(median(row.merging_s), 3),
+        "merge_max_s": round(row.merging_s[-1], 3),
+        "bytes_per_s": round(row.bytes_per_s, 1),
+        "packets_per_s": round(row.packets_per_s, 2),
+        "largest_datagram": row.largest_datagram,
+    }
