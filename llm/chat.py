@@ -39,8 +39,10 @@ ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Word = Annotated[str, msgspec.Meta(max_length=64)]
 
 
-class Ask(msgspec.Struct, frozen=True, tag="ask"):
-    """identity: which file the asker means by `model` (`llm.offer`); another one must not answer."""
+class Ask(msgspec.Struct, frozen=True, tag="ask", omit_defaults=True):
+    """identity: which file the asker means by `model` (`llm.offer`); another one must not answer.  caller: whom the
+    asker asks for; a host gives its askers' callers turns alike, and all callers of a client one.
+    """
 
     model: ModelName
     identity: Annotated[str, msgspec.Meta(max_length=64)]
@@ -48,6 +50,7 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     path: Path
     headers: HeaderList
     body_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    caller: Annotated[str, msgspec.Meta(max_length=32)] = ""
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

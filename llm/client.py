@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -120,9 +120,7 @@ class Router:
 
     async def _ask(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Reply:
         left_s = deadline - asyncio.get_running_loop().time()
-        routed = Request(
-            request.request_id, choice.model, request.method, request.path, request.headers, request.body, left_s
-        )
+        routed = replace(request, model=choice.model, deadline_s=left_s)
         if choice.is_local:
             return await self._host.answer(routed)
         return await ask(self._transport, choice, routed, accept_timeout_s)

@@ -78,6 +78,10 @@ class QueueFull(RequestFailed):
     retryable = True
     retry_after_s = 2
 
+    def __init__(self, message: str, *, retry_after_s: int = 2) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
 
 class HostFailed(RequestFailed):
     """The node that was answering broke off, fell silent or could not be reached."""

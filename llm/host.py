@@ -19,6 +19,7 @@ from llm.engines.interface import Engine, Headers, Reply, Request
 from llm.errors import BodyTooLarge, QueueFull, UnknownModel
 from llm.offer import Mode, Offer, encode_offers
 from llm.serving import serve
+from llm.turns import Turns, takes_a_slot
 from transport.interface import Stream
 
 logger = logging.getLogger("meshd.llm")
@@ -56,16 +57,21 @@ class _Served:
     """A model that is here. task: runs its engine, once the host runs."""
 
     model: ServedModel
+    turns: Turns
     in_flight: int = 0
     is_leaving: bool = False
     task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, model: ServedModel) -> _Served:
+        return cls(model, Turns(model.name, lambda: model.engine.status.slots, model.queue_limit))
 
 
 class Host:
     """The models of this node; they may come and go while it runs. With none it still refuses in words."""
 
     def __init__(self, models: Sequence[ServedModel] = ()) -> None:
-        self._served = {model.name: _Served(model) for model in models}
+        self._served = {model.name: _Served.of(model) for model in models}
         self._group: asyncio.TaskGroup | None = None
         self._held_bytes = 0
         self._state_changes = Changes()
@@ -79,7 +85,7 @@ class Host:
         """Serve `model` from now on. Raises ValueError when a model of that name is here, also one that is leaving."""
         if model.name in self._served:
             raise ValueError(f"this node serves a model called {model.name!r} already")
-        served = self._served[model.name] = _Served(model)
+        served = self._served[model.name] = _Served.of(model)
         if self._group is not None:
             self._start(served, self._group)
         self._notify_of_state()
@@ -132,30 +138,39 @@ class Host:
         served = self._find(request.model)
         if served is None:
             raise UnknownModel(request.model, list(self._served))
-        _check_room(served)
         self._count(served, 1)
         try:
-            reply = await served.model.engine.answer(request)
+            finish = await _turn(served, request)
+            try:
+                reply = await served.model.engine.answer(request)
+            except BaseException:
+                finish()
+                raise
         except BaseException:
             self._count(served, -1)
             raise
-        return _CountedReply(reply, lambda: self._count(served, -1))
+
+        def close() -> None:
+            finish()
+            self._count(served, -1)
+
+        return _CountedReply(reply, close)
 
     async def serve(self, stream: Stream) -> None:
         """Answer the one request that a chat/1 stream carries. Raises ProtocolError, for the caller to count."""
         await serve(stream, self)
 
     @contextmanager
-    def admit(self, ask: Ask) -> Iterator[None]:
+    def admit(self, ask: Ask, caller: str) -> Iterator[None]:
         """Refuse before its body comes what would be refused after it; count the body while it is held."""
-        self._check(ask)
+        self._check(ask, caller)
         self._held_bytes += ask.body_bytes
         try:
             yield
         finally:
             self._held_bytes -= ask.body_bytes
 
-    def _check(self, ask: Ask) -> None:
+    def _check(self, ask: Ask, caller: str) -> None:
         if ask.body_bytes > MAX_BODY_BYTES:
             raise BodyTooLarge(MAX_BODY_BYTES)
         served = self._find(ask.model)
@@ -164,7 +179,8 @@ class Host:
             # Its view was older than our models: it may find them elsewhere.
             error.retryable = True
             raise error
-        _check_room(served)
+        if takes_a_slot(ask.method, ask.path):
+            served.turns.check(caller)
         if self._held_bytes + ask.body_bytes > MAX_HELD_BYTES:
             raise QueueFull(f"this node already holds request bodies of {self._held_bytes >> 20} MiB")
 
@@ -186,20 +202,21 @@ class Host:
             logger.warning("model %s goes with %d requests unanswered after %.0f s", name, count, drain_s)
 
     def _start(self, served: _Served, group: asyncio.TaskGroup) -> None:
-        served.task = group.create_task(self._keep(served.model.engine), name=f"model {served.model.name}")
+        served.task = group.create_task(self._keep(served), name=f"model {served.model.name}")
 
-    async def _keep(self, engine: Engine) -> None:
+    async def _keep(self, served: _Served) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch(engine), name="watch engine")  # first, or it misses the first change
-            group.create_task(engine.run(), name="engine")
+            group.create_task(self._watch(served), name="watch engine")  # first, or it misses the first change
+            group.create_task(served.model.engine.run(), name="engine")
 
     def _notify_of_state(self) -> None:
         self._state_changes.notify()
         self._changes.notify()
 
-    async def _watch(self, engine: Engine) -> None:
+    async def _watch(self, served: _Served) -> None:
         while True:
-            await engine.changed()
+            await served.model.engine.changed()
+            served.turns.advance()
             self._notify_of_state()
 
     async def _announce(self, publish: Publish) -> None:
@@ -251,10 +268,14 @@ def _states(offers: tuple[Offer, ...]) -> list[tuple[str, str]]:
     return [(offer.name, offer.state) for offer in offers]
 
 
-def _check_room(served: _Served) -> None:
-    limit = served.model.engine.status.slots + served.model.queue_limit
-    if served.in_flight >= limit:
-        raise QueueFull(f"{limit} requests for model {served.model.name!r} are running or waiting on this node already")
+async def _turn(served: _Served, request: Request) -> Callable[[], None]:
+    """Wait until `request` may go to the engine. Call what is returned once it is over."""
+    if not takes_a_slot(request.method, request.path):
+        return lambda: None
+    await served.turns.take(request.caller)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    return lambda: served.turns.give_back(loop.time() - began)
 
 
 def _offer(served: _Served) -> Offer:

@@ -139,6 +139,7 @@ async def _send_request(line: _Line, choice: Choice, request: Request, accept_ti
         path=request.path,
         headers=request.headers,
         body_bytes=len(request.body),
+        caller=request.caller,
     )
     await line.send(message(question))
     if len(request.body) > DATA_BYTES:

@@ -28,7 +28,7 @@ from llm.engines.interface import Reply, Request
 from llm.errors import DeadlineExceeded, RequestFailed
 from transport.errors import MeshError, ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.identity import short
-from transport.interface import Record, RecordKind, Stream
+from transport.interface import Peer, Record, RecordKind, Role, Stream
 
 logger = logging.getLogger("meshd.llm")
 
@@ -40,7 +40,7 @@ LONGEST_REQUEST_S = 3600.0
 class Answerer(Protocol):
     """What answers the request."""
 
-    def admit(self, ask: Ask) -> AbstractContextManager[None]:
+    def admit(self, ask: Ask, caller: str) -> AbstractContextManager[None]:
         """Hold room for what `ask` announces while its answer lasts. Raises RequestFailed before the body comes."""
 
     async def answer(self, request: Request) -> Reply: ...
@@ -90,10 +90,13 @@ async def _answer(line: _Line, ask: Ask, answerer: Answerer) -> None:
     failure = None
     try:
         async with asyncio.timeout(budget_s):
-            with answerer.admit(ask):
+            caller = _caller(ask, line.stream.peer)
+            with answerer.admit(ask, caller):
                 await line.send(message(Accepted()))
                 body = await _receive_body(line, ask.body_bytes)
-                request = Request(header.request_id, ask.model, ask.method, ask.path, ask.headers, body, budget_s)
+                request = Request(
+                    header.request_id, ask.model, ask.method, ask.path, ask.headers, body, budget_s, caller
+                )
                 await _pass_on(await answerer.answer(request), line)
     except TimeoutError:
         failure = failure_of(DeadlineExceeded("the request's time is over"), retryable=False)
@@ -148,6 +151,11 @@ class _Line:
         if record is not None:
             raise ProtocolError(f"chat/1: expected nothing after the body, got {_describe(record, self.stream)}")
         await asyncio.Event().wait()  # it finished its side early, which does not say that it lost interest
+
+
+def _caller(ask: Ask, peer: Peer) -> str:
+    """Whom to be fair to. A member is believed about its callers; a client, which could make some up, is one."""
+    return short(peer.node) if peer.role is Role.CLIENT else f"{short(peer.node)}/{ask.caller}"
 
 
 async def _receive_ask(stream: Stream) -> Ask:

@@ -6,6 +6,7 @@ Errors are OpenAI-shaped. A client that leaves cancels its request wherever it r
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import logging
@@ -132,7 +133,8 @@ class _Exchange:
             raise NoSuchPath(f"no such path here: {where}; to ask a model's engine, name the model with ?model=NAME")
         known = [] if facts.model else [entry["id"] for entry in self.api.models()["data"]]
         kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
-        return Request(self.request_id, facts.required_model(known), method, path, kept, body, REQUEST_BUDGET_S)
+        model = facts.required_model(known)
+        return Request(self.request_id, model, method, path, kept, body, REQUEST_BUDGET_S, _caller(headers))
 
     async def _relay(self, request: Request) -> None:
         answer = await self.api.router.answer(request)
@@ -170,6 +172,12 @@ class BrokenAnswer(Exception):
 def _request_id(scope: Scope) -> str:
     given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
     return given if 0 < len(given) <= 64 and given.isprintable() and given.isascii() else f"req-{secrets.token_hex(8)}"
+
+
+def _caller(headers: dict[str, str]) -> str:
+    """Whom hosts are to be fair to: whoever has this API key, of which no more than this leaves the node."""
+    key = headers.get("authorization") or headers.get("x-api-key", "")
+    return hashlib.sha256(b"meshd caller" + key.encode()).hexdigest()[:16] if key else ""
 
 
 def _full_path(scope: Scope) -> str:

@@ -23,7 +23,8 @@ class Request:
     """One HTTP-shaped request for a model, whole body in memory.
 
     path: as received, query included ("/v1/chat/completions").  headers: lower-case names, hop-by-hop
-    and authorization headers already removed.  deadline_s: budget left when it was made.
+    and authorization headers already removed.  deadline_s: budget left when it was made.  caller: who asks, as far as
+    fairness goes: callers get turns alike.
     """
 
     request_id: str
@@ -33,6 +34,7 @@ class Request:
     headers: Headers
     body: bytes
     deadline_s: float
+    caller: str = ""
 
 
 class Reply(Protocol):

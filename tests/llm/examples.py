@@ -26,6 +26,7 @@ def examples() -> dict[str, Example]:
     """By file name."""
     messages = {
         "ask": Ask("tiny", "f1" * 32, "POST", "/v1/chat/completions", (("content-type", "application/json"),), 17),
+        "ask_for_a_caller": Ask("tiny", "", "GET", "/props", (), 0, "0123456789abcdef"),
         "accepted": Accepted(),
         "working": Working(),
         "head": Head(200, (("content-type", "text/event-stream"),)),

@@ -76,14 +76,20 @@ class Node:
 
 @asynccontextmanager
 async def mesh(
-    *engines: Mapping[str, Engine], delay_s: float = 0.001, queue_limit: int = 64, window_bytes: int = 1 << 20
+    *engines: Mapping[str, Engine],
+    delay_s: float = 0.001,
+    queue_limit: int = 64,
+    window_bytes: int = 1 << 20,
+    role: Role = Role.MEMBER,
 ) -> AsyncIterator[list[Node]]:
-    """Nodes with those engines, connected, serving, and known to each other."""
+    """Nodes with those engines, connected, serving, and known to each other. role: the first one's."""
     network = MemoryNetwork(delay_s=delay_s)
     async with AsyncExitStack() as stack:
         nodes: list[Node] = []
         for number, models in enumerate(engines, start=1):
-            transport = network.transport(node_id(number), name=f"n{number}", window_bytes=window_bytes)
+            transport = network.transport(
+                node_id(number), role if number == 1 else Role.MEMBER, name=f"n{number}", window_bytes=window_bytes
+            )
             nodes.append(Node(number, await stack.enter_async_context(transport), models, queue_limit))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(node.serve()) for node in nodes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -32,7 +32,7 @@ from tests.llm.requests import CHAT, chat, read
 from tests.llm.scripted import ScriptedEngine
 from tests.llm.views import FILE_A, node_id
 from transport.errors import ResetCode, StreamReset
-from transport.interface import Record, RecordKind, Stream, StreamHeader
+from transport.interface import Record, RecordKind, Role, Stream, StreamHeader
 from transport.virtual_time import VirtualTimeLoop
 
 loop_factory = VirtualTimeLoop
@@ -233,7 +233,7 @@ async def test_reset_while_the_engine_thinks_frees_the_slot_within_a_second() ->
 
 
 async def test_local_requests_are_counted_refused_and_freed() -> None:
-    host = Host([ServedModel("tiny", engine := ScriptedEngine([b"x"], slots=1), FILE_A, queue_limit=1)])
+    host = Host([ServedModel("tiny", engine := ScriptedEngine([b"x"], slots=2), FILE_A, queue_limit=0)])
     replies = [await host.answer(chat()) for _ in range(2)]
     with pytest.raises(QueueFull, match="2 requests"):
         await host.answer(chat())
@@ -244,6 +244,30 @@ async def test_local_requests_are_counted_refused_and_freed() -> None:
     assert engine.in_flight == 0
     with pytest.raises(UnknownModel, match="there are: tiny"):
         await host.answer(chat("huge"))
+
+
+async def test_callers_of_one_host_take_turns_whatever_node_they_ask() -> None:
+    """Eight requests of one caller do not keep the one of another waiting behind all of them."""
+    engine = ScriptedEngine([1.0, b"x"], slots=1)
+    async with mesh({}, {"tiny": engine}) as (client, _), asyncio.TaskGroup() as group:
+        for caller in ["greedy"] * 8 + ["modest"]:
+            group.create_task(_ask_and_read(client, caller))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(2.5)
+        # The members' word counts: the asker's node and the caller that it named.
+        assert [request.caller.rpartition("/")[2] for request in engine.asked] == ["greedy", "greedy", "modest"]
+
+
+async def _ask_and_read(client: Node, caller: str) -> None:
+    await read(await client.router.answer(replace(chat(), caller=caller)))
+
+
+async def test_a_client_cannot_make_up_callers() -> None:
+    engine = ScriptedEngine([b"x"])
+    async with mesh({}, {"tiny": engine}, role=Role.CLIENT) as (client, _):
+        for caller in ("one", "two"):
+            await _ask_and_read(client, caller)
+        assert len({request.caller for request in engine.asked}) == 1
 
 
 @dataclass
