@@ -61,7 +61,8 @@ def write_architecture(path: Path, plan: Plan) -> Path:
     _write_numbers(writer, plan)
     _write_vocabulary(writer, plan.vocabulary)
     for name, shape in _tensors(plan):
-        kind = plan.kind if len(shape) > 1 and "ffn_gate_inp" not in name else F32
+        is_matrix = len(shape) > 1 and not name.endswith(".bias") and "ffn_gate_inp" not in name
+        kind = plan.kind if is_matrix else F32
         writer.add_tensor(name, _zeros(shape, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -1,0 +1,93 @@
+"""Loads a model into the real llama-server, alone or with RPC servers beside it, and keeps what it said meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from llm.engines.llama_binary import find_llama_server
+
+ALWAYS = ("--host", "127.0.0.1", "--port", "0", "--offline", "--no-webui", "--no-warmup")
+SAID = ("--log-colors", "off", "--verbosity", "4")
+LOAD_TIMEOUT_S = 60.0
+LOOK_S = 0.02
+
+
+class LoadFailed(Exception):
+    """The engine ended, or did not finish loading in time; with the end of its log."""
+
+
+def load(model: Path, arguments: tuple[str, ...], folder: Path) -> tuple[str, list[str]]:
+    """Load `model`, end the engine, and return its log and its command line. Raises LoadFailed."""
+    binary = find_llama_server()
+    argv = [str(binary.path), "--model", str(model), *ALWAYS, *SAID, *arguments]
+    log = folder / "engine.log"
+    with log.open("wb") as out, _running(argv, out.fileno()) as engine:
+        deadline = time.monotonic() + LOAD_TIMEOUT_S
+        while "listening on" not in log.read_text(errors="replace"):
+            if engine.poll() is not None or time.monotonic() > deadline:
+                raise LoadFailed(log.read_text(errors="replace")[-2000:])
+            time.sleep(LOOK_S)
+    return log.read_text(errors="replace"), argv
+
+
+@contextlib.contextmanager
+def rpc_servers(count: int, folder: Path) -> Iterator[list[str]]:
+    """Addresses of `count` fresh `ggml-rpc-server`s on loopback."""
+    program = find_llama_server().path.with_name("ggml-rpc-server")
+    with contextlib.ExitStack() as stack:
+        ports = [_free_port() for _ in range(count)]
+        for port in ports:
+            out = stack.enter_context((folder / f"rpc-{port}.log").open("wb"))
+            stack.enter_context(_running([str(program), "-H", "127.0.0.1", "-p", str(port)], out.fileno()))
+        for port in ports:
+            _wait_for(port)
+        yield [f"127.0.0.1:{port}" for port in ports]
+
+
+@cache
+def gpu_devices() -> int:
+    """How many GPUs the engine sees; 0 for a CPU build."""
+    binary = find_llama_server()
+    listed = subprocess.run([str(binary.path), "--list-devices"], env=_environment(), capture_output=True, text=True)
+    return sum(line.strip().startswith(("CUDA", "ROCm", "Vulkan", "Metal")) for line in listed.stdout.splitlines())
+
+
+def _environment() -> dict[str, str]:
+    library_dir = find_llama_server().library_dir
+    return dict(os.environ) if library_dir is None else {**os.environ, "LD_LIBRARY_PATH": str(library_dir)}
+
+
+@contextlib.contextmanager
+def _running(argv: list[str], out: int) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=_environment())
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + LOAD_TIMEOUT_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_S)
