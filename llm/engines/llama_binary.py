@@ -1,4 +1,7 @@
-"""Finds the llama-server to run: the one the configuration names, the one of the llm extra, or the one on PATH."""
+"""Finds the llama-server to run: the one the configuration names, the one of the llm extra, or the one on PATH.
+
+Its `ggml-rpc-server` is the one beside it: RPC has no compatibility across versions.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAM = "llama-server"
+RPC_PROGRAM = "ggml-rpc-server"
 
 
 class EngineMissing(Exception):
@@ -43,6 +47,18 @@ def find_llama_server(configured: Path | None = None, site_packages: Path | None
         f"no {PROGRAM} found: not at {bundled}, not on PATH. Install the engine with `uv sync --extra llm` "
         f"(compiles llama.cpp once, about ten CPU-minutes), or name one in the configuration"
     )
+
+
+def find_rpc_server(configured: Path | None = None, site_packages: Path | None = None) -> LlamaBinary:
+    """The ggml-rpc-server of the llama-server that `find_llama_server` finds. Raises EngineMissing."""
+    server = find_llama_server(configured, site_packages)
+    beside = server.path.with_name(RPC_PROGRAM)
+    if not _is_program(beside):
+        raise EngineMissing(
+            f"no {RPC_PROGRAM} beside {server.path}: this build of llama.cpp has no RPC, so its host can take no part "
+            f"in a split; build it with -DGGML_RPC=ON and -DLLAMA_TOOLS_INSTALL=ON, as `uv sync --extra llm` does"
+        )
+    return LlamaBinary(beside, server.library_dir)
 
 
 def _is_program(path: Path) -> bool:

@@ -7,16 +7,25 @@ Greedy decoding never ends by itself, so a request runs until `max_tokens` or un
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy
-from gguf import GGUFWriter, LlamaFileType, TokenType
+from gguf import GGUFWriter, LlamaFileType, PoolingType, TokenType
 
 PRINTABLE = [chr(code) for code in range(32, 127)]
 SPECIAL = ["<unk>", "<s>", "</s>"]
 CHAT_TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
 
 
-def write_tiny_gguf(path: Path, *, width: int = 64, layers: int = 2, context_tokens: int = 8192, seed: int = 1) -> Path:
+def write_tiny_gguf(
+    path: Path,
+    *,
+    width: int = 64,
+    layers: int = 2,
+    context_tokens: int = 8192,
+    seed: int = 1,
+    matrix_type: type[numpy.floating[Any]] = numpy.float32,
+) -> Path:
     """Write the model to `path` and return it. width: a multiple of 32.  The same arguments give the same bytes."""
     heads = width // 32
     writer = GGUFWriter(path, "llama")
@@ -29,9 +38,11 @@ def write_tiny_gguf(path: Path, *, width: int = 64, layers: int = 2, context_tok
     writer.add_head_count_kv(heads)
     writer.add_rope_dimension_count(32)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_file_type(LlamaFileType.ALL_F32)
+    writer.add_file_type(LlamaFileType.ALL_F32 if matrix_type is numpy.float32 else LlamaFileType.MOSTLY_F16)
+    if pooling is not None:
+        writer.add_pooling_type(pooling)
     _add_vocabulary(writer)
-    _add_tensors(writer, width, layers, numpy.random.default_rng(seed))
+    _add_tensors(writer, width, layers, numpy.random.default_rng(seed), matrix_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -56,12 +67,19 @@ def _add_vocabulary(writer: GGUFWriter) -> None:
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
+    writer.add_sep_token_id(2)
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def _add_tensors(writer: GGUFWriter, width: int, layers: int, dice: numpy.random.Generator) -> None:
+def _add_tensors(
+    writer: GGUFWriter,
+    width: int,
+    layers: int,
+    dice: numpy.random.Generator,
+    matrix_type: type[numpy.floating[Any]],
+) -> None:
     def matrix(rows: int, columns: int) -> numpy.ndarray:
-        return dice.normal(0.0, 0.3, (rows, columns)).astype(numpy.float32)
+        return dice.normal(0.0, 0.3, (rows, columns)).astype(matrix_type)
 
     ones = numpy.ones(width, dtype=numpy.float32)
     output = matrix(len(_vocabulary()), width)
