@@ -35,6 +35,10 @@ test: check
 test-live:
     {{run}} pytest -m live
 
+# Five agents left alone on bad ways: `just soak --loss 5 --minutes 10`
+soak *arguments:
+    {{run}} python -m bench.soak {{arguments}}
+
 # Three agents on this machine, one chat through the lite client
 demo *arguments:
     {{run}} meshd demo {{arguments}}
