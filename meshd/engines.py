@@ -14,6 +14,7 @@ from llm.engines.interface import Launcher
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
 from llm.gguf import ModelFile, read_header
 from llm.host import Host, ServedModel
+from llm.purpose import find_projector, purpose_arguments
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.model_specs import EchoSpec, FileSpec, ModelSpec
@@ -50,6 +51,7 @@ class Kitchen:
             threads=self.config.threads or None,
             kv_type=self.config.kv_type,
             binary=chosen_binary(self.config, self.directory),
+            more_arguments=purpose_arguments(file, find_projector(spec.path)),
         )
         engine = LlamaServerEngine(options, self.launcher)
         return ServedModel(spec.name, engine, fingerprint(file.paths, file.header_bytes))

@@ -25,8 +25,12 @@ def write_tiny_gguf(
     context_tokens: int = 8192,
     seed: int = 1,
     matrix_type: type[numpy.floating[Any]] = numpy.float32,
+    pooling: PoolingType | None = None,
 ) -> Path:
-    """Write the model to `path` and return it. width: a multiple of 32.  The same arguments give the same bytes."""
+    """Write the model to `path` and return it. width: a multiple of 32.  The same arguments give the same bytes.
+
+    pooling: makes it a model for embeddings or for reranking.
+    """
     heads = width // 32
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny")
