@@ -59,7 +59,7 @@ class Detector:
         has_link = probe.target in self._post.links
         if member is None or not member.is_probed or not (has_link or member.was_linked or probe.was_tried):
             return
-        accusation = self._knowledge.accuse(probe.target, now, hinted=probe.was_hinted)
+        accusation = self._knowledge.accuse(probe.target, now, hinted_at=probe.hinted_at)
         if accusation is not None and has_link:
             packet = encode_packet(None, [accusation])
             self._post.send_datagram(probe.target, packet)
@@ -72,7 +72,7 @@ class Detector:
             return
         if member.status is Status.SUSPECT:
             self._knowledge.accuse(node, now)
-        probe = self._prober.begin(node, now, was_hinted=True)
+        probe = self._prober.begin(node, now, is_hinted=True)
         if probe is not None:
             self._ping(probe, now)
 

@@ -101,13 +101,13 @@ class Knowledge:
             for payload in entry.facts:
                 self._apply_fact(payload, NodeId(entry.node), peer)
 
-    def accuse(self, target: NodeId, now: float, *, hinted: bool = False) -> bytes | None:
-        """Accuse a silent member: the rumour, or None when it is not news."""
+    def accuse(self, target: NodeId, now: float, *, hinted_at: float | None = None) -> bytes | None:
+        """Accuse a silent member: the rumour, or None when it is not news. hinted_at: as in `Roster.accuse`."""
         member = self.roster.get(target)
         if member is None:
             return None
         said = Accusation(target, member.record.boot, member.record.incarnation, False, self._me.node)
-        verdict = self.roster.accuse(said, now, hinted=hinted)
+        verdict = self.roster.accuse(said, now, hinted_at=hinted_at)
         if verdict not in (Verdict.CHANGED, Verdict.CONFIRMED):
             return None
         payload = wire.encode(said)
@@ -282,10 +282,9 @@ class Knowledge:
         A death learnt this way about one held alive enters as a suspicion, so that it can still be refuted.
         """
         node = NodeId(shown.body.node)
-        takes_word = shown.before is not Status.ALIVE or self._me.role is Role.CLIENT
-        is_dead = entry.status is Status.DEAD and takes_word
+        is_dead = entry.status is Status.DEAD and (shown.before is not Status.ALIVE or self._me.role is Role.CLIENT)
         said = Accusation(node, shown.body.boot, shown.body.incarnation, is_dead, entry.accuser)
-        verdict = self.roster.accuse(said, now)
+        verdict = self.roster.accuse(said, now, is_believed=shown.before is None)
         if verdict is Verdict.REFUTED:
             self._answer_for_self(verdict)
         if verdict not in (Verdict.CHANGED, Verdict.CONFIRMED):

@@ -32,14 +32,14 @@ class Dice(Protocol):
 class Probe:
     """One question under way. helpers: those asked, with what they said (None: nothing yet).
 
-    was_hinted: a failed request started it, which is evidence of its own.
+    hinted_at: when a failed request started it, which is evidence of its own.
     """
 
     target: NodeId
     sequence: int
     ask_at: float
     fails_at: float
-    was_hinted: bool
+    hinted_at: float | None
     has_asked: bool = False
     helpers: dict[NodeId, bool | None] = field(default_factory=dict)
 
@@ -127,13 +127,16 @@ class Prober:
         target = self.rotation.take()
         return self.begin(target, now) if target is not None else None
 
-    def begin(self, target: NodeId, now: float, *, was_hinted: bool = False) -> Probe | None:
-        """Start a probe of `target`, or None when one is under way."""
+    def begin(self, target: NodeId, now: float, *, is_hinted: bool = False) -> Probe | None:
+        """Start a probe of `target`, or None when one is under way, which then counts as hinted too."""
         if target in self._targets:
+            if is_hinted and self._targets[target].hinted_at is None:
+                self._targets[target].hinted_at = now
             return None
         stretch = self.health + 1
         ask_at = now + self._timing.probe_timeout_s * stretch
-        probe = Probe(target, self._number(), ask_at, now + self._timing.probe_s * stretch, was_hinted)
+        fails_at = now + self._timing.probe_s * stretch
+        probe = Probe(target, self._number(), ask_at, fails_at, now if is_hinted else None)
         self._probes[probe.sequence] = self._targets[target] = probe
         return probe
 

@@ -5,7 +5,10 @@
 | ALIVE       | accused in this (boot, incarnation)     | SUSPECT, the clock starts                       |
 | SUSPECT     | another accuser                         | SUSPECT, the clock is shortened                 |
 | SUSPECT     | its record with higher (boot, inc)      | ALIVE                                           |
-| SUSPECT     | the clock runs out, or DEAD is heard    | DEAD                                            |
+| SUSPECT     | the clock runs out                      | DEAD                                            |
+| SUSPECT     | DEAD is heard, half the shortest wait on | DEAD                                           |
+| ALIVE       | DEAD is heard                           | SUSPECT for the shortest wait: it may refute    |
+| unknown     | its record, and DEAD with it            | DEAD                                            |
 | any         | its own signed LEFT                     | LEFT                                            |
 | DEAD, LEFT  | its record with higher (boot, inc)      | ALIVE                                           |
 | self        | accused in this (boot, incarnation)     | a new record, incarnation + 1                   |
@@ -144,8 +147,14 @@ class Roster:
         self._move(held, record.standing.status, now)
         return Verdict.CHANGED
 
-    def accuse(self, said: Accusation, now: float, *, hinted: bool = False) -> Verdict:
-        """Take an accusation. hinted: a failed request came first and counts as a voice of its own."""
+    def accuse(
+        self, said: Accusation, now: float, *, hinted_at: float | None = None, is_believed: bool = False
+    ) -> Verdict:
+        """Take an accusation.
+
+        hinted_at: when something that used the member failed, the first voice: the clock runs from then, but for
+        no longer than a probe takes.  is_believed: whether a death is taken at its word.
+        """
         subject, accuser = NodeId(said.subject), NodeId(said.accuser)
         if accuser == subject:
             return Verdict.REFUSED
@@ -156,9 +165,11 @@ class Roster:
             return Verdict.STALE
         if subject == self._me:
             return self._refute()
-        if said.dead:
+        if said.dead and (is_believed or self._takes_word):
             return self._bury(held, accuser, now)
-        return self._suspect(held, accuser, now, hinted)
+        if said.dead:
+            return self._hear_of_death(held, accuser, now)
+        return self._suspect(held, accuser, now, hinted_at)
 
     def expire(self, now: float) -> list[Member]:
         """Declare dead those whose suspicion has run out, in the order in which they were suspected."""
@@ -229,7 +240,18 @@ class Roster:
         self.replace_own(self._reseal(own.boot, own.incarnation + 1))
         return Verdict.REFUTED
 
-    def _suspect(self, held: Member, accuser: NodeId, now: float, hinted: bool) -> Verdict:
+    def _hear_of_death(self, held: Member, accuser: NodeId, now: float) -> Verdict:
+        """Somebody's clock has run out: one's own may stop, if it has run for long enough."""
+        suspicion = self._suspicions.get(held.node)
+        if suspicion is not None and suspicion.is_ripe(now):
+            return self._bury(held, accuser, now)
+        verdict = self._suspect(held, accuser, now, None)
+        suspicion = self._suspicions.get(held.node)
+        if suspicion is not None and suspicion.hasten() and verdict is Verdict.STALE:
+            return Verdict.CONFIRMED
+        return verdict
+
+    def _suspect(self, held: Member, accuser: NodeId, now: float, hinted_at: float | None) -> Verdict:
         if held.status is Status.DEAD:
             return Verdict.STALE
         suspicion = self._suspicions.get(held.node)
@@ -239,10 +261,11 @@ class Roster:
         held.accuser = accuser
         self._move(held, Status.SUSPECT, now)
         if not self._takes_word:
-            suspicion = self._suspicions[held.node] = Suspicion(now, self._present, self._timing.probe_s)
-            suspicion.accuse(accuser)
-            if hinted:
+            start = now if hinted_at is None else max(hinted_at, now - self._timing.probe_s)
+            suspicion = self._suspicions[held.node] = Suspicion(start, self._present, self._timing.probe_s)
+            if hinted_at is not None:
                 suspicion.accuse(HINT)
+            suspicion.accuse(accuser)
         return Verdict.CHANGED
 
     def _bury(self, held: Member, accuser: NodeId, now: float) -> Verdict:

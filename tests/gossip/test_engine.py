@@ -101,6 +101,11 @@ class Bench:
         self.now = end
         return effects
 
+    def bury(self, other: LocalNode) -> list[Effect]:
+        """Let everyone say that `other` is dead, until this node's own clock on it has run out."""
+        effects = self.hear(BOB, accuse(other, BOB, dead=True))
+        return [*effects, *self.run(3.1)]
+
     def status(self, other: LocalNode) -> Status | None:
         entry = self.engine.view(self.now, {}).get(other.node)
         return entry.status if entry is not None else None
@@ -261,7 +266,7 @@ def test_a_hint_shortens_the_suspicion() -> None:
 
 def test_a_dead_peer_whose_link_looks_open_is_doubted() -> None:
     bench = Bench("alice", "bob")
-    effects = bench.hear(BOB, accuse(ALICE, BOB, dead=True))
+    effects = bench.bury(ALICE)
     assert bench.status(ALICE) is Status.DEAD
     assert [one.node for one in of(Doubt, effects)] == [ALICE.node]
 
@@ -373,7 +378,7 @@ def test_a_member_heard_of_is_kept_and_remembered() -> None:
 
 def test_a_member_that_left_is_dropped_and_one_that_died_is_not() -> None:
     bench = Bench("alice", "bob", "carol")
-    assert of(Drop, bench.hear(BOB, accuse(ALICE, BOB, dead=True))) == []
+    assert of(Drop, bench.bury(ALICE)) == []
     effects = bench.hear(CAROL, record(CAROL, has_left=True))
     assert [one.node for one in of(Drop, effects)] == [CAROL.node]
     # Most who leave only restart: their places stay in the book.

@@ -61,7 +61,9 @@ def tell(whom: Knowledge, story: Story) -> None:
         accuser = THIRD_PARTIES["alice" if name != "alice" else "bob"]
         whom.hear(record_bytes(accuser, 1, 0), me.node, NOW)
         said = Accusation(me.node, boot, incarnation, status is Status.DEAD, accuser.node)
-        whom.hear(encode(said), accuser.node, NOW)
+        # A death that is heard of out of the blue enters as a suspicion, whose clock has run out by now.
+        whom.hear(encode(said), accuser.node, NOW - 10.0 if said.dead else NOW)
+        whom.expire(NOW)
     for fact in fact_bytes(me, boot, facts):
         whom.hear(fact, me.node, NOW)
 

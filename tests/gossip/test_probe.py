@@ -61,9 +61,18 @@ def test_a_round_asks_around_after_the_time_out_and_fails_at_its_end() -> None:
 def test_a_target_is_asked_by_one_probe_at_a_time() -> None:
     one = prober()
     begin(one)
-    assert one.begin(ALICE, 0.1, was_hinted=True) is None
+    assert one.begin(ALICE, 0.1, is_hinted=True) is None
     one.failed(1.0)
     assert one.begin(ALICE, 1.0) is not None
+
+
+def test_a_hint_during_a_probe_is_kept_with_it_and_the_first_one_counts() -> None:
+    one = prober()
+    probe = begin(one)
+    assert probe.hinted_at is None
+    one.begin(ALICE, 0.1, is_hinted=True)
+    one.begin(ALICE, 0.2, is_hinted=True)
+    assert probe.hinted_at == 0.1
 
 
 def test_an_ack_of_the_target_ends_the_probe() -> None:

@@ -58,8 +58,14 @@ def test_another_accuser_shortens_the_clock_and_is_passed_on() -> None:
 
 def test_a_failed_request_before_the_failed_probe_counts_as_an_accuser() -> None:
     one = roster()
-    one.accuse(accusation(ALICE, ME), 10.0, hinted=True)
-    assert one.next_deadline == pytest.approx(13.0)
+    one.accuse(accusation(ALICE, ME), 10.0, hinted_at=9.4)
+    assert one.next_deadline == pytest.approx(12.4)
+
+
+def test_a_hint_puts_the_clock_back_by_no_more_than_a_probe_takes() -> None:
+    one = roster()
+    one.accuse(accusation(ALICE, ME), 10.0, hinted_at=2.0)
+    assert one.next_deadline == pytest.approx(12.0)
 
 
 def test_suspect_with_a_higher_incarnation_is_alive_again() -> None:
@@ -90,16 +96,32 @@ def test_suspect_whose_clock_runs_out_is_dead_and_counts_no_longer() -> None:
 def test_suspect_that_others_found_dead_is_dead() -> None:
     one = roster()
     one.accuse(accusation(ALICE), 10.0)
-    assert one.accuse(accusation(ALICE, CAROL, dead=True), 11.0) is Verdict.CHANGED
+    assert one.accuse(accusation(ALICE, CAROL, dead=True), 11.5) is Verdict.CHANGED
     assert status(one, ALICE) is Status.DEAD
     assert one.next_deadline is None
+
+
+def test_a_death_heard_of_too_soon_leaves_the_shortest_wait_to_answer() -> None:
+    one = roster()
+    one.accuse(accusation(ALICE), 10.0)
+    assert one.accuse(accusation(ALICE, CAROL, dead=True), 11.4) is Verdict.CONFIRMED
+    assert status(one, ALICE) is Status.SUSPECT
+    assert one.next_deadline == pytest.approx(13.0)
+    assert one.accuse(accusation(ALICE, CAROL, dead=True), 11.45) is Verdict.STALE
+
+
+def test_a_death_heard_of_one_held_alive_enters_as_a_suspicion_of_the_shortest_wait() -> None:
+    one = roster()
+    assert one.accuse(accusation(ALICE, CAROL, dead=True), 10.0) is Verdict.CHANGED
+    assert status(one, ALICE) is Status.SUSPECT
+    assert one.next_deadline == pytest.approx(13.0)
 
 
 @pytest.mark.parametrize("before", [Status.ALIVE, Status.SUSPECT, Status.DEAD])
 def test_any_state_with_a_signed_farewell_is_left(before: Status) -> None:
     one = roster()
     if before is not Status.ALIVE:
-        one.accuse(accusation(ALICE, dead=before is Status.DEAD), 1.0)
+        one.accuse(accusation(ALICE, dead=before is Status.DEAD), 1.0, is_believed=True)
     assert status(one, ALICE) is before
     assert one.learn(record(ALICE, has_left=True), 2.0) is Verdict.CHANGED
     assert status(one, ALICE) is Status.LEFT
@@ -110,7 +132,7 @@ def test_any_state_with_a_signed_farewell_is_left(before: Status) -> None:
 def test_dead_or_left_with_higher_numbers_is_alive(end: Status, numbers: tuple[int, int]) -> None:
     one = roster()
     if end is Status.DEAD:
-        one.accuse(accusation(ALICE, dead=True), 1.0)
+        one.accuse(accusation(ALICE, dead=True), 1.0, is_believed=True)
     else:
         one.learn(record(ALICE, has_left=True), 1.0)
     assert status(one, ALICE) is end
@@ -200,7 +222,7 @@ def test_statements_in_any_order_end_alike() -> None:
 
 def test_the_dead_are_forgotten_after_a_day() -> None:
     one = roster()
-    one.accuse(accusation(ALICE, dead=True), 100.0)
+    one.accuse(accusation(ALICE, dead=True), 100.0, is_believed=True)
     assert one.forget(100.0 + 24 * 3600 - 1) == []
     assert [member.node for member in one.forget(100.0 + 24 * 3600)] == [ALICE]
     assert one.get(ALICE) is None
