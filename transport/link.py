@@ -25,8 +25,11 @@ RECONNECTING_S = 10.0
 MAX_DIALS = 16
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
-MAX_FIRST_WAIT_S = 5.0
-"""However often a link broke before: with the higher id's own wait, it is dialled again within `RECONNECTING_S`."""
+OTHER_END_WAITS_S = 2.0
+MAX_HURRIED_WAIT_S = 1.0
+"""While a link that was up is RECONNECTING, the end that had dialled dials at once, for it is known to get through;
+the other after `OTHER_END_WAITS_S`. However often it broke before, neither waits longer between its dials than this:
+what a tunnel carries waits for at most `RECONNECTING_S`."""
 
 STEADY_AFTER_S = 60.0
 """A connection that stood this long starts the back-off afresh when it breaks."""
@@ -56,11 +59,15 @@ def slot_for(protocol: str) -> Slot:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Connect to `node`; report `connected`, or `dial_failed`."""
+    """Connect to `node`; report `connected`, or `dial_failed`.
+
+    in_hurry: somebody waits for a link that broke a moment ago, so try anew rather than wait for a lost packet's turn.
+    """
 
     node: NodeId
     addresses: tuple[Address, ...]
     slot: Slot = Slot.CONTROL
+    in_hurry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +123,13 @@ class _Live:
 
 @dataclass(slots=True)
 class _Line:
-    """One slot of a link: the connection in it, and how it comes by the next."""
+    """One slot of a link: the connection in it, and how it comes by the next.
+
+    was_dialled_here: of the last connection, None before there was one.
+    """
 
     slot: Slot
+    was_dialled_here: bool | None = None
     live: _Live | None = None
     is_dialling: bool = False
     failures: int = 0
@@ -138,6 +149,11 @@ class _Link:
     address: Address | None = None
     control: _Line = field(default_factory=lambda: _Line(Slot.CONTROL))
     data: _Line = field(default_factory=lambda: _Line(Slot.DATA))
+
+    @property
+    def is_in_hurry(self) -> bool:
+        """Whether it was up until a moment ago."""
+        return self.state is LinkState.RECONNECTING and self.control.was_dialled_here is not None
 
     def line(self, slot: Slot) -> _Line:
         return self.control if slot is Slot.CONTROL else self.data
@@ -271,7 +287,7 @@ class LinkTable:
         if loser is not None:
             effects.append(loser)
         if loser is None or loser.connection != number:
-            line.live, line.dial_at = arrival, None
+            line.live, line.dial_at, line.was_dialled_here = arrival, None, is_dialled_here
             link.peer = peer
             link.address = address if slot is Slot.CONTROL else link.address
         if slot is Slot.CONTROL:
@@ -322,7 +338,7 @@ class LinkTable:
         self._dial_is_over(line)
         line.failures += 1
         if line is link.control and line.live is None and link.is_kept:
-            line.dial_at = now + self._backoff_s(line.failures)
+            line.dial_at = now + self._wait_s(link, line)
         return self.tick(now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -340,39 +356,48 @@ class LinkTable:
             line.dial_at = None
             line.is_dialling = True
             self._dials_in_progress += 1
-            effects.append(Dial(node, self._where(link, line), line.slot))
+            in_hurry = line is link.control and link.is_in_hurry
+            effects.append(Dial(node, self._where(link, line), line.slot, in_hurry))
         return effects
 
     # Dialling
 
-    def _plan_dial(self, link: _Link, now: float, max_wait_s: float = MAX_BACKOFF_S) -> None:
-        """When to dial a link that has none: the lower id at once, the higher later, members never a client."""
+    def _plan_dial(self, link: _Link, now: float) -> None:
+        """When to dial a link that has none: one end at once, the other later, members never a client."""
         if not link.is_kept or not link.addresses or link.control.is_dialling:
             return
         if link.peer is not None and link.peer.role is Role.CLIENT and self._role is not Role.CLIENT:
             return
-        dials_first = self._role is Role.CLIENT or self._node < link.node
-        wait_s = 0.0 if dials_first else HIGHER_ID_WAITS_S
+        wait_s = 0.0 if self._dials_first(link) else OTHER_END_WAITS_S if link.is_in_hurry else HIGHER_ID_WAITS_S
         if link.peer is not None or link.control.failures:
-            wait_s += min(max_wait_s, self._backoff_s(link.control.failures))
+            wait_s += self._wait_s(link, link.control)
         link.control.dial_at = now + wait_s
+
+    def _dials_first(self, link: _Link) -> bool:
+        if self._role is Role.CLIENT:
+            return True
+        return link.control.was_dialled_here is True if link.is_in_hurry else self._node < link.node
 
     def _dial_data(self, link: _Link, now: float) -> list[Effect]:
         """Also find out whether the peer is still there: who waits for the dial should not wait for longer."""
         if link.data.is_dialling or link.data.dial_at is not None or link.control.live is None:
             return []
-        link.data.dial_at = now + (self._backoff_s(link.data.failures) if link.data.failures else 0.0)
+        link.data.dial_at = now + (self._wait_s(link, link.data) if link.data.failures else 0.0)
         return [Probe(link.control.live.number), *self.tick(now)]
 
     def _where(self, link: _Link, line: _Line) -> tuple[Address, ...]:
-        """A data connection goes where the control connection went."""
-        if line is link.data and link.address is not None:
+        """A data connection goes where the control connection went; who was lost a moment ago is looked for there."""
+        if link.address is None or (line is link.control and not link.is_in_hurry):
+            return link.addresses
+        if line is link.data:
             return (link.address,)
-        return link.addresses
+        return (link.address, *(address for address in link.addresses if address != link.address))
 
-    def _backoff_s(self, failures: int) -> float:
-        """Full jitter: uniform below a ceiling that doubles with every failure."""
-        return self._uniform(0.0, min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures, 16)))
+    def _wait_s(self, link: _Link, line: _Line) -> float:
+        """Full jitter: uniform below a ceiling that doubles with every failure. Short where somebody waits."""
+        is_awaited = line is link.data or link.is_in_hurry
+        ceiling_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(line.failures, 16))
+        return self._uniform(0.0, min(MAX_HURRIED_WAIT_S, ceiling_s) if is_awaited else ceiling_s)
 
     def _dial_is_over(self, line: _Line) -> None:
         line.is_dialling = False
@@ -425,6 +450,7 @@ class LinkTable:
         if link.state is LinkState.CONNECTED and not is_restart:
             return []
         link.state = LinkState.CONNECTED
+        link.data.failures = 0  # what broke the data connection broke this one, and is over
         return [LinkChanged(link.node, LinkState.CONNECTED, link.peer, link.address, reason)]
 
     def _go_down(self, link: _Link, reason: str, now: float) -> list[Effect]:
@@ -448,7 +474,7 @@ class LinkTable:
     def _broken(self, link: _Link, reason: str, now: float) -> list[Effect]:
         """The control connection is gone."""
         effects = self._go_down(link, reason, now)
-        self._plan_dial(link, now, MAX_FIRST_WAIT_S)
+        self._plan_dial(link, now)
         return effects + self.tick(now)
 
     def _lose(self, link: _Link, now: float) -> list[Effect]:

@@ -28,7 +28,7 @@ from transport.interface import (
     StreamHeader,
     TransportEvent,
 )
-from transport.link import Slot
+from transport.link import Dial, Slot
 from transport.record import encode_record
 from transport.record_stream import RecordStream
 from transport.switchboard import MAX_STREAMS, Switchboard
@@ -36,6 +36,9 @@ from transport.windows import Windows
 
 PORT = 7842
 HANDSHAKE_S = 5.0
+AGAIN_S = 1.0
+"""Who is in a hurry shakes hands anew that often, as with quic."""
+
 DETECTION_S = 15.0
 """How long a silent connection goes unnoticed: quic's keepalive and its time-out."""
 
@@ -230,14 +233,16 @@ class MemoryTransport:
     def forget(self, connection: _MemoryConnection) -> None:
         self._connections.discard(connection)
 
-    async def _dial(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot) -> None:
-        for address in addresses:
-            target = self.network.at(address)
-            if target is not None and target.node == node and await self._shake_hands(target, slot):
-                return
-        await asyncio.sleep(HANDSHAKE_S)
-        tried = ", ".join(format_address(address) for address in addresses)
-        raise TimedOut(f"no answer from node {short(node)} at {tried} within {HANDSHAKE_S:.0f} s")
+    async def _dial(self, dial: Dial) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + HANDSHAKE_S
+        while loop.time() < deadline:
+            for target in filter(None, map(self.network.at, dial.addresses)):
+                if target.node == dial.node and await self._shake_hands(target, dial.slot):
+                    return
+            await asyncio.sleep(min(AGAIN_S, deadline - loop.time()) if dial.in_hurry else deadline - loop.time())
+        tried = ", ".join(format_address(address) for address in dial.addresses)
+        raise TimedOut(f"no answer from node {short(dial.node)} at {tried} within {HANDSHAKE_S:.0f} s")
 
     async def _shake_hands(self, target: MemoryTransport, slot: Slot) -> bool:
         """One round trip, then a connection at both ends; False when either direction is blocked."""

@@ -105,7 +105,7 @@ class Connection(Protocol):
         """Close now. Must not report `disconnected` before it returns."""
 
 
-DialNode = Callable[[NodeId, tuple[Address, ...], Slot], Awaitable[object]]
+DialNode = Callable[[Dial], Awaitable[object]]
 """Connects to one node and reports it to `connected`; raises MeshError when that cannot be done."""
 
 
@@ -345,9 +345,8 @@ class Switchboard:
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Dial(node, addresses, slot):
-                    work = self._run_dial(node, addresses, slot)
-                    self._dials[node, slot] = self.spawn(work, f"dial {short(node)} {slot.value}")
+                case Dial(node, slot=slot):
+                    self._dials[node, slot] = self.spawn(self._run_dial(effect), f"dial {short(node)} {slot.value}")
                 case StopDialling(node, slot):
                     self._dials.pop((node, slot)).cancel()
                 case AskToDial(number):
@@ -379,9 +378,10 @@ class Switchboard:
         if change.state is not LinkState.CONNECTED:
             self._opening_failed(change.node, Unreachable(f"no connection to node {short(change.node)}"))
 
-    async def _run_dial(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot) -> None:
+    async def _run_dial(self, dial: Dial) -> None:
+        node, slot = dial.node, dial.slot
         try:
-            await self._dial(node, addresses, slot)
+            await self._dial(dial)
         except MeshError as error:
             level = logging.INFO if isinstance(error, Refused) else logging.DEBUG
             logger.log(level, "dialling %s failed: %s", short(node), error)

@@ -21,6 +21,7 @@ from transport.errors import MeshError, RefusalCode, Refused
 from transport.handshake import Refusal
 from transport.interface import Address, Role
 from transport.invite import Invite
+from transport.link import Dial
 from transport.quic import QuicTransport
 from transport.quic.connection import QuicPeerConnection
 from transport.site import Site
@@ -140,7 +141,7 @@ async def test_a_member_is_not_let_in_through_somebody_in_the_middle() -> None:
         start(house.mesh.member_now(Role.CLIENT)) as member,
     ):
         with pytest.raises(Refused) as refused:
-            await member._dial_peer(house.owner.node, (middle.address,))
+            await member._dial_peer(Dial(house.owner.node, (middle.address,)))
         assert refused.value.code is RefusalCode.BAD_PROOF
         assert member.peers() == () and house.owner.peers() == ()
 
@@ -185,7 +186,7 @@ async def test_a_true_member_in_the_middle_cannot_be_its_victim_elsewhere(who: s
                 trying = group.create_task(quietly(lambda: victim.join(through(invite, middle.address), 3.0)))
             else:
                 node = impostor._site.key.node
-                trying = group.create_task(quietly(lambda: victim._dial_peer(node, (middle.address,))))
+                trying = group.create_task(quietly(lambda: victim._dial_peer(Dial(node, (middle.address,)))))
             await middle.has_played.wait()
             assert middle.heard, "the victim did answer"
             assert await counted(house.owner) == {"bad_proof": 1}

@@ -14,7 +14,8 @@ from transport.link import (
     HIGHER_ID_WAITS_S,
     MAX_BACKOFF_S,
     MAX_DIALS,
-    MAX_FIRST_WAIT_S,
+    MAX_HURRIED_WAIT_S,
+    OTHER_END_WAITS_S,
     RECONNECTING_S,
     SIMULTANEOUS_S,
     STEADY_AFTER_S,
@@ -139,18 +140,54 @@ def flapped(other: NodeId, times: int) -> tuple[LinkTable, float]:
     return links, now + 1
 
 
+def waited_s(links: LinkTable, broke_at: float) -> float:
+    return (links.next_wake() or 0.0) - broke_at
+
+
 def test_flapping_connection_does_not() -> None:
-    once, often = flapped(HIGH, 1), flapped(HIGH, 9)
-    waits = [(links.next_wake() or 0.0) - broke_at for links, broke_at in (once, often)]
-    assert waits == [2 * FIRST_BACKOFF_S, MAX_FIRST_WAIT_S]
+    """It waits longer than one that was steady, and never so long that what it carries is given up."""
+    assert waited_s(*flapped(HIGH, 1)) == min(2 * FIRST_BACKOFF_S, MAX_HURRIED_WAIT_S)
+    assert waited_s(*flapped(HIGH, 20)) == MAX_HURRIED_WAIT_S
 
 
 @pytest.mark.parametrize("other", [LOW, HIGH])
-def test_broken_link_is_dialled_again_before_it_counts_as_lost(other: NodeId) -> None:
-    links, broke_at = flapped(other, 20)
-    wake = links.next_wake()
-    assert wake is not None and wake <= broke_at + RECONNECTING_S
-    assert any(isinstance(effect, Dial) for effect in links.tick(wake))
+def test_end_that_had_dialled_dials_a_broken_link_first_whatever_its_id(other: NodeId) -> None:
+    links, broke_at = flapped(other, 1)
+    assert links.tick(broke_at + MAX_HURRIED_WAIT_S) == [Dial(other, HERE, in_hurry=True)]
+    links = linked(other, False)
+    links.dial_failed(other, 5.0)  # ours, where we had dialled as well
+    links.disconnected(other, number(1), "cut", 100.0)
+    assert links.next_wake() == 100.0 + OTHER_END_WAITS_S + FIRST_BACKOFF_S
+    assert [dial.in_hurry for dial in links.tick(103.0) if isinstance(dial, Dial)] == [True]
+
+
+def test_broken_link_is_looked_for_first_where_it_was() -> None:
+    links = linked(HIGH, True)
+    links.disconnected(HIGH, number(1), "cut", 100.0)
+    assert links.tick(101.0) == [Dial(HIGH, (THERE, *HERE), in_hurry=True)]
+
+
+def test_link_that_never_was_is_dialled_without_hurry() -> None:
+    links = table()
+    assert links.keep(HIGH, HERE, 0.0) == [Dial(HIGH, HERE, in_hurry=False)]
+    links.dial_failed(HIGH, 5.0)
+    assert links.tick(6.0) == [Dial(HIGH, HERE, in_hurry=False)]
+
+
+def test_dials_in_a_hurry_follow_one_another_until_the_link_is_lost() -> None:
+    links, broke_at = flapped(HIGH, 20)
+    now, waits, hurried = broke_at, [], []
+    for _ in range(12):
+        wake = links.next_wake()
+        assert wake is not None
+        for dial in links.tick(wake):
+            if isinstance(dial, Dial):
+                waits.append(wake - now)
+                hurried.append(dial.in_hurry)
+                now = wake + 1.5
+                links.dial_failed(HIGH, now)
+    assert waits[:4] == [MAX_HURRIED_WAIT_S] * 4 and hurried[:4] == [True] * 4
+    assert waits[-1] == MAX_BACKOFF_S and not hurried[-1]
 
 
 @given(st.integers(0, 2**32), st.integers(0, 8))

@@ -20,7 +20,7 @@ from transport.credit import INITIAL_WINDOW_BYTES
 from transport.errors import ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.handshake import MAX_MESSAGE_BYTES
 from transport.interface import MAX_DATAGRAM_BYTES, Address, LinkState, RecordKind, Role
-from transport.link import Slot
+from transport.link import Dial, Slot
 from transport.quic import QuicOptions, QuicTransport
 from transport.quic.connection import CONNECTION_WINDOW_BYTES, QuicPeerConnection
 from transport.quic.greeting import GREETING_STREAM
@@ -312,7 +312,7 @@ async def test_library_error_closes_that_connection_only(monkeypatch: pytest.Mon
 async def test_member_that_keeps_dialling_holds_so_many_connections() -> None:
     async with two_members() as (owner, member):
         for _ in range(MAX_CONNECTIONS_PER_PEER + 4):
-            await member._dial_peer(owner.node, owner.addresses, Slot.DATA)
+            await member._dial_peer(Dial(owner.node, owner.addresses, Slot.DATA))
             await member.open(owner.node, HEADER)  # so that a replaced connection stays
             await next_stream(owner)
         held = [one for one in owner._endpoint.connections if one.is_admitted]

@@ -16,7 +16,7 @@ from transport import link
 from transport.errors import RefusalCode, Refused, ResetCode, StreamReset, TimedOut, Unreachable
 from transport.interface import Address, LinkState, Role
 from transport.invite import Invite, format_token, parse_token
-from transport.link import Slot
+from transport.link import Dial
 from transport.quic import QuicOptions, QuicTransport, liveness
 from transport.quic.connection import QuicPeerConnection
 
@@ -382,7 +382,7 @@ async def test_unknown_host_name_is_unreachable() -> None:
     mesh = live_mesh()
     async with start(mesh.member_now()) as member:
         with pytest.raises(Unreachable, match=r"nowhere\.invalid"):
-            await member._dial_peer(mesh.owner.node, (Address("nowhere.invalid", 7842),), Slot.CONTROL)
+            await member._dial_peer(Dial(mesh.owner.node, (Address("nowhere.invalid", 7842),)))
 
 
 async def test_status_shows_round_trip_and_bytes() -> None:

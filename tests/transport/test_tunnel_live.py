@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import pytest
 
 from tests.transport.quic_mesh import live_mesh, start
 from tests.transport.tcp_echo import TcpEcho
 from tests.transport.tunnels import Pair, echoed, wired, write_all
-from transport.errors import Unreachable
+from transport.errors import MeshError, Unreachable
 from transport.pipe import connect
 from transport.quic import QuicOptions
 from transport.relay import UdpRelay
@@ -54,24 +55,59 @@ async def relayed(options: TunnelOptions | None = None) -> AsyncIterator[Way]:
         yield Way(pair, to_far, to_near)
 
 
-@pytest.mark.parametrize("cut_s", [0.0, 1.0, 5.0])
-async def test_bytes_echoed_through_a_real_cut_arrive_whole_over_the_same_connections(cut_s: float) -> None:
-    async with TcpEcho() as service, relayed() as way:
+@dataclass
+class Cut:
+    """What became of one connection whose link was cut. took_s: until all was echoed, or it was reset."""
+
+    is_whole: bool = False
+    took_s: float = 0.0
+    accepted: int = 0
+    broken: int = 0
+    here: MeshError | None = None
+    there: list[MeshError] = field(default_factory=list)
+
+
+async def echoed_through(cuts: Sequence[tuple[float, float]], total_bytes: int) -> Cut:
+    """Echo `total_bytes` over a link that is cut at times, for so long."""
+    loop, result = asyncio.get_running_loop(), Cut()
+    async with TcpEcho() as service, relayed() as way, asyncio.timeout(WAIT_S):
         way.pair.offer("tcp", service.admit)
         async with way.pair.client.listen(way.pair.to("tcp")) as listener:
             app = await connect(listener.address)
-            loop = asyncio.get_running_loop()
             start_at = loop.time()
-            if cut_s:
-                loop.call_later(0.3, way.cut)
-                loop.call_later(0.3 + cut_s, way.mend)
-            async with asyncio.timeout(WAIT_S):
-                assert await echoed(app, 16 * MIB)
-            assert loop.time() - start_at > cut_s  # or it was through before the cut
+            for at_s, for_s in cuts:
+                loop.call_later(at_s, way.cut)
+                loop.call_later(at_s + for_s, way.mend)
+            try:
+                result.is_whole = await echoed(app, total_bytes)
+            except* ConnectionResetError:
+                pass
+            result.took_s = loop.time() - start_at
             app.close()
             await until(lambda: not listener.tunnels and not way.pair.server.tunnels)
-            assert not listener.failures and not way.pair.far.endings
-        assert (service.accepted, service.broken) == (1, 0)
+            result.here, result.there = listener.last_failure, way.pair.far.endings
+    result.accepted, result.broken = service.accepted, service.broken
+    return result
+
+
+CUTS_S = (1.0, 5.0, 9.0, 11.0)
+
+
+async def test_real_cuts_up_to_nine_seconds_lose_nothing_and_one_of_eleven_ends_in_an_error() -> None:
+    async with asyncio.TaskGroup() as group:  # side by side: a tunnel that waits costs no time
+        echoing = {cut_s: group.create_task(echoed_through([(0.3, cut_s)], 8 * MIB)) for cut_s in CUTS_S}
+    *mended, broken = (echoing[cut_s].result() for cut_s in CUTS_S)
+    for cut_s, cut in zip(CUTS_S, mended, strict=False):
+        assert cut.is_whole and cut.took_s > cut_s, (cut_s, cut)  # or it was through before the cut
+        assert (cut.accepted, cut.broken, cut.here, cut.there) == (1, 0, None, [])
+    assert not broken.is_whole and (broken.accepted, broken.broken) == (1, 1)
+    assert isinstance(broken.here, Unreachable) and isinstance(broken.there[0], Unreachable)
+
+
+async def test_several_real_cuts_in_a_row_lose_nothing() -> None:
+    cut = await echoed_through([(0.3, 5.0), (7.0, 4.5), (13.0, 1.0)], 24 * MIB)
+    print(cut)
+    assert cut.is_whole and (cut.accepted, cut.broken, cut.here, cut.there) == (1, 0, None, [])
 
 
 async def test_tunnel_takes_the_bulk_lane_and_goes_on_without_it_when_it_breaks() -> None:

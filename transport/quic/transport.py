@@ -28,7 +28,7 @@ from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, Links, NodeId, Peer, Stream, StreamHeader, TransportEvent
 from transport.invite import Invite
-from transport.link import Slot
+from transport.link import Dial, Slot
 from transport.pairing import AskingAdmission, PairingDesk, SeenMesh, StillWaiting
 from transport.question import ask
 from transport.quic.admitting import HANDSHAKE_S, REFUSED_CODE, Doorway, Wanted
@@ -36,7 +36,7 @@ from transport.quic.asking import ask_to_come_in, look
 from transport.quic.connection import QuicPeerConnection, Uses
 from transport.quic.endpoint import Endpoint
 from transport.quic.local_addresses import reachable_addresses
-from transport.quic.reach import first_answering, socket_addresses
+from transport.quic.reach import AGAIN_S, first_answering, socket_addresses
 from transport.quic.session import SessionFactory
 from transport.quic.udp import SocketAddress, UdpSocket
 from transport.site import shut_out
@@ -263,7 +263,7 @@ class QuicTransport:
         """
         loop = asyncio.get_running_loop()
         wanted = Wanted(invite, None)
-        connection, admitted = await self._reach(invite.addresses, loop.time() + deadline_s, wanted, Slot.CONTROL)
+        connection, admitted = await self._reach(invite.addresses, loop.time() + deadline_s, wanted)
         membership = admitted.membership or self.site.membership
         assert membership is not None  # ClientAdmission answers with one or had one
         self.site = dataclasses.replace(self.site, membership=membership)
@@ -300,14 +300,21 @@ class QuicTransport:
         targets = await self._resolve(addresses, deadline)
         return await first_answering(self._endpoint.dial, targets, deadline)
 
-    async def _dial_peer(self, node: NodeId, addresses: tuple[Address, ...], slot: Slot = Slot.CONTROL) -> None:
+    async def _dial_peer(self, dial: Dial) -> None:
         deadline = asyncio.get_running_loop().time() + HANDSHAKE_S
-        connection, admitted = await self._reach(addresses, deadline, Wanted(None, node), slot)
+        again_s = AGAIN_S if dial.in_hurry else None
+        wanted = Wanted(None, dial.node)
+        connection, admitted = await self._reach(dial.addresses, deadline, wanted, dial.slot, again_s)
         self._establish(connection, admitted.peer)
         self._learn(admitted.membership)
 
     async def _reach(
-        self, addresses: tuple[Address, ...], deadline: float, wanted: Wanted, slot: Slot
+        self,
+        addresses: tuple[Address, ...],
+        deadline: float,
+        wanted: Wanted,
+        slot: Slot = Slot.CONTROL,
+        again_s: float | None = None,
     ) -> tuple[QuicPeerConnection, Admitted]:
         """Dial until somebody admits us. The wrong node behind one address does not end the search."""
         if self.site.membership is None and wanted.invite is None:
@@ -316,7 +323,8 @@ class QuicTransport:
         refusal: Refused | None = None
         while targets:
             try:
-                connection = await first_answering(partial(self._endpoint.dial, slot=slot), targets, deadline)
+                dial = partial(self._endpoint.dial, slot=slot)
+                connection = await first_answering(dial, targets, deadline, again_s)
                 targets.remove(connection.socket_address)
                 return connection, await self._doorway.ask_admission(connection, wanted, deadline)
             except Refused as refused:
@@ -375,6 +383,7 @@ class QuicTransport:
             stream_arrived=lambda stream: self._stream_arrived(connection, stream),
             datagram_arrived=board.datagram_arrived,
             answered=lambda: board.answered(connection),
+            bounced=lambda: board.bounced(connection),
             ended=lambda reason: board.disconnected(connection, reason),
             windows=self._windows,
             streams_beside=lambda: len(self._lane(connection) or ()),
@@ -383,7 +392,6 @@ class QuicTransport:
 
     def _make_room(self, node: NodeId) -> None:
         """Cut connections of a peer that keeps making new ones: first those that were replaced, the oldest of them."""
-            bounced=lambda: board.bounced(connection),
         held = [one for one in self._endpoint.connections if one.is_admitted and one.peer.node == node]
         held.sort(key=lambda one: (not one.is_retired, one.admitted_at))
         for connection in held[: max(0, len(held) + 1 - MAX_CONNECTIONS_PER_PEER)]:
