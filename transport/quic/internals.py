@@ -39,10 +39,10 @@ class BoundedConnection(QuicConnection):
     """All of them, while `_streams` are the busy ones."""
 
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
-        # aioquic moves a stream behind all others when it sends: what ends up behind the mark has sent.
         everyone, queue = self._streams, self._streams_queue
         busy = {number: stream for number, stream in everyone.items() if not _is_idle(stream)}
         self._open_streams, self._streams = everyone, busy.copy()
+        # aioquic moves a stream behind all others when it sends: what ends up behind the mark has sent.
         self._streams_queue = [*(stream for stream in queue if stream.stream_id in busy), _MARK]
         try:
             super()._write_application(builder, network_path, now)
@@ -53,7 +53,9 @@ class BoundedConnection(QuicConnection):
             sent = self._streams_queue[self._streams_queue.index(_MARK) + 1 :]
             moved = over.union(stream.stream_id for stream in sent)
             self._open_streams, self._streams = None, everyone
-            self._streams_queue = [stream for stream in queue if stream.stream_id not in moved] + sent
+            self._streams_queue = (
+                [stream for stream in queue if stream.stream_id not in moved] + sent if moved else queue
+            )
 
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         limit = self._local_max_data
@@ -83,13 +85,14 @@ class BoundedConnection(QuicConnection):
 
 def _is_idle(stream: QuicStream) -> bool:
     """Whether `stream` has nothing to send, neither data nor limits nor an end, and is not over."""
-    sender, receiver = stream.sender, stream.receiver
+    sender, receiver, limit = stream.sender, stream.receiver, stream.max_stream_data_local
     return (
         sender.buffer_is_empty
         and not sender.reset_pending
         and not receiver.stop_pending
-        and not stream.is_finished
-        and _limit_of(stream) == stream.max_stream_data_local_sent
+        and not (sender.is_finished and receiver.is_finished)
+        and limit == stream.max_stream_data_local_sent
+        and (receiver.highest_offset * 2 <= limit or _limit_of(stream) == limit)
     )
 
 
