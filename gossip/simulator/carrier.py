@@ -14,6 +14,7 @@ from typing import Protocol
 from gossip.event import Connected, Disconnected, Event, Received, ReliableReceived
 from gossip.simulator.agenda import Action, Agenda
 from gossip.simulator.host import Dialling, Host, OnReply, Process, Wire, WireEnd
+from gossip.simulator.liar import Liar
 from gossip.simulator.network import Network
 from transport.interface import Address, LinkChanged, LinkState, NodeId
 from transport.link import AskToDial, Close, ConnectionId, Dial, Effect, Probe, Retire, Slot, StopDialling
@@ -28,6 +29,12 @@ MAX_EXCHANGES = 64
 
 TRIES_BETWEEN_CHECKS = 3
 """How often QUIC sends something anew in `CHECK_S`, or more: each may be what gets through."""
+
+
+class Receive(Protocol):
+    """Takes a message that came to `process` on a stream with `far`. on_reply: answers on it, while that is open."""
+
+    def __call__(self, process: Process, far: Process, payload: bytes, on_reply: OnReply | None) -> object: ...
 
 
 class World(Protocol):
@@ -54,6 +61,7 @@ class Carrier:
         self._notices_silence = notices_silence
         self._last_number = 0
         self.dials = 0
+        self.liars: dict[NodeId, Liar] = {}
 
     # -- for the world
 
@@ -86,6 +94,8 @@ class Carrier:
 
     def send_datagram(self, process: Process, node: NodeId, payload: bytes) -> None:
         """Send and do not care."""
+        if process.node in self.liars:
+            payload = self.liars[process.node].datagram(payload)
         number = process.links.connection(node)
         if number is None:
             return
@@ -101,12 +111,20 @@ class Carrier:
             end.unanswered_since = None
 
     def exchange(self, process: Process, node: NodeId, payload: bytes) -> None:
-        """Say something on a stream of its own, and hear what is answered."""
+        """Say something on a `gossip/1` stream, and hear what is answered."""
+        if process.exchanges < MAX_EXCHANGES:
+            self.ask(process, node, payload, self._take_gossip, EXCHANGE_S)
+
+    def ask(self, process: Process, node: NodeId, payload: bytes, receive: Receive, deadline_s: float) -> bool:
+        """Say something on a stream of its own; `receive` is called with what arrives, at either end.
+
+        False when there is no connection to open it on.
+        """
         number = process.links.connection(node)
-        is_there = number is not None and process.links.state(node) is LinkState.CONNECTED
-        if number is None or not is_there or process.exchanges >= MAX_EXCHANGES:
-            return
-        Exchange(self, process.wires[number], self._agenda.now + EXCHANGE_S).begin(payload)
+        if number is None or process.links.state(node) is not LinkState.CONNECTED:
+            return False
+        Exchange(self, process.wires[number], self._agenda.now + deadline_s, receive).begin(payload)
+        return True
 
     def closed_with(self, process: Process) -> None:
         """A process that ends in good order closes its connections."""
@@ -119,6 +137,9 @@ class Carrier:
             for end in host.process.wires.values():
                 if end.far is not None:
                     self._agenda.after(KEEPALIVE_S * self._dice.random(), partial(self._keep_alive, end.far))
+
+    def _take_gossip(self, process: Process, far: Process, payload: bytes, on_reply: OnReply | None) -> None:
+        self._world.handle(process, ReliableReceived(far.as_peer, payload), on_reply)
 
     # -- dialling
 
@@ -320,9 +341,10 @@ class Carrier:
 
 
 class Exchange:
-    """One `gossip/1` stream: what the opener says, the answers, and what the opener says to those."""
+    """One stream: what the opener says, the answers, and what the opener says to those."""
 
-    def __init__(self, carrier: Carrier, opener: WireEnd, ends_at: float) -> None:
+    def __init__(self, carrier: Carrier, opener: WireEnd, ends_at: float, receive: Receive) -> None:
+        self._receive = receive
         self._carrier = carrier
         self._opener = opener
         self._ends_at = ends_at
@@ -339,6 +361,9 @@ class Exchange:
         self._carry(payload, to_opener=False)
 
     def _carry(self, payload: bytes, *, to_opener: bool) -> None:
+        source = self._opener.far if to_opener else self._opener
+        if source is not None and source.process.node in self._carrier.liars:
+            payload = self._carrier.liars[source.process.node].message(payload)
         self._under_way += 1
         self._try(payload, 0, to_opener)
 
@@ -349,7 +374,7 @@ class Exchange:
         now = carrier._agenda.now
         if source is None or target is None or not source.is_open or not source.process.is_running:
             return self._end()
-        if self._is_over or now >= self._ends_at or not self._opener.is_open:
+        if now >= self._ends_at or not self._opener.is_open:
             return self._end()
         if not target.is_open or carrier._network.loses(source.process.node, target.process.node):
             carrier._expect_answer(source)
@@ -374,14 +399,14 @@ class Exchange:
             if to_opener or not self._was_answered:
                 on_reply = partial(self._reply, not to_opener)
             self._was_answered = self._was_answered or not to_opener
-            self._carrier._world.handle(target.process, ReliableReceived(far.process.as_peer, payload), on_reply)
+            self._receive(target.process, far.process, payload, on_reply)
         self._end()
 
     def _reply(self, to_opener: bool, payload: bytes) -> None:
         self._carry(payload, to_opener=to_opener)
 
     def _end(self) -> None:
-        """One message is done with; with the last, so is the exchange."""
+        """One message is done with; with the last, the exchange counts no more, though a late answer may come."""
         self._under_way -= 1
         if self._under_way == 0:
             self._finish()

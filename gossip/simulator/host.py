@@ -23,10 +23,15 @@ OnReply = Callable[[bytes], object]
 
 @dataclass(slots=True, eq=False)
 class Disk:
-    """What outlives a process. boot: 0 where no boot file is.  book: its address book."""
+    """What outlives a process. boot: 0 where no boot file is.  book: its address book.
+
+    fences, tokens: those files as they were last written, empty where there is none.
+    """
 
     boot: int = 0
     book: Places = ()
+    fences: bytes = b""
+    tokens: bytes = b""
 
 
 @dataclass(slots=True, eq=False)

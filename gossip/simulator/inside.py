@@ -29,3 +29,9 @@ def facts(engine: Engine, node: NodeId) -> Mapping[str, bytes]:
 def rumours_waiting(engine: Engine) -> int:
     """How many rumours it still wants to tell."""
     return len(engine._knowledge.rumours)
+
+
+def highest_boot(engine: Engine, node: NodeId) -> int:
+    """The latest start of `node` that it has heard of, as its handshake would tell that node; 0 for none."""
+    member = engine._knowledge.roster.get(node)
+    return member.record.boot if member is not None else 0

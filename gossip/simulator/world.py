@@ -180,6 +180,11 @@ class World:
         """Every process there is, the paused among them."""
         return [host.process for host in self.hosts.values() if host.process is not None]
 
+    def can_ask(self, one: Host, other: Host) -> bool:
+        """Whether somebody at one host would get an answer from the other now."""
+        is_there = other.process is not None and not other.is_paused
+        return is_there and self.network.are_connected(one.node, other.node)
+
     def view(self, host: Host) -> View:
         """The mesh as a host sees it now."""
         return host.running.engine.view(self.now, {})

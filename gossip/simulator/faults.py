@@ -1,0 +1,285 @@
+"""Random schedules of faults: what may befall a mesh, drawn from a seed, and how it is done to a world."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+
+from gossip.event import Hint, LocalUpdate
+from gossip.simulator import inside
+from gossip.simulator.host import Host
+from gossip.simulator.hosting import Hosting
+from gossip.simulator.inviting import Inviting
+from gossip.simulator.liar import Liar
+from gossip.simulator.network import Bursts, Conditions
+from gossip.simulator.world import World
+from transport.interface import NodeId
+
+
+class Kind(Enum):
+    """What may happen. Everything that lasts ends when the faults stop, but for crashes that were for good."""
+
+    CRASH = "crash"
+    LOST_DISK = "crash and lost disk"
+    ALL_CRASH = "everyone crashes"
+    LEAVE = "leave"
+    PART = "partition"
+    ONE_WAY = "one-way partition"
+    BRIDGE = "bridge partition"
+    PAUSE = "pause"
+    SLOW = "slow node"
+    CLOCK = "wall clock jumps"
+    LOSS = "heavy loss"
+    LIE = "a member alters what it passes on"
+    SAY = "facts change"
+    HINT = "a request fails"
+    JOIN = "joining by token"
+    UNWELL = "an engine is unwell"
+
+
+JOIN_AGAIN_S = 1.0
+
+WEIGHTS: dict[Kind, int] = {
+    Kind.CRASH: 6,
+    Kind.LOST_DISK: 3,
+    Kind.ALL_CRASH: 1,
+    Kind.LEAVE: 2,
+    Kind.PART: 5,
+    Kind.ONE_WAY: 3,
+    Kind.BRIDGE: 3,
+    Kind.PAUSE: 5,
+    Kind.SLOW: 2,
+    Kind.CLOCK: 2,
+    Kind.LOSS: 2,
+    Kind.LIE: 3,
+    Kind.SAY: 4,
+    Kind.HINT: 2,
+    Kind.JOIN: 4,
+    Kind.UNWELL: 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that happens. hosts: by number.  lasts_s: infinite for what is for good.  amount: of its kind."""
+
+    at_s: float
+    kind: Kind
+    hosts: tuple[int, ...]
+    lasts_s: float
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        who = ",".join(map(str, self.hosts))
+        return f"{self.at_s:6.2f} s  {self.kind.value}: {who} for {self.lasts_s:.2f} s ({self.amount:.3g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A whole run. faults_s: when the faults stop.  ends_with_crash: one more, of a mesh at peace."""
+
+    seed: int
+    nodes: int
+    conditions: Conditions
+    has_real_keys: bool
+    notices_silence: bool
+    ends_with_crash: bool
+    faults_s: float
+    faults: tuple[Fault, ...]
+
+    @property
+    def calm(self) -> Conditions:
+        """What the network is like once the faults have stopped."""
+        return replace(self.conditions, loss=min(0.05, self.conditions.loss), bursts=None, duplication=0.0)
+
+
+def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
+    """The schedule of a seed. nodes: instead of the few that it would have."""
+    dice = random.Random(f"schedule {seed}")
+    size = dice.choice((2, 2, 3, 3, 3, 4, 4, 5, 6, 8))
+    size = nodes if nodes is not None else size
+    conditions = Conditions(
+        rtt_s=dice.choice((0.001, 0.005, 0.02, 0.02, 0.06, 0.15)),
+        jitter=dice.choice((0.2, 1.0, 3.0)),
+        loss=dice.choice((0.0, 0.0, 0.02, 0.1, 0.2)),
+        duplication=dice.choice((0.0, 0.0, 0.05)),
+        bursts=dice.choice((None, None, None, Bursts())),
+    )
+    faults_s = dice.uniform(8.0, 28.0)
+    count = dice.choice((1, 2, 2, 3, 3, 4, 5))
+    faults = sorted((_draw_fault(dice, size, faults_s) for _ in range(count)), key=lambda fault: fault.at_s)
+    return Schedule(
+        seed,
+        size,
+        conditions,
+        has_real_keys=dice.random() < 0.05,
+        notices_silence=dice.random() < 0.8,
+        ends_with_crash=dice.random() < 0.35,
+        faults_s=faults_s,
+        faults=tuple(faults),
+    )
+
+
+def _draw_fault(dice: random.Random, nodes: int, faults_s: float) -> Fault:
+    kind = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    at_s = dice.uniform(1.0, faults_s - 2.0)
+    order = tuple(dice.sample(range(nodes), nodes))
+    lasts_s = min(faults_s - at_s, dice.choice((dice.uniform(0.2, 3.0), dice.uniform(3.0, 20.0))))
+    match kind:
+        case Kind.CRASH | Kind.LOST_DISK | Kind.LEAVE:
+            is_for_good = dice.random() < 0.35
+            return Fault(at_s, kind, order[:1], float("inf") if is_for_good else lasts_s)
+        case Kind.PART | Kind.BRIDGE:
+            return Fault(at_s, kind, order, lasts_s, dice.randint(1, max(1, nodes - 1)))
+        case Kind.ONE_WAY | Kind.HINT:
+            return Fault(at_s, kind, order[:2], lasts_s)
+        case Kind.PAUSE:
+            return Fault(at_s, kind, order[: dice.choice((1, 1, 2))], dice.uniform(0.5, 9.0))
+        case Kind.SLOW:
+            return Fault(at_s, kind, order[:1], lasts_s, dice.uniform(0.05, 1.2))
+        case Kind.CLOCK:
+            return Fault(at_s, kind, order[:1], lasts_s, dice.uniform(-1.0, 1.0) * dice.choice((60.0, 86400.0 * 60)))
+        case Kind.LOSS:
+            return Fault(at_s, kind, (), lasts_s, dice.uniform(0.3, 0.6))
+        case Kind.JOIN:
+            return Fault(at_s, kind, order, faults_s - at_s, dice.choice((1, 1, 2)))
+        case Kind.ALL_CRASH:
+            return Fault(at_s, kind, order, dice.uniform(0.2, 3.0))
+        case Kind.LIE | Kind.SAY | Kind.UNWELL:
+            return Fault(at_s, kind, order[:1], lasts_s)
+
+
+class Faults:
+    """Does a schedule to a world. hosts: by number, the first the issuer of invitations."""
+
+    def __init__(
+        self, world: World, hosts: list[Host], schedule: Schedule, hosting: Hosting, inviting: Inviting
+    ) -> None:
+        self._world = world
+        self._hosts = hosts
+        self._schedule = schedule
+        self._hosting = hosting
+        self._inviting = inviting
+        self._dice = random.Random(f"faults {schedule.seed}")
+        self._joiners = 0
+        self._said = 0
+
+    def plan(self) -> None:
+        """Put every fault, and the end of all, on the agenda."""
+        for fault in self._schedule.faults:
+            self._world.agenda.after(fault.at_s, partial(self._begin, fault))
+
+    def _begin(self, fault: Fault) -> None:
+        hosts = [self._hosts[index] for index in fault.hosts]
+        first = hosts[0] if hosts else self._hosts[0]
+        match fault.kind:
+            case Kind.CRASH | Kind.LOST_DISK | Kind.LEAVE:
+                self._take_down(fault, first)
+            case Kind.ALL_CRASH:
+                for host in hosts:
+                    self._take_down(fault, host, fault.lasts_s * (0.5 + 0.5 * self._dice.random()))
+            case Kind.PART | Kind.ONE_WAY | Kind.BRIDGE:
+                self._block(fault, hosts)
+            case Kind.PAUSE:
+                for host in hosts:
+                    self._pause(host, fault.lasts_s)
+            case Kind.SLOW:
+                first.lag_s = fault.amount
+                self._world.agenda.after(fault.lasts_s, partial(self._hasten, first))
+            case Kind.CLOCK:
+                first.wall_offset_s = fault.amount
+                self._world.agenda.after(fault.lasts_s, partial(self._set_clock, first))
+            case Kind.LOSS:
+                self._world.network.worsen(fault.amount)
+                self._world.agenda.after(
+                    fault.lasts_s, partial(self._world.network.worsen, self._schedule.conditions.loss)
+                )
+            case Kind.LIE:
+                self._world.carrier.liars[first.node] = Liar(first.node, self._dice)
+                self._world.agenda.after(fault.lasts_s, partial(self._world.carrier.liars.pop, first.node, None))
+            case Kind.SAY:
+                self._keep_saying(first, self._world.now + fault.lasts_s)
+            case Kind.HINT:
+                if first.is_up and not first.is_paused:
+                    self._world.tell(first, Hint(hosts[-1].node, "a request failed"))
+            case Kind.JOIN:
+                self._invite(fault)
+            case Kind.UNWELL:
+                self._hosting.unwell[first.node] = True
+                self._world.agenda.after(fault.lasts_s, partial(self._hosting.unwell.pop, first.node, None))
+
+    def _take_down(self, fault: Fault, host: Host, lasts_s: float | None = None) -> None:
+        lasts_s = fault.lasts_s if lasts_s is None else lasts_s
+        if host.process is None or host.process.has_left:
+            return
+        if fault.kind is Kind.LEAVE and not host.is_paused:
+            self._world.shut_down(host)
+            lasts_s = max(1.5, lasts_s)
+        else:
+            self._world.kill(host)
+        if fault.kind is Kind.LOST_DISK:
+            self._world.lose_disk(host)
+        if lasts_s < float("inf"):
+            self._world.agenda.after(lasts_s, partial(self._bring_up, host))
+
+    def _bring_up(self, host: Host) -> None:
+        """Start it again; without its disk it has to join anew, at somebody who can be reached."""
+        if host.process is not None:
+            return
+        others = [other for other in self._hosts if other is not host]
+        if not host.disk.boot:
+            doors = [other for other in others if self._world.can_ask(host, other)]
+            if not doors:
+                self._world.agenda.after(JOIN_AGAIN_S, partial(self._bring_up, host))
+                return
+            host.disk.boot = inside.highest_boot(self._dice.choice(doors).running.engine, host.node)
+        self._world.start(host, others)
+
+    def _block(self, fault: Fault, hosts: list[Host]) -> None:
+        size = int(fault.amount)
+        ways: list[tuple[NodeId, NodeId]] = []
+        if fault.kind is Kind.ONE_WAY:
+            ways = [(hosts[0].node, hosts[-1].node)] if len(hosts) > 1 else []
+        else:
+            # Over a bridge, the first of the others sees both sides.
+            bridge = 1 if fault.kind is Kind.BRIDGE else 0
+            ways = [(one.node, other.node) for one in hosts[:size] for other in hosts[size + bridge :]]
+            ways += [(other, one) for one, other in ways]
+        self._world.network.block(ways)
+        for host in hosts[:size]:
+            self._world.carrier.vanished(host)
+        self._world.agenda.after(fault.lasts_s, partial(self._world.network.unblock, ways))
+
+    def _pause(self, host: Host, lasts_s: float) -> None:
+        if host.is_up and not host.is_paused:
+            self._world.pause(host)
+            self._world.agenda.after(lasts_s, partial(self._world.resume, host))
+
+    def _hasten(self, host: Host) -> None:
+        host.lag_s = 0.0
+
+    def _set_clock(self, host: Host) -> None:
+        host.wall_offset_s = 0.0
+
+    def _keep_saying(self, host: Host, until: float) -> None:
+        if self._world.now >= until:
+            return
+        if host.is_up and not host.is_paused:
+            self._said += 1
+            key = self._dice.choice(("load", "models"))
+            value = f"{key} {self._said} ".encode().ljust(self._dice.choice((20, 300, 900)), b".")
+            self._world.tell(host, LocalUpdate(key, value, is_urgent=self._dice.random() < 0.5))
+        self._world.agenda.after(self._dice.uniform(0.1, 2.0), partial(self._keep_saying, host, until))
+
+    def _invite(self, fault: Fault) -> None:
+        """One token, and more hosts that try to join by it at once than it has uses, each through whom it likes."""
+        invite = self._inviting.invite(int(fault.amount))
+        if invite is None:
+            return
+        doors = [self._hosts[index] for index in fault.hosts]
+        for _ in range(int(fault.amount) + 1):
+            self._joiners += 1
+            joiner = self._world.add(f"join{self._joiners}")
+            self._inviting.join(joiner, invite, doors, self._world.now + fault.lasts_s)

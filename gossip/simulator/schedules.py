@@ -1,0 +1,139 @@
+"""Runs one schedule of faults with every invariant checked, and says how to see it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gossip.simulator.faults import Faults, Schedule, draw_schedule
+from gossip.simulator.hosting import Hosting
+from gossip.simulator.invariants import (
+    Invariants,
+    Violation,
+    disagreements,
+    loose_ends,
+    unsettled_claims,
+    wrongly_present,
+)
+from gossip.simulator.inviting import Inviting
+from gossip.simulator.keys import FakeKeys, RealKeys
+from gossip.simulator.network import Conditions
+from gossip.simulator.world import Settings, World
+
+AGREE_S = 60.0
+"""After the faults stop, all views are equal within this: the longest back-off of a link, twice, gives it its size."""
+
+TIDY_S = 60.0
+CLAIM_S = 30.0
+"""Two periods in which a newcomer settles, 10 s each, and one to get leases in."""
+
+HEALTHY_S = 60.0
+CRASH_S = 12.0
+"""A crash in a healthy mesh of at most 8 is known to all within this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a schedule went. digest: of everything that every engine did.  calm_s: from the last fault to agreement."""
+
+    schedule: Schedule
+    digest: str
+    calm_s: float
+    virtual_s: float
+    trace: tuple[str, ...]
+
+
+class Failed(Exception):
+    """A schedule broke an invariant; its text says which, when, what led to it and how to see it again."""
+
+    def __init__(self, schedule: Schedule, violation: Violation, at_s: float, trace: list[str]) -> None:
+        lines = [
+            f"seed {schedule.seed}, {schedule.nodes} nodes, {at_s:.3f} s: {violation}",
+            "faults:",
+            *(f"  {fault}" for fault in schedule.faults),
+            "last events:",
+            *(f"  {line}" for line in trace),
+            f"see it again: {command(schedule)}",
+        ]
+        super().__init__("\n".join(lines))
+        self.violation = violation
+        self.schedule = schedule
+
+
+def command(schedule: Schedule) -> str:
+    """What to type to run this schedule by itself."""
+    usual = draw_schedule(schedule.seed)
+    nodes = "" if usual.nodes == schedule.nodes else f" --nodes {schedule.nodes}"
+    return f"meshd sim --schedules 1 --seed {schedule.seed}{nodes} --trace"
+
+
+def run_schedule(schedule: Schedule) -> Outcome:
+    """Run it to its end. Raises Failed."""
+    run = _Run(schedule)
+    try:
+        calm_s = run.through()
+    except Violation as violation:
+        at_s = run.world.now - run.started
+        raise Failed(schedule, violation, at_s, run.world.trace.last()) from violation
+    trace = tuple(run.world.trace.last())
+    return Outcome(schedule, run.world.trace.digest, calm_s, run.world.now - run.started, trace)
+
+
+class _Run:
+    def __init__(self, schedule: Schedule) -> None:
+        seed = schedule.seed
+        settings = Settings(schedule.conditions, notices_silence=schedule.notices_silence)
+        keys = RealKeys(str(seed)) if schedule.has_real_keys else FakeKeys()
+        self.schedule = schedule
+        self.world = World(seed, settings, keys)
+        self.started = self.world.now
+        self.hosts = [self.world.add(f"n{index}") for index in range(schedule.nodes)]
+        self.hosting = Hosting(self.world, seed)
+        self.inviting = Inviting(self.world, self.hosts[0], seed)
+        self.invariants = Invariants(self.world, self.hosting, self.inviting)
+        self.world.watchers += [self.invariants, self.inviting, self.hosting]
+        self.faults = Faults(self.world, self.hosts, schedule, self.hosting, self.inviting)
+
+    def through(self) -> float:
+        """Form a mesh, let the faults happen, and wait for peace: how long that took."""
+        world, dice = self.world, self.world.dice
+        for host in self.hosts:
+            world.agenda.after(dice.random(), lambda host=host: self._start(host))  # type: ignore[misc]
+        self.faults.plan()
+        world.run(self.schedule.faults_s)
+        self._calm_down(self.schedule.calm)
+        calm_s = self._await("agreement", AGREE_S, lambda: disagreements(world))
+        self._await("one claim", CLAIM_S, lambda: unsettled_claims(world, self.hosting))
+        if self.schedule.ends_with_crash and len(world.running()) > 1:
+            self._crash_one()
+        self._await("tidy", TIDY_S, lambda: loose_ends(world))
+        self.invariants.check_merge_laws()
+        return calm_s
+
+    def _start(self, host: object) -> None:
+        first = self.hosts[0]
+        for one in self.hosts:
+            if one is host and one.process is None:
+                self.world.start(one, [] if one is first else [first])
+
+    def _calm_down(self, conditions: Conditions) -> None:
+        """No more faults: everyone can reach everyone who is up, and nobody stands still or lies."""
+        self.world.network.conditions = conditions
+        self.world.carrier.liars.clear()
+        for host in self.hosts:
+            self.world.resume(host)
+
+    def _crash_one(self) -> None:
+        """One more crash, when all are well: everyone knows of it in time."""
+        world = self.world
+        engines = [process.engine for process in world.running()]
+        self._await("health", HEALTHY_S, lambda: ["unwell"] if any(engine.health for engine in engines) else [])
+        victim = world.dice.choice([process.host for process in world.running()])
+        world.kill(victim)
+        self._await("crash known", CRASH_S, lambda: wrongly_present(world, victim))
+
+    def _await(self, name: str, limit_s: float, wanting: Callable[[], list[str]]) -> float:
+        took = self.world.run_until(lambda: not wanting(), limit_s, 0.5)
+        if took is None:
+            raise Violation(name, f"not within {limit_s:.0f} s: {'; '.join(wanting()[:5])}")
+        return took
