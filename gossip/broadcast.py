@@ -1,7 +1,7 @@
 """Rumours on their way out: which to put into the next packet, and when one has been told often enough.
 
-Membership goes before facts, the least told first (SWIM §4.1). One rumour a topic: news replaces what it
-supersedes.
+Membership goes before facts, the least told first (SWIM §4.1); what is put last goes when there is room. One rumour
+a topic: news replaces what it supersedes.
 """
 
 from __future__ import annotations
@@ -35,34 +35,38 @@ def transmissions(nodes: int) -> int:
 
 
 class Broadcast:
-    """Rumours of both kinds, bounded. When one kind is full, its rumour told most often goes."""
+    """Rumours of both kinds, bounded. When one queue is full, its rumour told most often goes."""
 
     def __init__(self) -> None:
         self._membership = _Queue()
         self._facts = _Queue()
+        self._last = _Queue()
 
     def __len__(self) -> int:
-        return len(self._membership.rumours) + len(self._facts.rumours)
+        return len(self._membership.rumours) + len(self._facts.rumours) + len(self._last.rumours)
 
-    def put(self, topic: Topic, payload: bytes) -> None:
+    def put(self, topic: Topic, payload: bytes, *, is_last: bool = False) -> None:
         """Start telling `payload`, instead of what was told on `topic`. Too large for a packet: left out."""
         queue = self._facts if topic.is_fact else self._membership
         queue.remove(topic)
+        self._last.remove(topic)
         if fits_datagram(payload):
-            queue.add(topic, payload)
+            (self._last if is_last else queue).add(topic, payload)
 
     def retract(self, subject: NodeId) -> None:
         """Stop telling anything about the standing of `subject`: there is later news."""
         self._membership.remove_subject(subject)
+        self._last.remove_subject(subject, is_fact=False)
 
     def retract_facts(self, subject: NodeId) -> None:
         """Stop telling facts of `subject`: it has started anew."""
         self._facts.remove_subject(subject)
+        self._last.remove_subject(subject, is_fact=True)
 
     def fill(self, limit: int, budget: int = RUMOUR_BUDGET_BYTES, max_rumours: int = 32) -> list[bytes]:
         """Take rumours for one packet, at most `budget` bytes, forgetting those now told `limit` times."""
         chosen: list[bytes] = []
-        for queue in (self._membership, self._facts):
+        for queue in (self._membership, self._facts, self._last):
             if queue.rumours:
                 budget -= queue.take(limit, budget, max_rumours - len(chosen), chosen)
         return chosen
@@ -103,9 +107,11 @@ class _Queue:
         if not self._topics[topic.subject]:
             del self._topics[topic.subject]
 
-    def remove_subject(self, subject: NodeId) -> None:
+    def remove_subject(self, subject: NodeId, is_fact: bool | None = None) -> None:
+        """Remove all on `subject`, or all of one kind."""
         for topic in list(self._topics.get(subject, ())):
-            self.remove(topic)
+            if is_fact is None or topic.is_fact is is_fact:
+                self.remove(topic)
 
     def take(self, limit: int, budget: int, max_rumours: int, chosen: list[bytes]) -> int:
         """Append what fits to `chosen`, least told first; the bytes it takes up."""

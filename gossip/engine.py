@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from gossip.asking import Asking
 from gossip.chronicle import Chronicle
 from gossip.contacts import Contacts
 from gossip.detector import Detector
@@ -58,10 +59,6 @@ from transport.interface import NodeId, Peer, Role
 logger = logging.getLogger("meshd.gossip")
 
 FAREWELLS = 3
-# An exchange that was not answered is tried again after this long.
-RETRY_S = 2.0
-# How long gossip has to introduce a newly connected peer before an exchange with it does.
-GREETING_S = 1.5
 IDLE_TICK_S = 1.0
 
 
@@ -80,8 +77,7 @@ class Engine:
         self._detector = Detector(me.node, self._knowledge, self._post, self._prober)
         self._contacts = Contacts(me.node)
         self._chronicle = Chronicle()
-        self._asked: dict[NodeId, float] = {}
-        self._greetings: dict[NodeId, float] = {}
+        self._asking = Asking(timing, dice)
         self._pacer = Pacer()
         self._gossip_at = now
         self._sync_at = now + self._sync_s * dice.random()
@@ -119,7 +115,7 @@ class Engine:
         if self._has_left:
             return self._last + IDLE_TICK_S
         # Never far away, so that a longer silence means that this process stood still.
-        waits = [self._last + IDLE_TICK_S, self._sync_at, *self._asked.values(), *self._greetings.values()]
+        waits = [self._last + IDLE_TICK_S, self._sync_at, *self._asking.deadlines()]
         if self._is_client:
             return min(waits)
         waits.append(self._prober.next_deadline)
@@ -192,10 +188,7 @@ class Engine:
             self._detector.on_time(now)
             self._knowledge.expire(now)
         self._release(now)
-        if self._greetings:
-            self._greet(now)
-        if self._asked:
-            self._retry_asking(now)
+        self._ask_all(now)
         if now >= self._sync_at:
             self._sync_at = now + self._sync_s
             self._knowledge.forget(now)
@@ -231,20 +224,23 @@ class Engine:
         if not self._is_client:
             partners += self._post.choose(1, status=Status.DEAD)
         for node in partners:
-            self._ask(node, now, retry=False)
+            self._ask(node)
 
-    def _ask(self, peer: NodeId, now: float, *, retry: bool) -> None:
-        """Compare notes with `peer`; `retry` until it answers."""
-        if retry:
-            self._asked[peer] = now + RETRY_S
+    def _ask(self, peer: NodeId) -> None:
+        """Compare notes with `peer`."""
         self._post.send_reliably(peer, self._exchange.digest(True))
 
-    def _retry_asking(self, now: float) -> None:
-        for peer in [peer for peer, due in self._asked.items() if due <= now]:
-            if peer not in self._post.links:
-                del self._asked[peer]
+    def _ask_all(self, now: float) -> None:
+        """Compare notes with whomever it is time to."""
+        for node in self._asking.take_greetings(now):
+            peer = self._post.links.get(node)
+            if peer is not None and not self._is_familiar(peer):
+                self._asking.at_once(node, now)
+        for node in self._asking.take_questions(now):
+            if node in self._post.links:
+                self._ask(node)
             else:
-                self._ask(peer, now, retry=True)
+                self._asking.answered(node)
 
     def _receive_reliable(self, peer: Peer, payload: bytes, now: float) -> None:
         node = peer.node
@@ -257,17 +253,19 @@ class Engine:
             return
         is_member = peer.role is not Role.CLIENT
         match message:
+            case Digest() if not self._asking.may_answer(node, now):
+                self._count("asked_too_often")
             case Digest(is_request=True) if not self._is_client:
                 self._answer(message, now, is_member=is_member)
             case Digest(is_request=False) if is_member:
-                self._asked.pop(node, None)
+                self._asking.answered(node)
                 self._reply_all(self._exchange.answer(message, now))
             case Delta() if is_member:
                 self._knowledge.apply(message, node, now)
-                self._asked.pop(node, None)
+                self._asking.answered(node)
                 if message.has_more:
                     # Not at once: a peer that always has more must not keep this node busy.
-                    self._asked[node] = now + self._timing.gossip_s
+                    self._asking.soon(node, now)
             case Packet() if is_member and not self._is_client:
                 self._receive_reliable_packet(message, node, now)
             case _:
@@ -304,11 +302,9 @@ class Engine:
         if peer.role is Role.CLIENT:
             logger.info("client %s (%s) connected", peer.name, short(peer.node))
         elif self._knowledge.roster.present == 1:
-            self._asked[peer.node] = now
+            self._asking.at_once(peer.node, now)
         elif not self._is_client and not self._is_familiar(peer):
-            # Later, and only if still needed: when many links come up together, after a start or a healed
-            # partition, gossip and the first exchange make most of the others needless.
-            self._greetings[peer.node] = now + GREETING_S * (0.2 + 0.8 * self._dice.random())
+            self._asking.greet(peer.node, now)
 
     def _is_familiar(self, peer: Peer) -> bool:
         """Whether gossip has already told all that a first exchange with `peer` would."""
@@ -317,15 +313,8 @@ class Engine:
             return False
         return self._knowledge.facts.complete(peer.node) > 0
 
-    def _greet(self, now: float) -> None:
-        for node in [node for node, due in self._greetings.items() if due <= now]:
-            del self._greetings[node]
-            peer = self._post.links.get(node)
-            if peer is not None and node not in self._asked and not self._is_familiar(peer):
-                self._ask(node, now, retry=True)
-
     def _disconnect(self, node: NodeId, reason: str, is_final: bool, now: float) -> None:
-        self._asked.pop(node, None)
+        self._asking.answered(node)
         if self._post.disconnect(node):
             self._has_changed = True
             # A connection that broke is evidence; one that the transport has given up on is old news.
@@ -368,15 +357,15 @@ class Engine:
         knowledge = self._knowledge
         if knowledge.was_accused:
             knowledge.was_accused = False
-            self._prober.worsen()
+            self._prober.accused(now)
             logger.info("accused of silence; refuted with incarnation %d", knowledge.roster.own.record.incarnation)
         if knowledge.was_reborn:
             knowledge.was_reborn = False
             self._post.want(RaiseBoot(knowledge.roster.own.record.boot))
         if knowledge.wanted:
             for peer in knowledge.wanted:
-                if peer in self._post.links and peer not in self._asked:
-                    self._asked[peer] = now + self._timing.gossip_s
+                if peer in self._post.links:
+                    self._asking.soon(peer, now)
             knowledge.wanted.clear()
         if knowledge.changed:
             self._follow_members(list(knowledge.changed.values()))

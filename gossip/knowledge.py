@@ -1,7 +1,7 @@
 """All this node has been told: the roster, the facts, and the rumours that pass them on, kept in step.
 
 Whatever comes from a peer is checked here and counted when it cannot be believed; a bad statement costs
-that statement only, since the peer may merely have passed it on.
+that statement only, since the peer may merely have passed it on. A peer of very many is not heard for a while.
 """
 
 from __future__ import annotations
@@ -9,23 +9,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from gossip.broadcast import Broadcast, Topic
 from gossip.facts import Fact, FactHeader, FactStore, open_fact, read_header, seal_fact
-from gossip.member import (
-    MAX_ADDRESSES,
-    PROTOCOL_VERSION,
-    LocalNode,
-    MemberBody,
-    MemberRecord,
-    body_standing,
-    open_member,
-    read_body,
-    seal_member,
-)
-from gossip.message import Accusation, Delta, DeltaEntry, FactRumour, MemberRumour, decode_rumour
+from gossip.member import LocalNode, MemberBody, OwnSeal, body_standing, open_member, read_body
+from gossip.message import Accusation, Delta, DeltaEntry, FactRumour, MemberRumour, decode_rumour, fits_datagram
+from gossip.patience import Patience
 from gossip.roster import Member, Roster, Verdict
+from gossip.teller import Teller
 from gossip.timing import Timing
 from gossip.trust import Verifier
 from gossip.view import Status
@@ -37,6 +28,8 @@ from transport.interface import Address, NodeId, Role
 logger = logging.getLogger("meshd.gossip")
 
 MAX_SEEN = 2048
+"""Rumours remembered whole, so that their copies cost nothing: 2 MiB, since larger ones than a packet's are not."""
+
 # In this long after its start a node does not pass on what it learns of third parties: they told it.
 JOINING_S = 5.0
 
@@ -58,15 +51,17 @@ class Knowledge:
 
     def __init__(self, me: LocalNode, verifier: Verifier, timing: Timing, now: float) -> None:
         self._me = me
-        self._addresses = me.addresses
+        self._own_seal = OwnSeal(me)
         self._verifier = verifier
         self._timing = timing
-        self._started = now
+        self._started = self._now = now
         self._seen: dict[bytes, None] = {}
-        self.roster = Roster(me.boot, timing, self._seal, now)
+        self._patience = Patience()
+        self._teller = Teller(is_silent=me.role is Role.CLIENT)
+        self.roster = Roster(me.boot, timing, self._own_seal, now)
         self.facts = FactStore()
         self.facts.begin(me.node, me.boot)
-        self.rumours = Broadcast()
+        self.rumours = self._teller.rumours
         self.counters: Counter[str] = Counter()
         self.changed: dict[NodeId, Member] = {}
         self.wanted: dict[NodeId, None] = {}
@@ -83,16 +78,20 @@ class Knowledge:
 
     def hear(self, payload: bytes, peer: NodeId, now: float) -> None:
         """Take a rumour not seen before."""
+        self._now = now
+        if not self._listens_to(peer):
+            return
         try:
             is_settled = self._take(payload, peer, now)
         except ProtocolError as error:
-            self._refuse(error)
+            self._refuse(error, peer)
             return
-        if is_settled:
+        if is_settled and fits_datagram(payload):
             self._remember(payload)
 
     def apply(self, delta: Delta, peer: NodeId, now: float) -> None:
         """Take a page of anti-entropy: records first, since accusations and facts lean on them."""
+        self._now = now
         known = [self._apply_record(entry, peer, now) for entry in delta.entries]
         for entry, record in zip(delta.entries, known, strict=True):
             if record is not None and entry.status in (Status.SUSPECT, Status.DEAD):
@@ -103,6 +102,7 @@ class Knowledge:
 
     def accuse(self, target: NodeId, now: float, *, hinted_at: float | None = None) -> bytes | None:
         """Accuse a silent member: the rumour, or None when it is not news. hinted_at: as in `Roster.accuse`."""
+        self._now = now
         member = self.roster.get(target)
         if member is None:
             return None
@@ -124,6 +124,7 @@ class Knowledge:
 
     def expire(self, now: float) -> None:
         """Pass on who has died by our own clock."""
+        self._now = now
         for member in self.roster.expire(now):
             record = member.record
             said = Accusation(member.node, record.boot, record.incarnation, True, self._me.node)
@@ -145,16 +146,16 @@ class Knowledge:
 
     def move(self, addresses: tuple[Address, ...]) -> None:
         """Publish this node's new addresses."""
-        self._addresses = addresses
+        self._own_seal.move(addresses)
         own = self.roster.own.record
-        self.roster.replace_own(self._seal(own.boot, own.incarnation + 1))
+        self.roster.replace_own(self._own_seal(own.boot, own.incarnation + 1))
         self._tell_member(self.roster.own)
 
     def recertify(self, certificate: bytes, serial: bytes) -> None:
         """Show this node's newer certificate from now on."""
-        self._me = replace(self._me, certificate=certificate, serial=serial)
+        self._own_seal.recertify(certificate, serial)
         own = self.roster.own.record
-        self.roster.replace_own(self._seal(own.boot, own.incarnation + 1))
+        self.roster.replace_own(self._own_seal(own.boot, own.incarnation + 1))
         self._tell_member(self.roster.own)
 
     def recheck(self) -> list[NodeId]:
@@ -185,8 +186,7 @@ class Knowledge:
     def _drop(self, member: Member) -> None:
         """Forget what a member said that is out of the roster."""
         self.facts.forget(member.node)
-        self.rumours.retract(member.node)
-        self.rumours.retract_facts(member.node)
+        self._teller.forget(member.node)
         self.changed[member.node] = member
 
     def _take(self, payload: bytes, peer: NodeId, now: float) -> bool:
@@ -194,7 +194,7 @@ class Knowledge:
         match decode_rumour(payload, peer):
             case MemberRumour() as rumour:
                 body = read_body(rumour, peer)
-                verdict = self._learn(rumour, body, payload, peer, now)
+                verdict = self._learn(rumour, body, peer, now)
                 if verdict is Verdict.CHANGED:
                     self._tell_member(self.roster.entry(NodeId(body.node)))
                 return verdict is not Verdict.REFUSED
@@ -203,13 +203,13 @@ class Knowledge:
             case FactRumour() as rumour:
                 return self._hear_fact(rumour, peer)
 
-    def _learn(self, rumour: MemberRumour, body: MemberBody, payload: bytes, peer: NodeId, now: float) -> Verdict:
+    def _learn(self, rumour: MemberRumour, body: MemberBody, peer: NodeId, now: float) -> Verdict:
         node = NodeId(body.node)
         held = self.roster.get(node)
         # Most copies are stale: checked before the signature, which costs a hundred times more.
         if held is not None and body_standing(body) <= held.standing:
             return Verdict.STALE
-        verdict = self.roster.learn(open_member(rumour, body, payload, self._verifier, self._me.mesh_id, peer), now)
+        verdict = self.roster.learn(open_member(rumour, body, self._verifier, self._me.mesh_id, peer), now)
         if verdict is Verdict.CHANGED:
             self._begin_facts(self.roster.entry(node))
             self.changed[node] = self.roster.entry(node)
@@ -243,7 +243,10 @@ class Knowledge:
             return False
         if node == self._me.node or not self.facts.is_news(header):
             return True
+        owner = self.roster.entry(node)
         if rumour.value is None:
+            # Checked before anything is pulled for it.
+            open_fact(rumour, header, owner.record.public, self._verifier, self._me.mesh_id, peer)
             self.wanted[peer] = None
             return False
         fact = self._keep_fact(rumour, header, peer)
@@ -253,7 +256,7 @@ class Knowledge:
 
     def _apply_record(self, entry: DeltaEntry, peer: NodeId, now: float) -> _Shown | None:
         """Take the record of one entry, if it has one; what it shows of its member."""
-        if not entry.record:
+        if not entry.record or not self._listens_to(peer):
             return None
         held = self.roster.get(NodeId(entry.node))
         before = held.status if held is not None else None
@@ -264,9 +267,9 @@ class Knowledge:
             body = read_body(rumour, peer)
             if body.node != entry.node:
                 raise ProtocolError(f"node {short(peer)} sent the record of another node than it said")
-            verdict = self._learn(rumour, body, entry.record, peer, now)
+            verdict = self._learn(rumour, body, peer, now)
         except ProtocolError as error:
-            self._refuse(error)
+            self._refuse(error, peer)
             return None
         if verdict is Verdict.CHANGED:
             member = self.roster.entry(NodeId(body.node))
@@ -299,13 +302,15 @@ class Knowledge:
             self._tell_accusation(member, said, wire.encode(said), verdict)
 
     def _apply_fact(self, payload: bytes, node: NodeId, peer: NodeId) -> None:
+        if not self._listens_to(peer):
+            return
         try:
             rumour = decode_rumour(payload, peer)
             if not isinstance(rumour, FactRumour) or rumour.value is None:
                 raise ProtocolError(f"node {short(peer)} sent something else in place of a fact")
             fact = self._keep_fact(rumour, read_header(rumour, peer), peer)
         except ProtocolError as error:
-            self._refuse(error)
+            self._refuse(error, peer)
             return
         # A newcomer's facts reach us before anyone else hears them; others' have been told already.
         if fact is not None and node == peer:
@@ -346,49 +351,34 @@ class Knowledge:
 
     def _tell_member(self, member: Member) -> None:
         self.changed[member.node] = member
-        self.rumours.retract(member.node)
-        self._tell(Topic(False, member.node), member.record.encoded)
+        self._teller.tell_record(member.record, self._now)
 
     def _tell_accusation(self, member: Member, said: Accusation, payload: bytes, verdict: Verdict) -> None:
         self.changed[member.node] = member
         if verdict is Verdict.CHANGED:
             self.rumours.retract(member.node)
-        self._tell(Topic(False, member.node, said.accuser), payload)
+        self._teller.tell_accusation(member.node, NodeId(said.accuser), payload, self._now)
 
     def _tell_fact(self, fact: Fact) -> None:
-        self._tell(Topic(True, fact.node, fact.key), fact.told)
-
-    def _tell(self, topic: Topic, payload: bytes) -> None:
-        if self._me.role is not Role.CLIENT:
-            self.rumours.put(topic, payload)
+        self._teller.tell_fact(fact, self._now)
 
     def _remember(self, payload: bytes) -> None:
         if len(self._seen) >= MAX_SEEN:
             del self._seen[next(iter(self._seen))]
         self._seen[payload] = None
 
-    def _refuse(self, error: ProtocolError) -> None:
+    def _listens_to(self, peer: NodeId) -> bool:
+        """Whether statements of `peer` are worth checking now; one that is not is counted."""
+        if self._patience.listens_to(peer, self._now):
+            return True
+        self.counters["unheard"] += 1
+        return False
+
+    def _refuse(self, error: ProtocolError, peer: NodeId) -> None:
         self.counters["refused"] += 1
         logger.debug("refused: %s", error)
-
-    def _seal(self, boot: int, incarnation: int, *, has_left: bool = False) -> MemberRecord:
-        me = self._me
-        addresses = self._addresses[:MAX_ADDRESSES]
-        places = tuple((address.host, address.port) for address in addresses)
-        body = MemberBody(me.node, boot, incarnation, has_left, me.name[:64], places, PROTOCOL_VERSION)
-        return MemberRecord(
-            node=me.node,
-            public=me.public,
-            role=me.role,
-            serial=me.serial,
-            boot=boot,
-            incarnation=incarnation,
-            has_left=has_left,
-            name=me.name[:64],
-            addresses=addresses,
-            protocol=PROTOCOL_VERSION,
-            encoded=seal_member(body, me.certificate, me.signer, me.mesh_id),
-        )
+        if not self._patience.refused(peer, self._now):
+            logger.warning("not listening to %s for a while: too much that it says is not to be believed", short(peer))
 
 
 def _certificate(member: Member) -> bytes:

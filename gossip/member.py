@@ -6,7 +6,7 @@ idempotent, and every node ends with the same picture whatever order the message
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -118,6 +118,38 @@ def seal_member(body: MemberBody, certificate: bytes, signer: Signer, mesh_id: b
     return wire.encode(MemberRumour(encoded, certificate, signer.sign(_DOMAIN + mesh_id + encoded)))
 
 
+class OwnSeal:
+    """Signs this node's own records, with the addresses and the certificate that it has now."""
+
+    def __init__(self, me: LocalNode) -> None:
+        self._me = me
+
+    def move(self, addresses: tuple[Address, ...]) -> None:
+        self._me = replace(self._me, addresses=addresses)
+
+    def recertify(self, certificate: bytes, serial: bytes) -> None:
+        self._me = replace(self._me, certificate=certificate, serial=serial)
+
+    def __call__(self, boot: int, incarnation: int, *, has_left: bool = False) -> MemberRecord:
+        me = self._me
+        addresses = me.addresses[:MAX_ADDRESSES]
+        places = tuple((address.host, address.port) for address in addresses)
+        body = MemberBody(me.node, boot, incarnation, has_left, me.name[:64], places, PROTOCOL_VERSION)
+        return MemberRecord(
+            node=me.node,
+            public=me.public,
+            role=me.role,
+            serial=me.serial,
+            boot=boot,
+            incarnation=incarnation,
+            has_left=has_left,
+            name=me.name[:64],
+            addresses=addresses,
+            protocol=PROTOCOL_VERSION,
+            encoded=seal_member(body, me.certificate, me.signer, me.mesh_id),
+        )
+
+
 def read_body(rumour: MemberRumour, peer: NodeId) -> MemberBody:
     """What a member's statement that `peer` passed on says, not yet believed. Raises ProtocolError."""
     return wire.decode(rumour.body, MemberBody, peer=peer, max_bytes=640)
@@ -129,12 +161,9 @@ def body_standing(body: MemberBody) -> Standing:
 
 
 def open_member(
-    rumour: MemberRumour, body: MemberBody, encoded: bytes, verifier: Verifier, mesh_id: bytes, peer: NodeId
+    rumour: MemberRumour, body: MemberBody, verifier: Verifier, mesh_id: bytes, peer: NodeId
 ) -> MemberRecord:
-    """Check a member's statement that `peer` passed on. Raises ProtocolError naming what is wrong.
-
-    encoded: the whole rumour, kept as it will travel on.
-    """
+    """Check a member's statement that `peer` passed on. Raises ProtocolError naming what is wrong."""
     certified = verifier.certified(rumour.certificate)
     if certified is None:
         raise ProtocolError(f"node {short(peer)} passed on a member record whose certificate is not valid here")
@@ -155,5 +184,6 @@ def open_member(
         name=wire.printable(body.name, 64),
         addresses=tuple(Address(host, port) for host, port in body.addresses),
         protocol=body.protocol,
-        encoded=encoded,
+        # Not as it came: whoever relays could have added what the signature does not cover.
+        encoded=wire.encode(rumour),
     )

@@ -106,6 +106,7 @@ class Prober:
         self._sequence = dice.randrange(1 << 32)
         self.rotation = Rotation(dice)
         self.health = 0
+        self._accused_at = float("-inf")
         # Spread over the interval, so that nodes started together do not ask in step.
         self._next_round = now + timing.probe_s * dice.random()
 
@@ -196,6 +197,12 @@ class Prober:
     def worsen(self, by: int = 1) -> None:
         """This node had a sign that it is itself unwell."""
         self.health = min(MAX_HEALTH, self.health + by)
+
+    def accused(self, now: float) -> None:
+        """This node did not answer somebody. Once a round at most, since a liar may say so as often as it likes."""
+        if now - self._accused_at >= self._timing.probe_s:
+            self._accused_at = now
+            self.worsen()
 
     def pause(self, now: float) -> None:
         """This node stood still: nothing under way means anything; hear what has queued up, then probe."""

@@ -48,7 +48,7 @@ def _rumour(data: bytes) -> None:
     """Read it and believe it, or not."""
     match decode_rumour(data, SENDER):
         case MemberRumour() as rumour:
-            open_member(rumour, read_body(rumour, SENDER), data, VERIFIER, examples.MESH_ID, SENDER)
+            open_member(rumour, read_body(rumour, SENDER), VERIFIER, examples.MESH_ID, SENDER)
         case FactRumour() as rumour:
             header = read_header(rumour, SENDER)
             open_fact(rumour, header, examples.MEMBER.public, VERIFIER, examples.MESH_ID, SENDER)

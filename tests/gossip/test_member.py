@@ -70,7 +70,7 @@ def sealed(me: LocalNode, mesh_id: bytes = MESH_ID) -> bytes:
 def opened(mesh: RealMesh, encoded: bytes) -> MemberRecord:
     rumour = decode_rumour(encoded, PEER)
     assert isinstance(rumour, MemberRumour)
-    return open_member(rumour, read_body(rumour, PEER), encoded, mesh.verifier(), MESH_ID, PEER)
+    return open_member(rumour, read_body(rumour, PEER), mesh.verifier(), MESH_ID, PEER)
 
 
 def test_a_record_says_what_its_subject_sealed() -> None:

@@ -101,7 +101,7 @@ def test_a_newer_certificate_is_told_and_supersedes_the_older() -> None:
         if rumour.certificate == new
     ]
     assert told
-    sealed = open_member(told[0], read_body(told[0], me.node), b"", judge.verifier, MESH_ID, friend.node)
+    sealed = open_member(told[0], read_body(told[0], me.node), judge.verifier, MESH_ID, friend.node)
     assert (sealed.node, sealed.incarnation) == (me.node, 1)
 
 

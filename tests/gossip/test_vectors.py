@@ -41,7 +41,7 @@ def test_the_member_record_holds() -> None:
     encoded = committed("member_rumour")
     rumour = decode_rumour(encoded, SECOND.node)
     assert isinstance(rumour, MemberRumour)
-    record = open_member(rumour, read_body(rumour, SECOND.node), encoded, VERIFIER, MESH_ID, SECOND.node)
+    record = open_member(rumour, read_body(rumour, SECOND.node), VERIFIER, MESH_ID, SECOND.node)
     assert (record.node, record.boot, record.name) == (MEMBER.node, 2, "member")
     assert rumour.certificate == MEMBER_CERTIFICATE
 
