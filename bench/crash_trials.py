@@ -2,7 +2,8 @@
 
 Each trial kills one of five with SIGKILL, reads in the logs of the other four when they counted it as suspect and
 as dead, and starts it again. Every agent has its turn, the founder too. Afterwards all are killed at once, and
-start again with and without the founder. What five idle agents cost stands beside.
+start again with and without the founder; and one after the other is stopped (SIGSTOP) for ten seconds. What five
+idle agents cost stands beside.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import platform
+import signal
 import statistics
 import tempfile
 import time
@@ -29,6 +32,7 @@ SETTLED_S = 3.0
 
 MEDIAN_GOAL_S, WORST_GOAL_S, REFORM_GOAL_S = 5.0, 9.0, 10.0
 BUCKET_S = 0.5
+STANDSTILL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +53,27 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Standstill:
+    """back: seconds from SIGCONT until all see all.  slandered: as in `Trial`."""
+
+    back: float
+    slandered: int
+
+
+@dataclass(frozen=True, slots=True)
 class Measured:
-    """reformed, orphaned: seconds from the first start until all see all, after all were killed; orphaned: without
+    """reformed: seconds from the first start until all see all, after all were killed.  orphaned: the same without
     the founder.
     """
 
     trials: list[Trial]
     idle: Footprint
+    standstills: list[Standstill]
     reformed: list[float]
     orphaned: list[float]
 
 
-async def measure(nodes: int, trials: int, restarts: int, idle_s: float) -> Measured:
+async def measure(nodes: int, trials: int, standstills: int, restarts: int, idle_s: float) -> Measured:
     """All of it in one mesh."""
     names = [f"n{number}" for number in range(nodes)]
     with tempfile.TemporaryDirectory(prefix="meshd-bench-") as folder:
@@ -72,9 +85,10 @@ async def measure(nodes: int, trials: int, restarts: int, idle_s: float) -> Meas
             for number in range(trials):
                 done.append(await _trial(mesh, names[number % nodes], pause_s=SETTLED_S + (number * 0.37) % 1))
                 print(_told(number, done[-1]), flush=True)
+            stood = [await _stand_still(mesh, names[number % nodes]) for number in range(standstills)]
             reformed = [await _form_again(mesh, names) for _ in range(restarts)]
             orphaned = [await _form_again(mesh, names[1:]) for _ in range(restarts)]
-            return Measured(done, cost, reformed, orphaned)
+            return Measured(done, cost, stood, reformed, orphaned)
 
 
 async def _form_again(mesh: LocalMesh, names: Sequence[str]) -> float:
@@ -93,9 +107,27 @@ async def _trial(mesh: LocalMesh, victim: str, pause_s: float) -> Trial:
     known = await mesh.until_told(victim, "dead", killed, PATIENCE_S)
     await mesh.start_again(victim)
     await mesh.until_met()
-    others = [one for one in mesh.changes(killed) if one.subject != victim and one.observer != victim]
-    slandered = sum(one.state != "alive" for one in others)
-    return Trial(victim, min(suspected.values()), tuple(sorted(known.values())), slandered)
+    return Trial(victim, min(suspected.values()), tuple(sorted(known.values())), _slandered(mesh, killed, victim))
+
+
+def _slandered(mesh: LocalMesh, since: float, victim: str) -> int:
+    changes = mesh.changes(since)
+    return sum(one.state != "alive" for one in changes if one.subject != victim)
+
+
+async def _stand_still(mesh: LocalMesh, name: str) -> Standstill:
+    pid = mesh.agents[name].child.pid
+    began = time.time()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(STANDSTILL_S)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    woke = time.monotonic()
+    await mesh.until_met()
+    back = time.monotonic() - woke
+    await asyncio.sleep(SETTLED_S)
+    return Standstill(back, _slandered(mesh, began, name))
 
 
 def _told(number: int, trial: Trial) -> str:
@@ -122,6 +154,7 @@ def rows(measured: Measured) -> list[dict[str, object]]:
     trials, cost = measured.trials, measured.idle
     known = [trial.known_to_all for trial in trials]
     suspected = [trial.suspected for trial in trials]
+    slandered = sum(trial.slandered for trial in trials) + sum(one.slandered for one in measured.standstills)
     figures = [
         ("live-crash-median", statistics.median(known), "s", MEDIAN_GOAL_S),
         ("live-crash-p90", percentile(known, 0.9), "s", WORST_GOAL_S),
@@ -129,7 +162,8 @@ def rows(measured: Measured) -> list[dict[str, object]]:
         ("live-suspicion-median", statistics.median(suspected), "s", None),
         ("live-reform-worst", max(measured.reformed), "s", REFORM_GOAL_S),
         ("live-reform-without-founder-worst", max(measured.orphaned), "s", REFORM_GOAL_S),
-        ("live-slander", sum(trial.slandered for trial in trials), "views", 0),
+        ("live-standstill-back-worst", max(one.back for one in measured.standstills), "s", None),
+        ("live-slander", slandered, "views", 0),
         ("live-idle-cpu", cost.cpu_percent, "% of a core", 1.0),
         ("live-idle-memory", cost.resident_mb, "MB", 80.0),
         ("live-idle-bytes", cost.sent_per_s / 1000, "kB/s sent by each", 5.0),
@@ -144,12 +178,14 @@ def rows(measured: Measured) -> list[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--standstills", type=int, default=10)
     parser.add_argument("--restarts", type=int, default=5, help="of all at once, with and without the founder each")
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--idle", type=float, default=30.0, help="seconds to watch the idle mesh first")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    measured = asyncio.run(measure(arguments.nodes, arguments.trials, arguments.restarts, arguments.idle))
+    counts = (arguments.nodes, arguments.trials, arguments.standstills, arguments.restarts)
+    measured = asyncio.run(measure(*counts, arguments.idle))
     figures = rows(measured)
     if arguments.json:
         print(json.dumps({"name": "crash_trials", "machine": platform.node(), "rows": figures}))
