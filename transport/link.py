@@ -34,6 +34,9 @@ what a tunnel carries waits for at most `RECONNECTING_S`."""
 STEADY_AFTER_S = 60.0
 """A connection that stood this long starts the back-off afresh when it breaks."""
 
+ANSWER_S = 0.5
+"""How long a doubted peer has to answer before it is dialled anew."""
+
 SIMULTANEOUS_S = 6.0
 """Two connections that came up within this time were dialled by both at once (a dial takes at most 5 s). Later
 than that, a peer that dials anew has lost the old one, whatever we think of it."""
@@ -49,7 +52,7 @@ class Slot(Enum):
 DIAL_PROTOCOL = "dial/1"
 """A stream of it asks the end that dialled the control connection for a data connection. Nothing else is said."""
 
-_CONTROL_PROTOCOLS = frozenset(("gossip/1", "join/1", "renew/1", DIAL_PROTOCOL))
+_CONTROL_PROTOCOLS = frozenset(("gossip/1", "join/1", "renew/1", "lease/1", DIAL_PROTOCOL))
 
 
 def slot_for(protocol: str) -> Slot:
@@ -252,7 +255,7 @@ class LinkTable:
         return self._dial_data(link, now)
 
     def doubt(self, node: NodeId, reason: str, now: float) -> list[Effect]:
-        """Somebody says that `node` is dead though its link is up: no new work for it until it answers.
+        """Somebody says that `node` is dead though its link is up: no new work for it until it answers, or is reached anew.
 
         Work in progress goes on, and ends only when the link is lost.
         """
@@ -260,7 +263,10 @@ class LinkTable:
         if link is None or link.state is not LinkState.CONNECTED:
             return []
         assert link.control.live is not None
-        return [*self._go_down(link, reason, now), Probe(link.control.live.number)]
+        probe = Probe(link.control.live.number)
+        effects = self._go_down(link, reason, now)
+        self._plan_dial(link, now + ANSWER_S)
+        return [*effects, probe]
 
     # What happened
 
@@ -297,22 +303,30 @@ class LinkTable:
             return effects + self._broken(link, "peer restarted", now)
         return effects + self._await_control(link, now)
 
-    def disconnected(self, node: NodeId, number: ConnectionId, reason: str, now: float) -> list[Effect]:
-        """A connection ended on its own or by the peer."""
+    def disconnected(
+        self, node: NodeId, number: ConnectionId, reason: str, now: float, was_silent: bool = False
+    ) -> list[Effect]:
+        """A connection ended on its own or by the peer. was_silent: nothing came on it, so perhaps nothing does at all."""
         link = self._links.get(node)
         line = link.line_of(number) if link else None
         if link is None or line is None or line.live is None:
             return []
         line.failures = 0 if now - line.live.since >= STEADY_AFTER_S else line.failures + 1
         line.live = None
-        return self._broken(link, reason, now) if line is link.control else []
+        if line is link.control:
+            return self._broken(link, reason, now)
+        return self.doubt(node, reason, now) if was_silent else []
 
     def answered(self, node: NodeId, number: ConnectionId) -> list[Effect]:
         """A peer showed on this connection that it lives. News only if it was doubted."""
         link = self._links.get(node)
         if link is None or link.line_of(number) is not link.control:
             return []
-        return self._come_up(link, "it still answers", False)
+        effects = self._come_up(link, "it still answers", False)
+        if effects:
+            link.control.dial_at = None
+            effects += self._stop_dialling(link, link.control)
+        return effects
 
     def idle(self, node: NodeId, number: ConnectionId) -> list[Effect]:
         """A data connection has carried nothing for long."""
@@ -337,7 +351,7 @@ class LinkTable:
         line = link.line(slot)
         self._dial_is_over(line)
         line.failures += 1
-        if line is link.control and line.live is None and link.is_kept:
+        if line is link.control and link.is_kept and link.state is not LinkState.CONNECTED:
             line.dial_at = now + self._wait_s(link, line)
         return self.tick(now)
 
@@ -363,7 +377,7 @@ class LinkTable:
     # Dialling
 
     def _plan_dial(self, link: _Link, now: float) -> None:
-        """When to dial a link that has none: one end at once, the other later, members never a client."""
+        """When to dial a link that is down: one end at once, the other later, members never a client."""
         if not link.is_kept or not link.addresses or link.control.is_dialling:
             return
         if link.peer is not None and link.peer.role is Role.CLIENT and self._role is not Role.CLIENT:
@@ -371,7 +385,8 @@ class LinkTable:
         wait_s = 0.0 if self._dials_first(link) else OTHER_END_WAITS_S if link.is_in_hurry else HIGHER_ID_WAITS_S
         if link.peer is not None or link.control.failures:
             wait_s += self._wait_s(link, link.control)
-        link.control.dial_at = now + wait_s
+        planned = link.control.dial_at
+        link.control.dial_at = now + wait_s if planned is None else min(planned, now + wait_s)
 
     def _dials_first(self, link: _Link) -> bool:
         if self._role is Role.CLIENT:
@@ -456,9 +471,10 @@ class LinkTable:
     def _go_down(self, link: _Link, reason: str, now: float) -> list[Effect]:
         """Streams that the data connection carries go on; no new one is opened."""
         link.data.dial_at = None
+        stopped = self._stop_dialling(link, link.data)
         if link.state is not LinkState.CONNECTED:
-            return []  # doubted before it broke: the time runs already
-        return self._reconnect(link, reason, now)
+            return stopped  # doubted before it broke: the time runs already
+        return [*stopped, *self._reconnect(link, reason, now)]
 
     def _await_control(self, link: _Link, now: float) -> list[Effect]:
         """A data connection came, perhaps before its control connection: keep it for as long as a broken link."""
