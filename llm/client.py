@@ -17,6 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from gossip.view import View
+from llm.affinity import Affinity, prefixes
 from llm.chat import ACCEPT_TIMEOUT_S, MAX_BODY_BYTES
 from llm.deadline import Deadline
 from llm.engines.interface import Headers, Reply, Request
@@ -61,6 +62,7 @@ class Router:
         self._hint = hint
         self._busy: Counter[NodeId] = Counter()
         self._silences = Silences()
+        self._affinity = Affinity()
 
     def catalogue(self) -> tuple[MeshModel, ...]:
         """Every model that can be asked for."""
@@ -83,24 +85,27 @@ class Router:
 
     async def _answer(self, request: Request, deadline: float) -> Answer:
         tries = _Tries()
+        beginnings = prefixes(request.model, request.body)
         while True:
             try:
-                choice = self._best(request.model, tries)
+                choice = self._best(request.model, tries, self._affinity.holder(beginnings))
             except NoHost as error:
                 await self._pause(tries.time_left_s(error))
                 continue
             if choice.node in tries.failed:
                 await self._pause(SAME_NODE_PAUSE_S)
             try:
-                return await self._try(choice, request, deadline, tries.accept_timeout_s())
+                answer = await self._try(choice, request, deadline, tries.accept_timeout_s())
+                self._affinity.note(beginnings, choice.node)
+                return answer
             except RequestFailed as error:
                 logger.info("request %s at node %s: %s", request.request_id, choice.node_name, error)
                 tries.note(choice.node, error)
 
-    def _best(self, model: str, tries: _Tries) -> Choice:
+    def _best(self, model: str, tries: _Tries, holder: NodeId | None) -> Choice:
         view = self._views.view
         failed = tries.failed | self._silences.among(view, asyncio.get_running_loop().time())
-        return rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out))[0]
+        return rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out, holder))[0]
 
     async def _try(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Answer:
         """One node's answer, with the first piece of its body. Raises RequestFailed."""

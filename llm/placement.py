@@ -31,12 +31,13 @@ class Experience:
     """What this node knows of hosts beyond gossip.
 
     busy: requests of ours that run there now.  failed: nodes that failed this request or fell silent, ranked last.
-    left_out: nodes not to be asked, each with its reason.
+    left_out: nodes not to be asked, each with its reason.  holder: the node that has read the request's beginning.
     """
 
     busy: Mapping[NodeId, int] = field(default_factory=dict)
     failed: Collection[NodeId] = ()
     left_out: Mapping[NodeId, str] = field(default_factory=dict)
+    holder: NodeId | None = None
 
 
 NOTHING_KNOWN = Experience()
@@ -48,7 +49,8 @@ def rank(
     """Nodes able to answer for `name` now, best first; all hold the same file.
 
     local: this node's own offers, fresher than its fact in `view`.  Order: no failure lately, not suspected,
-    reachable without dialling, less load per slot, here rather than there, lower round trip, lower NodeId.
+    reachable without dialling, holding the request's beginning with a slot free, less load per slot, here rather than
+    there, lower round trip, lower NodeId.
     Raises UnknownModel with the names that exist, or NoHost with every host's reason.
     """
     model = find(name, view, local)
@@ -80,18 +82,26 @@ def _refusal(name: str, model: MeshModel, experience: Experience) -> str:
     return f"no node can answer for model {name!r} now ({reasons}); try again shortly"
 
 
-def _order(hosting: Hosting, view: View, experience: Experience) -> tuple[bool, bool, bool, float, bool, float, NodeId]:
+def _order(
+    hosting: Hosting, view: View, experience: Experience
+) -> tuple[bool, bool, bool, bool, float, bool, float, NodeId]:
     node = hosting.node
     is_local = node is view.me
     return (
         node.node in experience.failed,
         node.status is Status.SUSPECT,
         not (is_local or node.linked),
+        not _holds_beginning(hosting, experience),
         _in_flight(hosting, experience) / hosting.offer.slots,
         not is_local,
         0.0 if is_local else node.rtt_ms if node.rtt_ms is not None else float("inf"),
         node.node,
     )
+
+
+def _holds_beginning(hosting: Hosting, experience: Experience) -> bool:
+    """Whether the request's beginning is cached there and can be used at once; waiting costs more than reading."""
+    return hosting.node.node == experience.holder and _in_flight(hosting, experience) < hosting.offer.slots
 
 
 def _in_flight(hosting: Hosting, experience: Experience) -> int:
@@ -104,6 +114,7 @@ def _choice(hosting: Hosting, model: MeshModel, view: View, experience: Experien
     is_local = node is view.me
     away = "here" if is_local else f"{node.rtt_ms:.1f} ms away" if node.rtt_ms is not None else "distance unknown"
     remarks = [f"ready, {_in_flight(hosting, experience)} in flight on {offer.slots} slots", away]
+    remarks += ["has read the beginning"] if _holds_beginning(hosting, experience) else []
     remarks += ["suspected"] if node.status is Status.SUSPECT else []
     remarks += ["failed lately"] if node.node in experience.failed else []
     return Choice(node.node, node.name, is_local, offer.name, model.identity, offer, ", ".join(remarks))

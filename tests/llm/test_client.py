@@ -517,3 +517,30 @@ async def test_suspects_still_answer_when_there_is_no_other() -> None:
 
 async def collect(chunks: AsyncIterator[bytes]) -> bytes:
     return b"".join([chunk async for chunk in chunks])
+
+
+async def test_a_conversation_stays_where_it_was_read_until_that_node_is_full_or_gone() -> None:
+    engines = [ScriptedEngine([b"x"], slots=2) for _ in range(3)]
+    async with mesh({}, *({"tiny": engine} for engine in engines)) as (client, *hosts):
+        long = "word " * 400
+
+        async def turn() -> int:
+            """Which host answers the next turn."""
+            before = [len(engine.asked) for engine in engines]
+            await read(await client.router.answer(chat(text=long)))
+            show_all([client, *hosts])
+            return next(place for place, engine in enumerate(engines) if len(engine.asked) > before[place])
+
+        first = await turn()
+        # One other request makes it the busier one, which would go to another host otherwise.
+        held = [await hosts[first].host.answer(chat())]
+        show_all([client, *hosts])
+        assert [await turn() for _ in range(5)] == [first] * 5
+        held.append(await hosts[first].host.answer(chat()))
+        show_all([client, *hosts])
+        second = await turn()
+        assert second != first
+        for reply in held:
+            await reply.close()
+        show_all([client, *hosts])
+        assert await turn() == second  # where it was read last

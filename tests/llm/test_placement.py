@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,24 @@ def test_lower_round_trip_then_lower_id_between_equals() -> None:
 def test_our_own_requests_count_before_gossip_brings_them_back() -> None:
     busy = Experience(busy={node_id(2): 3})
     assert names(node(1), node(2, [offer()]), node(3, [offer(in_flight=1)]), experience=busy) == ["n3", "n2"]
+
+
+def test_who_has_read_the_beginning_comes_first_while_it_has_a_slot() -> None:
+    holder = Experience(holder=node_id(2))
+    busy, idle = node(2, [offer(in_flight=3, slots=4)]), node(1, [offer(in_flight=0, slots=4)])
+    assert names(idle, busy, experience=holder) == ["n2", "n1"]
+    full = node(2, [offer(in_flight=4, slots=4)])
+    assert names(idle, full, experience=holder) == ["n1", "n2"]
+
+
+@pytest.mark.parametrize("ailing", [{"status": Status.SUSPECT}, {"linked": False, "rtt_ms": None}])
+def test_health_comes_before_a_read_beginning(ailing: dict[str, Any]) -> None:
+    assert names(
+        node(1), node(2, [offer()], **ailing), node(3, [offer()]), experience=Experience(holder=node_id(2))
+    ) == [
+        "n3",
+        "n2",
+    ]
 
 
 def test_suspects_the_unlinked_and_the_failed_come_last() -> None:
