@@ -30,11 +30,16 @@ def usable_bytes(node: NodeView) -> int:
 
 
 def candidates(model: MeshModel) -> list[Candidate]:
-    """The nodes that offer `model`; eligible are those whose engine is ready."""
+    """The nodes that offer `model`; eligible are those whose engine is ready, or would lead a split."""
     return [
-        Candidate(hosting.node.node, usable_bytes(hosting.node), hosting.offer.state == "ready")
+        Candidate(hosting.node.node, usable_bytes(hosting.node), _is_eligible(hosting.offer))
         for hosting in model.hostings
     ]
+
+
+def _is_eligible(offer: Offer) -> bool:
+    # Who leads a split is elected before there is an engine: it takes the leases that go with the claim.
+    return offer.state == "ready" or (offer.mode == "split" and offer.state in ("waiting", "loading"))
 
 
 class Claims:

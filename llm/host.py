@@ -17,7 +17,7 @@ from llm.changes import Changes
 from llm.chat import MAX_BODY_BYTES, Ask
 from llm.engines.interface import Engine, Headers, Reply, Request
 from llm.errors import BodyTooLarge, QueueFull, UnknownModel
-from llm.offer import Mode, Offer, encode_offers
+from llm.offer import Offer, encode_offers
 from llm.serving import serve
 from llm.turns import Turns, takes_a_slot
 from transport.interface import Stream
@@ -41,7 +41,7 @@ class Publish(Protocol):
 class ServedModel:
     """A model and the engine that serves it here.
 
-    fingerprint, digest, mode: `llm.offer.Offer`.  queue_limit: how many requests may wait beyond the engine's slots.
+    fingerprint, digest: `llm.offer.Offer`.  queue_limit: how many requests may wait beyond the engine's slots.
     """
 
     name: str
@@ -49,7 +49,6 @@ class ServedModel:
     fingerprint: str
     digest: str = ""
     queue_limit: int = QUEUE_LIMIT
-    mode: Mode = "solo"
 
 
 @dataclass(slots=True)
@@ -285,11 +284,13 @@ def _offer(served: _Served) -> Offer:
         fingerprint=model.fingerprint,
         digest=model.digest,
         kind=model.engine.kind,
-        mode=model.mode,
+        mode=status.mode,
         state="draining" if served.is_leaving else status.state.value,
         reason="it is being unloaded" if served.is_leaving else status.reason[:512],
         context_tokens=status.context_tokens,
         slots=status.slots,
         in_flight=served.in_flight,
         tokens_per_s=status.tokens_per_s,
+        parts=status.parts,
+        missing_bytes=status.missing_bytes,
     )

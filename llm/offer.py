@@ -19,12 +19,13 @@ import msgspec
 from gossip.view import NodeView, Status, View
 from transport.errors import ProtocolError
 from transport.interface import NodeId
-from transport.wire import Counter, decode, encode
+from transport.wire import Bytes32, Counter, decode, encode
 
 logger = logging.getLogger("meshd.llm")
 
 MODELS_FACT = "models"
 MAX_MODELS = 64
+MAX_PARTS = 17
 MAX_FACT_BYTES = 64 << 10
 SHORT_IDENTITY = 8
 MIN_IDENTITY_PREFIX = 6
@@ -38,12 +39,20 @@ Mode = Literal["solo", "split"]
 """Whether the node serves the model alone, or leads others that hold a part of it."""
 
 
+class OfferedPart(msgspec.Struct, frozen=True):
+    """Who holds how much of the layers of a split model."""
+
+    node: Bytes32
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class Offer(msgspec.Struct, frozen=True):
     """One model on one node.
 
     fingerprint: `llm.digest.fingerprint` of its files, known at once.  digest: their SHA-256, "" until computed.
     kind: of engine.  state: unloaded models load at the first request, waiting ones lack memory or a node,
     draining ones take no new requests.  reason: why it is in that state.  tokens_per_s: 0 before it was measured.
+    parts: of a split model, the leader's first.  missing_bytes: how much memory more a waiting one needs.
     """
 
     name: Name
@@ -57,6 +66,8 @@ class Offer(msgspec.Struct, frozen=True):
     slots: Annotated[int, msgspec.Meta(ge=1, le=4096)]
     in_flight: Counter
     tokens_per_s: Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
+    parts: Annotated[tuple[OfferedPart, ...], msgspec.Meta(max_length=MAX_PARTS)] = ()
+    missing_bytes: Counter = 0
 
 
 class Offers(msgspec.Struct, frozen=True):

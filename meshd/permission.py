@@ -18,6 +18,7 @@ OPENERS: dict[str, frozenset[Role]] = {
     "renew/1": _EVERYONE,  # a client's certificate ends as well
     "join/1": _MEMBERS,  # passing on a joiner vouches for its session
     "lease/1": _MEMBERS,  # a client neither hosts nor works for a host
+    "split/1": _MEMBERS,
     "tunnel/1": _MEMBERS,
     "blob/1": _MEMBERS,
     "bulk/1": _MEMBERS,  # answered by the transport itself, where it has bulk lanes

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llm.errors import RequestFailed
+from llm.offer import Mode, OfferedPart
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -73,7 +74,8 @@ class EngineStatus:
     """Snapshot of an engine.
 
     reason: why it is in that state, in words for a person.  context_tokens: what one request may use, 0 before
-    it is known.  tokens_per_s: generated lately by one slot, 0 before it was measured.
+    it is known.  tokens_per_s: generated lately by one slot, 0 before it was measured.  parts, missing_bytes:
+    `llm.offer.Offer`; a split model has parts also while it loads.
     """
 
     state: EngineState
@@ -82,6 +84,9 @@ class EngineStatus:
     context_tokens: int
     slots: int
     tokens_per_s: float
+    mode: Mode = "solo"
+    parts: tuple[OfferedPart, ...] = ()
+    missing_bytes: int = 0
 
 
 class EngineFailed(RequestFailed):

@@ -45,13 +45,32 @@ EXIT_GRACE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
+class RpcDevices:
+    """Where else the layers go. servers: as HOST:PORT.  shares: of the layers, one for each device, the servers'
+    devices in their order, then this host's own.
+    """
+
+    servers: tuple[str, ...]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A smaller model that proposes tokens. device: where it computes, "none" for the CPU.  tokens: at a time."""
+
+    model: Path
+    device: str = "none"
+    tokens: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class LlamaServerOptions:
     """How to serve one model.
 
     model: first part of the GGUF.  name: what clients call it.  log: its log file.  context_tokens: of each
     slot, 0 for what the model was trained with, shared by the slots.  slots: answers at a time.  waiting: requests
     that may wait for one of them.  threads: None leaves it to llama-server.  binary: instead of
-    the one found.  more_arguments: handed on as they are.
+    the one found.  rpc: None for a model that this host serves alone.  more_arguments: handed on as they are.
     """
 
     model: Path
@@ -65,6 +84,8 @@ class LlamaServerOptions:
     kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
     start_timeout_s: float = 600.0
     binary: Path | None = None
+    rpc: RpcDevices | None = None
+    draft: Draft | None = None
     more_arguments: tuple[str, ...] = ()
 
 
@@ -82,7 +103,22 @@ def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
     argv += ["--cache-type-k", options.kv_type, "--cache-type-v", options.kv_type]
     if options.threads is not None:
         argv += ["--threads", str(options.threads)]
-    return [*argv, *options.more_arguments]
+    return [*argv, *_rpc_arguments(options.rpc), *_draft_arguments(options.draft), *options.more_arguments]
+
+
+def _rpc_arguments(rpc: RpcDevices | None) -> list[str]:
+    if rpc is None:
+        return []
+    # Where what lies has been decided; llama-server must not think again.
+    return [*("--rpc", ",".join(rpc.servers)), *("--tensor-split", ",".join(map(str, rpc.shares))), *("--fit", "off")]
+
+
+def _draft_arguments(draft: Draft | None) -> list[str]:
+    if draft is None:
+        return []
+    # Left alone it would follow the model onto other hosts, a round trip for each proposed token.
+    argv = ["--spec-type", "draft-simple", "--spec-draft-model", str(draft.model)]
+    return argv + ["--spec-draft-n-max", str(draft.tokens), "--spec-draft-device", draft.device]
 
 
 class LlamaServerEngine:

@@ -13,8 +13,9 @@ from llm.events import WholeEvents
 from llm.gguf import ARRAY, STRING, UINT16, UINT32, BadModelFile, read_header
 from llm.offer import MAX_FACT_BYTES, decode_offers
 from llm.openai import read_request
+from llm.split import message as split
 from tests.fuzzing import Decoder, seeds_of
-from transport.interface import NodeId
+from transport.interface import NodeId, Record, RecordKind
 
 PEER = NodeId(b"\x05" * 32)
 BODY_BYTES = 256 << 10
@@ -65,7 +66,24 @@ DECODERS = (
         seeds_of("llm", "chat_accepted", "chat_working", "chat_head", "chat_failure", "chat_failure_final"),
         MAX_MESSAGE_BYTES,
     ),
-    Decoder("fact-models", lambda data: decode_offers(data, PEER), seeds_of("llm", "fact_models"), MAX_FACT_BYTES),
+    Decoder(
+        "fact-models",
+        lambda data: decode_offers(data, PEER),
+        seeds_of("llm", "fact_models", "fact_models_split"),
+        MAX_FACT_BYTES,
+    ),
+    Decoder(
+        "split-prepare",
+        lambda data: split.read_prepare(Record(RecordKind.MESSAGE, data), PEER),
+        seeds_of("llm", "split_prepare"),
+        split.MAX_MESSAGE_BYTES,
+    ),
+    Decoder(
+        "split-answer",
+        lambda data: split.read_answer(Record(RecordKind.MESSAGE, data), PEER),
+        seeds_of("llm", "split_preparing", "split_prepared", "split_refused"),
+        split.MAX_MESSAGE_BYTES,
+    ),
     Decoder(
         "openai-request",
         lambda data: read_request("POST", "/v1/chat/completions", "application/json", data),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from gossip.lease_message import lease_text
 from llm.chat import Accepted, Ask, Failure, Head, Working
-from llm.offer import Offer, encode_offers
+from llm.offer import Offer, OfferedPart, encode_offers
+from llm.split.build import EngineBuild
+from llm.split.message import Prepare, Prepared, Preparing, Refused
 from tests.golden import Example
 from transport.wire import encode
 
@@ -37,5 +42,22 @@ def examples() -> dict[str, Example]:
         f"chat_{name}": Example("chat/1", f"llm.chat.{type(message).__name__}", encode(message))
         for name, message in messages.items()
     }
+    split = msgspec.structs.replace(
+        OFFER, mode="split", parts=(OfferedPart(b"\1" * 32, 0.67), OfferedPart(b"\2" * 32, 0.33))
+    )
+    waiting = msgspec.structs.replace(OFFER, mode="split", state="waiting", reason="1 GB short", missing_bytes=1 << 30)
+    build = EngineBuild("0.25.3", "0c1e570", 101)
+    lease = lease_text(b"\x0a" * 16, 3)
+    splits = {
+        "prepare": Prepare(lease, "tiny", "f1" * 32, build, 1 << 30, 20, 11, True),
+        "preparing": Preparing("taking weights from its own disk"),
+        "prepared": Prepared((24 << 30, 12 << 30), 9 << 30),
+        "refused": Refused("another build of the engine"),
+    }
+    for name, answer in splits.items():
+        found[f"split_{name}"] = Example("split/1", f"llm.split.message.{type(answer).__name__}", encode(answer))
+    found["fact_models_split"] = Example(
+        "The value of the fact `models`", "llm.offer.Offers", encode_offers([split, waiting])
+    )
     found["fact_models"] = Example("The value of the fact `models`", "llm.offer.Offers", encode_offers([OFFER]))
     return found

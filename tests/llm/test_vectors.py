@@ -6,9 +6,10 @@ import pytest
 
 from llm.chat import read_answer, read_ask
 from llm.offer import decode_offers
+from llm.split import message as split
 from tests.golden import Vector, check, vectors
 from tests.llm import examples
-from transport.interface import NodeId
+from transport.interface import NodeId, Record, RecordKind
 
 VECTORS = vectors("llm")
 PEER = NodeId(b"\x05" * 32)
@@ -34,5 +35,9 @@ def test_it_passes_the_limits_of_its_place(vector: Vector) -> None:
             read_ask(vector.data, PEER)
         case "llm.offer.Offers":
             assert decode_offers(vector.data, PEER)
+        case "llm.split.message.Prepare":
+            split.read_prepare(Record(RecordKind.MESSAGE, vector.data), PEER)
+        case codec if codec.startswith("llm.split."):
+            split.read_answer(Record(RecordKind.MESSAGE, vector.data), PEER)
         case _:
             read_answer(vector.data, PEER)
