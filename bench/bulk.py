@@ -1,8 +1,9 @@
-"""The bulk lane beside bare TLS, plain TCP and our QUIC, in one run: python -m bench.bulk [--json].
+"""The bulk lane beside bare TLS and plain TCP, our QUIC beside bare aioquic, in one run: python -m bench.bulk [--json].
 
-One way, to a child process over loopback, in pieces of 256 KiB, 64 MB and 1 GB of them: through a stream on the bulk
-lane, through asyncio's streams over TLS 1.3 with the same certificates, through the same without TLS, and through a
-stream over QUIC. The far end counts what came and answers. CPU is of both ends; RSS is the larger end's at its most.
+One way between two processes over loopback, in pieces of 256 KiB, 64 MB and 1 GB of them: through a stream on the bulk
+lane, through asyncio's streams over TLS 1.3 with the same certificates, through the same without TLS, through a stream
+over QUIC and one of bare aioquic. The far end counts what came and answers. CPU is of both ends; RSS is the larger
+end's at its most.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -21,7 +21,17 @@ from dataclasses import asdict, dataclass
 
 import uvloop
 
-from bench.transport_streams import BareChannel, Channel, OurChannel, Row, cpu_s, our_site
+from bench.transport_streams import (
+    BareChannel,
+    Channel,
+    OurChannel,
+    Row,
+    bare,
+    cpu_s,
+    our_site,
+    peak_rss_mb,
+    serve_bare,
+)
 from transport.bulk import LaneIdentity
 from transport.identity import NodeKey
 from transport.interface import Address, LinkState, NodeId, StreamHeader
@@ -29,6 +39,7 @@ from transport.quic import QuicTransport
 
 PIECE = bytes(256 << 10)
 SIZES = {"64MB": 64 << 20, "1GB": 1 << 30}
+QUIC_KINDS = ("QUIC", "aioquic")
 QUIC_SIZES = ("64MB",)
 """A gigabyte through Python's QUIC takes half a minute and shows nothing new."""
 
@@ -57,7 +68,7 @@ async def count(channel: Channel) -> None:
     size = 0
     while data := await channel.read():
         size += len(data)
-    await channel.write(b"%d %f %f" % (size, cpu_s() - start, rss_mb()))
+    await channel.write(b"%d %f %f" % (size, cpu_s() - start, peak_rss_mb()))
     await channel.finish()
 
 
@@ -69,7 +80,7 @@ async def serve_ours() -> None:
             group.create_task(count(OurChannel(stream)))
 
 
-async def serve_bare(is_secret: bool) -> None:
+async def serve_tcp(is_secret: bool) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await count(CountedChannel(reader, writer, await size_of(reader)))
 
@@ -111,7 +122,7 @@ async def push(channel: Channel, size: int) -> Figures:
     assert counted == size
     seconds = time.perf_counter() - start
     cpu_total_s = cpu_s() - cpu_start + far_cpu_s
-    return Figures(size / 1e6 / seconds, cpu_total_s / (size / 1e9), max(far_rss_mb, rss_mb()))
+    return Figures(size / 1e6 / seconds, cpu_total_s / (size / 1e9), max(far_rss_mb, peak_rss_mb()))
 
 
 async def over_ours(port: int, size: int, *, bulk: bool) -> Figures:
@@ -132,7 +143,7 @@ async def ours(port: int) -> AsyncIterator[tuple[QuicTransport, NodeId]]:
         yield transport, far
 
 
-async def over_bare(port: int, size: int, *, is_secret: bool) -> Figures:
+async def over_tcp(port: int, size: int, *, is_secret: bool) -> Figures:
     context = identities()[1].context(is_server=False, expected=[identities()[0].certificate]) if is_secret else None
     name = "" if is_secret else None
     reader, writer = await asyncio.open_connection(LOOPBACK, port, ssl=context, server_hostname=name)
@@ -143,26 +154,32 @@ async def over_bare(port: int, size: int, *, is_secret: bool) -> Figures:
         writer.close()
 
 
+async def over_aioquic(port: int, size: int) -> Figures:
+    async with bare(port) as open_channel:
+        return await push(await open_channel(), size)
+
+
 def identities() -> tuple[LaneIdentity, LaneIdentity]:
     """Both ends', which both processes derive alike."""
     one, two = (LaneIdentity(NodeKey(bytes([number]) * 32), 1.8e9) for number in (1, 2))
     return one, two
 
 
-def rss_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 # The run
 
 KINDS: dict[str, tuple[Callable[[], Awaitable[None]], Callable[[int, int], Awaitable[Figures]]]] = {
     "bulk": (serve_ours, lambda port, size: over_ours(port, size, bulk=True)),
-    "TLS": (lambda: serve_bare(True), lambda port, size: over_bare(port, size, is_secret=True)),
-    "TCP": (lambda: serve_bare(False), lambda port, size: over_bare(port, size, is_secret=False)),
+    "TLS": (lambda: serve_tcp(True), lambda port, size: over_tcp(port, size, is_secret=True)),
+    "TCP": (lambda: serve_tcp(False), lambda port, size: over_tcp(port, size, is_secret=False)),
     "QUIC": (serve_ours, lambda port, size: over_ours(port, size, bulk=False)),
+    "aioquic": (lambda: serve_bare(count), over_aioquic),
 }
-BASELINES = {"TLS": ("bare asyncio TLS", 0.8), "TCP": ("plain TCP", 0.0), "QUIC": ("our QUIC stream", 0.0)}
-"""Name and target; only that beside bare TLS was set."""
+COMPARED = (
+    ("bulk", "TLS", ("bulk", "bare asyncio TLS", 0.8)),
+    ("bulk", "TCP", ("bulk", "plain TCP", 0.0)),
+    ("QUIC", "aioquic", ("quic", "bare aioquic", 0.9)),
+)
+"""Ours, the baseline, and how the row is called; 0 where no target was set."""
 
 
 async def measure(kind: str, size: int, loop: str) -> Figures:
@@ -189,17 +206,18 @@ async def compare(loop: str, rounds: int, sizes: tuple[str, ...] = tuple(SIZES))
     """Medians over `rounds`, the kinds taking turns so that a busy machine slows all; each row with its figures."""
     rows: list[tuple[Row, Figures, Figures]] = []
     for size in sizes:
-        kinds = [kind for kind in KINDS if kind != "QUIC" or size in QUIC_SIZES]
+        kinds = [kind for kind in KINDS if kind not in QUIC_KINDS or size in QUIC_SIZES]
         taken: dict[str, list[Figures]] = {kind: [] for kind in kinds}
         for _ in range(rounds):
             for kind in kinds:
                 taken[kind].append(await measure(kind, SIZES[size], loop))
-        bulk, *others = (median(taken[kind]) for kind in kinds)
-        for kind, other in zip(kinds[1:], others, strict=True):
-            name, target = BASELINES[kind]
-            ratio = bulk.mb_per_s / other.mb_per_s
-            row = Row(f"bulk-{size}", bulk.mb_per_s, other.mb_per_s, name, ratio, "MB/s", "higher", target)
-            rows.append((row, bulk, other))
+        middle = {kind: median(figures) for kind, figures in taken.items()}
+        for kind, baseline, (case, name, target) in COMPARED:
+            if baseline in middle:
+                mine, theirs = middle[kind], middle[baseline]
+                ratio = mine.mb_per_s / theirs.mb_per_s
+                row = Row(f"{case}-{size}", mine.mb_per_s, theirs.mb_per_s, name, ratio, "MB/s", "higher", target)
+                rows.append((row, mine, theirs))
     return rows
 
 

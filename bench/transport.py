@@ -1,8 +1,9 @@
 """The transport beside what is bare, in one run: python -m bench.transport [--json].
 
-Five cases under their stable names: echoes, 64 streams and 64 MB over QUIC beside bare aioquic (`transport_streams`);
-64 MB and 1 GB on the bulk lane beside bare asyncio TLS (`bulk`). Beside their figures the rows say what else was seen
-on the way: `…_p99` and 1 KiB echoes in µs, CPU seconds of both ends a gigabyte, the larger end's memory.
+Five cases under their stable names: echoes and 64 streams over QUIC beside bare aioquic (`transport_streams`); 64 MB
+over QUIC beside bare aioquic, 64 MB and 1 GB on the bulk lane beside bare asyncio TLS and plain TCP (`bulk`). Beside
+their figures the rows say what else was seen on the way: `…_p99` and 1 KiB echoes in µs, CPU seconds of both ends a
+gigabyte, and the memory of the larger end at its most. Each end of each run is a process of its own.
 """
 
 from __future__ import annotations
@@ -22,26 +23,22 @@ ORDER = ("echo-64B", "quic-64MB", "bulk-64MB", "bulk-1GB", "streams-64")
 
 async def run_all(loop: str, rounds: int) -> list[dict[str, object]]:
     rows: dict[str, dict[str, object]] = {}
-    for row in await transport_streams.compare(loop, rounds):
-        rows[row.case] = asdict(row)
+    for row, mine, theirs in await transport_streams.compare(loop, rounds, ("echo-64B", "streams-64")):
+        rows[row.case] = transport_streams.as_row(row, mine, theirs)
     rows["echo-64B"] |= await beside_the_echo(loop, rounds)
-    for one, ours, theirs in await bulk.compare(loop, rounds):
-        figures = bulk.as_row(one, ours, theirs)
-        match one.baseline_name:
-            case "bare asyncio TLS":
-                rows[one.case] = figures
-            case "plain TCP":
-                rows[one.case]["plain_tcp"] = one.baseline
-            case "our QUIC stream":
-                costs = (key for key in figures if key.startswith("baseline_") and key != "baseline_name")
-                rows["quic-64MB"] |= {key.replace("baseline", "ours"): figures[key] for key in costs}
+    for one, ours, beside in await bulk.compare(loop, rounds):
+        if one.baseline_name == "plain TCP":
+            rows[one.case] |= {f"plain_tcp_{key}": value for key, value in asdict(beside).items()}
+        else:
+            rows[one.case] = bulk.as_row(one, ours, beside)
     return [rows[case] for case in ORDER]
 
 
-async def beside_the_echo(loop: str, rounds: int) -> dict[str, float]:
-    said: dict[str, float] = {}
+async def beside_the_echo(loop: str, rounds: int) -> dict[str, object]:
+    said: dict[str, object] = {}
     for what in transport_streams.BESIDE:
-        said[f"ours_{what}"], said[f"baseline_{what}"] = await transport_streams.medians(what, loop, rounds)
+        mine, theirs = await transport_streams.medians(what, loop, rounds)
+        said |= {f"ours_{what}": mine.figure, f"baseline_{what}": theirs.figure}
     return said
 
 

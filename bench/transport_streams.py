@@ -1,7 +1,7 @@
 """Streams of the QUIC transport beside bare aioquic, in one run: python -m bench.transport_streams [--json].
 
-Each side talks to a child process over loopback: 64-byte echoes, 64 token streams at 30 chunks a second each,
-and 64 MB one way. Both use packets of 1,452 bytes, socket buffers of 4 MiB and the same event loop.
+Both ends are processes of their own on loopback: 64-byte echoes, 64 token streams at 30 chunks a second each,
+and 64 MB one way. Both sides use packets of 1,452 bytes, socket buffers of 4 MiB and the same event loop.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import ssl
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import uvloop
@@ -143,6 +144,13 @@ def cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def peak_rss_mb(process: int | str = "self") -> float:
+    """The most that `process` had resident. Its `ru_maxrss` would count what had started it as well."""
+    status = Path(f"/proc/{process}/status").read_text()
+    (kib,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(kib) / 1024
+
+
 # Our side
 
 
@@ -214,7 +222,7 @@ class BareChannel:
         self.writer.write_eof()
 
 
-async def serve_bare() -> None:
+async def serve_bare(serve_channel: Callable[[Channel], Coroutine[None, None, None]] = answer) -> None:
     certificate, key = self_signed_certificate(NodeKey(b"\x01" * 32), time.time())
     configuration = QuicConfiguration(
         is_client=False, alpn_protocols=["bare"], certificate=certificate, private_key=key, idle_timeout=120
@@ -225,7 +233,7 @@ async def serve_bare() -> None:
             "127.0.0.1",
             0,
             configuration=configuration,
-            stream_handler=lambda reader, writer: void(group.create_task(answer(BareChannel(reader, writer)))),
+            stream_handler=lambda reader, writer: void(group.create_task(serve_channel(BareChannel(reader, writer)))),
         )
         assert server._transport is not None
         grow_buffers(server._transport)
@@ -286,37 +294,65 @@ class Row:
     target: float
 
 
-async def measure(side: str, case: str, loop: str) -> float:
-    """One figure, of a case or of what is said beside one, with a far process of its own."""
-    take = BESIDE[case] if case in BESIDE else CASES[case][3]
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.transport_streams", "--loop", loop, "--serve", side, stdout=asyncio.subprocess.PIPE
-    )
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one run took, or medians of several. rss_mb: of the larger end, at its most."""
+
+    figure: float
+    rss_mb: float
+
+
+async def measure(side: str, case: str, loop: str) -> Taken:
+    """One figure, of a case or of what is said beside one; each end is a process of its own."""
+    program = (sys.executable, "-m", "bench.transport_streams", "--loop", loop)
+    far = await asyncio.create_subprocess_exec(*program, "--serve", side, stdout=asyncio.subprocess.PIPE)
     try:
-        assert child.stdout is not None
-        port = int(await child.stdout.readline())
-        async with SIDES[side][1](port) as open_channel, asyncio.timeout(120):
-            return await take(open_channel)
+        assert far.stdout is not None
+        port = (await far.stdout.readline()).decode().strip()
+        near = await asyncio.create_subprocess_exec(
+            *program, "--take", side, case, port, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await near.communicate()
+        taken = Taken(**json.loads(said))
+        return Taken(taken.figure, max(taken.rss_mb, peak_rss_mb(far.pid)))
     finally:
-        child.kill()
-        await child.wait()
+        far.kill()
+        await far.wait()
 
 
-async def medians(case: str, loop: str, rounds: int) -> tuple[float, float]:
+async def take(side: str, case: str, port: int) -> Taken:
+    """As the near end."""
+    figure = BESIDE[case] if case in BESIDE else CASES[case][3]
+    async with SIDES[side][1](port) as open_channel, asyncio.timeout(120):
+        return Taken(await figure(open_channel), peak_rss_mb())
+
+
+async def medians(case: str, loop: str, rounds: int) -> tuple[Taken, Taken]:
     """Ours and theirs over `rounds`, the two sides taking turns so that a busy machine slows both."""
-    figures: dict[str, list[float]] = {"ours": [], "bare": []}
+    taken: dict[str, list[Taken]] = {"ours": [], "bare": []}
     for _ in range(rounds):
-        for side, values in figures.items():
+        for side, values in taken.items():
             values.append(await measure(side, case, loop))
-    return statistics.median(figures["ours"]), statistics.median(figures["bare"])
+    return median(taken["ours"]), median(taken["bare"])
 
 
-async def compare(loop: str, rounds: int) -> list[Row]:
-    rows: list[Row] = []
-    for case, (unit, better, target, _) in CASES.items():
+def median(taken: list[Taken]) -> Taken:
+    return Taken(statistics.median(one.figure for one in taken), statistics.median(one.rss_mb for one in taken))
+
+
+async def compare(loop: str, rounds: int, cases: tuple[str, ...] = tuple(CASES)) -> list[tuple[Row, Taken, Taken]]:
+    """Each row with what both sides took."""
+    rows: list[tuple[Row, Taken, Taken]] = []
+    for case in cases:
+        unit, better, target, _ = CASES[case]
         mine, theirs = await medians(case, loop, rounds)
-        rows.append(Row(case, mine, theirs, "bare aioquic", mine / theirs, unit, better, target))
+        ratio = mine.figure / theirs.figure
+        rows.append((Row(case, mine.figure, theirs.figure, "bare aioquic", ratio, unit, better, target), mine, theirs))
     return rows
+
+
+def as_row(row: Row, mine: Taken, theirs: Taken) -> dict[str, object]:
+    return asdict(row) | {"ours_rss_mb": mine.rss_mb, "baseline_rss_mb": theirs.rss_mb}
 
 
 def main() -> None:
@@ -325,20 +361,26 @@ def main() -> None:
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", choices=tuple(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--take", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     run = uvloop.run if options.loop == "uvloop" else asyncio.run
     if options.serve:
         run(SIDES[options.serve][0]())
         return
+    if options.take:
+        side, case, port = options.take
+        print(json.dumps(asdict(run(take(side, case, int(port))))))
+        return
     rows = run(compare(options.loop, options.rounds))
     if options.json:
-        print(json.dumps({"name": "transport", "machine": platform.node(), "rows": [asdict(row) for row in rows]}))
+        print(json.dumps({"name": "transport", "machine": platform.node(), "rows": [as_row(*row) for row in rows]}))
         return
-    for row in rows:
+    for row, mine, theirs in rows:
         print(
             f"{row.case:12} ours {row.ours:8.1f}  bare {row.baseline:8.1f} {row.unit:9} ratio {row.ratio:.2f}", end=""
         )
-        print(f"  (target {'≥' if row.better == 'higher' else '≤'} {row.target})")
+        print(f"  (target {'≥' if row.better == 'higher' else '≤'} {row.target})", end="")
+        print(f"  RSS {mine.rss_mb:.0f} and {theirs.rss_mb:.0f} MB")
 
 
 if __name__ == "__main__":
