@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
 
 from llm.engines.llama_binary import find_llama_server
+from llm.engines.llama_server import LISTENING
 
 ALWAYS = ("--host", "127.0.0.1", "--port", "0", "--offline", "--no-webui", "--no-warmup")
 SAID = ("--log-colors", "off", "--verbosity", "4")
@@ -37,15 +39,32 @@ def load(model: Path, arguments: tuple[str, ...], folder: Path) -> tuple[str, li
     return log.read_text(errors="replace"), argv
 
 
+@contextlib.asynccontextmanager
+async def serving(model: Path, arguments: tuple[str, ...], folder: Path) -> AsyncIterator[str]:
+    """The URL of an engine that has loaded `model`. Raises LoadFailed."""
+    binary = find_llama_server()
+    argv = [str(binary.path), "--model", str(model), *ALWAYS, *SAID, *arguments]
+    log = folder / "serving.log"
+    with log.open("wb") as out, _running(argv, out.fileno()) as engine:
+        deadline = time.monotonic() + LOAD_TIMEOUT_S
+        while (found := LISTENING.search(log.read_text(errors="replace"))) is None:
+            if engine.poll() is not None or time.monotonic() > deadline:
+                raise LoadFailed(log.read_text(errors="replace")[-2000:])
+            await asyncio.sleep(LOOK_S)
+        yield f"http://127.0.0.1:{found[1]}"
+
+
 @contextlib.contextmanager
-def rpc_servers(count: int, folder: Path) -> Iterator[list[str]]:
+def rpc_servers(count: int, folder: Path, threads: int = 2) -> Iterator[list[str]]:
     """Addresses of `count` fresh `ggml-rpc-server`s on loopback."""
     program = find_llama_server().path.with_name("ggml-rpc-server")
     with contextlib.ExitStack() as stack:
         ports = [_free_port() for _ in range(count)]
         for port in ports:
             out = stack.enter_context((folder / f"rpc-{port}.log").open("wb"))
-            stack.enter_context(_running([str(program), "-H", "127.0.0.1", "-p", str(port)], out.fileno()))
+            stack.enter_context(
+                _running([str(program), "-H", "127.0.0.1", "-p", str(port), "-t", str(threads)], out.fileno())
+            )
         for port in ports:
             _wait_for(port)
         yield [f"127.0.0.1:{port}" for port in ports]
