@@ -120,6 +120,12 @@ def widen(quic: BoundedConnection, bidirectional: int, window_bytes: int) -> Non
     quic.window_bytes = window_bytes
 
 
+def peer_connection_id(quic: QuicConnection) -> bytes:
+    """The connection id that the peer chose for packets to it, the one in use."""
+    connection_id: bytes = quic._peer_cid.cid
+    return connection_id
+
+
 def drop_oldest_datagrams(quic: QuicConnection, keep: int) -> int:
     """Bound what waits for congestion control; aioquic's own queue has no end. Returns how many went."""
     waiting = quic._datagrams_pending
