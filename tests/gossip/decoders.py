@@ -15,7 +15,17 @@ from gossip.addressbook import AddressBook
 from gossip.engine import Engine
 from gossip.event import Connected, Received, ReliableReceived, Tick
 from gossip.facts import FactHeader, open_fact, read_gpu, read_header, read_system, seal_fact
-from gossip.lease import claims
+from gossip.fence import MAX_FILE_BYTES, Fences
+from gossip.grant import Asked, Grants
+from gossip.lease import Claim, claims
+from gossip.lease_message import (
+    MAX_MESSAGE_BYTES,
+    LeaseRequest,
+    lease_text,
+    read_lease_text,
+    read_question,
+    read_reply,
+)
 from gossip.member import LocalNode, MemberBody, open_member, read_body, seal_member
 from gossip.message import (
     MAX_RUMOUR_BYTES,
@@ -73,6 +83,30 @@ def _address_book(data: bytes) -> None:
         path.write_bytes(data)
         book = AddressBook(path, lambda: examples.NOW)
         book.save(book.load(), [])
+
+
+# Leases
+
+
+def _lease_question(data: bytes) -> None:
+    """Read it and, where it is a request, judge it, from a host that claims what it asks for."""
+    question = read_question(data, SENDER)
+    if isinstance(question, LeaseRequest):
+        claim = Claim(question.resource, question.term, 1, SENDER)
+        Grants(Fences(), 0.0).handle(0.0, Asked(SENDER, 1, question, claim))
+
+
+def _lease_text(data: bytes) -> None:
+    if (named := read_lease_text(data.decode("latin-1"))) is not None:
+        assert lease_text(*named).encode() == data
+
+
+def _fences(data: bytes) -> None:
+    """A body as it would have been written, with the checksum that makes it believed."""
+    fences = Fences.decode(hashlib.sha256(data).digest() + data, "fuzz")
+    for resource in fences.resources:
+        fences.raise_to(resource, fences.get(resource).term + 1, SENDER)
+    fences.encode()
 
 
 # Into an engine
@@ -173,6 +207,20 @@ DECODERS = (
     Decoder("fact-sys", _fact("sys", read_system), seeds_of("gossip", "fact_sys"), 64 << 10, ()),
     Decoder("fact-gpu", _fact("gpu", read_gpu), seeds_of("gossip", "fact_gpu"), 64 << 10, ()),
     Decoder("fact-claims", _fact("claims", _claims), seeds_of("gossip", "fact_claims"), 64 << 10, ()),
+    Decoder(
+        "lease-question",
+        _lease_question,
+        seeds_of("gossip", "lease_request", "lease_renewal", "lease_release"),
+        MAX_MESSAGE_BYTES,
+    ),
+    Decoder(
+        "lease-reply",
+        lambda data: read_reply(data, SENDER),
+        seeds_of("gossip", "lease_granted", "lease_released", "lease_refused", "lease_refused_busy"),
+        MAX_MESSAGE_BYTES,
+    ),
+    Decoder("lease-text", _lease_text, (lease_text(bytes(range(16)), 4).encode(),), 128, ()),
+    Decoder("fences", _fences, seeds_of("gossip", "fences"), MAX_FILE_BYTES),
     Decoder("address-book", _address_book, seeds_of("gossip", "address_book"), 64 << 10, (), 2 << 20),
     Decoder("engine-datagram", _datagram, _CHEAP_PACKETS, MAX_DATAGRAM_BYTES, ()),
     Decoder("engine-message", _reliable, (*_CHEAP_PACKETS, *_EXCHANGES), EXCHANGE_BYTES, (), peak_bytes=12 << 20),

@@ -7,7 +7,18 @@ import json
 from collections.abc import Iterator
 
 from gossip.facts import Device, FactHeader, GpuFact, SystemFact, fingerprint, seal_fact
+from gossip.fence import FenceEntry, FenceFile
 from gossip.lease import Claim, encode_claims
+from gossip.lease_message import (
+    LeaseGranted,
+    LeaseRefused,
+    LeaseRelease,
+    LeaseReleased,
+    LeaseRequest,
+    Question,
+    RefusalCode,
+    Reply,
+)
 from gossip.member import MemberBody, seal_member
 from gossip.message import (
     Accusation,
@@ -33,6 +44,9 @@ ACCUSATION = wire.encode(Accusation(MEMBER.node, 2, 1, False, SECOND.node))
 GIB = 1 << 30
 GPU = wire.encode(GpuFact((Device("NVIDIA RTX 3060", "cuda", 12 * GIB, 11 * GIB),)))
 SYSTEM = wire.encode(SystemFact("0.1.0", "linux x86_64", 0.25, 3600, 8, 32 * GIB, 20 * GIB))
+FENCES = wire.encode(
+    FenceFile(1, 2, (FenceEntry("host/tiny", 4, MEMBER.node), FenceEntry("host/large", 9, SECOND.node)))
+)
 CLAIMS = encode_claims([Claim("host/tiny", 4, 12 * GIB, MEMBER.node)])
 
 
@@ -82,12 +96,29 @@ def _facts() -> Iterator[tuple[str, Example]]:
     yield "fact_claims", Example("The value of `claims`", "gossip.lease.ClaimsFact", CLAIMS)
 
 
+def _leases() -> Iterator[tuple[str, Example]]:
+    lease = bytes(range(16))
+    words: dict[str, tuple[str, Question | Reply]] = {
+        "request": ("Asks for a lease", LeaseRequest("host/tiny", 4, lease, True, "work", 3 * GIB)),
+        "renewal": ("Renews a vote", LeaseRequest("host/tiny", 4, lease, False, "vote")),
+        "release": ("Lets a lease go", LeaseRelease("host/tiny", lease)),
+        "granted": ("Yes", LeaseGranted(10_000)),
+        "released": ("It is not held", LeaseReleased()),
+        "refused": ("No", LeaseRefused(RefusalCode.STALE_TERM, "this node has served term 7 of this resource", 7)),
+        "refused_busy": ("Not yet", LeaseRefused(RefusalCode.BUSY, "this node has just started", 0, 8500)),
+    }
+    for name, (about, word) in words.items():
+        path = f"gossip.lease_message.{type(word).__name__}"
+        yield f"lease_{name}", Example(about, path, wire.encode(word))
+
+
 def _kept() -> Iterator[tuple[str, Example]]:
     entry = {"node": node_text(MEMBER.node), "addresses": ["192.0.2.9:7842", "[2001:db8::9]:7842"], "seen_unix": 1.8e9}
     text = json.dumps({"version": 1, "nodes": [entry]}, indent=1)
     yield "address_book", Example("The file of last known addresses", "address_book", text.encode())
+    yield "fences", Example("The file of fences, its checksum left out", "gossip.fence.FenceFile", FENCES)
 
 
 def examples() -> dict[str, Example]:
     """By file name."""
-    return {name: example for group in (_rumours, _messages, _facts, _kept) for name, example in group()}
+    return {name: example for group in (_rumours, _messages, _facts, _leases, _kept) for name, example in group()}
