@@ -57,12 +57,12 @@ class Knowledge:
         self._started = self._now = now
         self._seen: dict[bytes, None] = {}
         self._patience = Patience()
-        self._teller = Teller(is_silent=me.role is Role.CLIENT)
+        self.counters: Counter[str] = Counter()
+        self._teller = Teller(self.counters, is_silent=me.role is Role.CLIENT)
         self.roster = Roster(me.boot, timing, self._own_seal, now)
         self.facts = FactStore()
         self.facts.begin(me.node, me.boot)
         self.rumours = self._teller.rumours
-        self.counters: Counter[str] = Counter()
         self.changed: dict[NodeId, Member] = {}
         self.wanted: dict[NodeId, None] = {}
         self.has_new_facts = False

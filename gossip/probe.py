@@ -14,6 +14,7 @@ from gossip.timing import MAX_HEALTH, Timing
 from transport.interface import NodeId
 
 MAX_ERRANDS = 1024
+ACCUSED_AGAIN_S = 10.0
 
 
 class Dice(Protocol):
@@ -199,8 +200,8 @@ class Prober:
         self.health = min(MAX_HEALTH, self.health + by)
 
     def accused(self, now: float) -> None:
-        """This node did not answer somebody. Once a round at most, since a liar may say so as often as it likes."""
-        if now - self._accused_at >= self._timing.probe_s:
+        """Somebody says that this node did not answer. Liars may say so without end, so some of it is passed over."""
+        if now - self._accused_at >= ACCUSED_AGAIN_S:
             self._accused_at = now
             self.worsen()
 

@@ -6,6 +6,8 @@ the newest rumour goes first. A client tells nothing.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from gossip.broadcast import Broadcast, Topic
 from gossip.facts import Fact
 from gossip.member import MemberRecord
@@ -20,9 +22,13 @@ ACCUSATIONS_PER_WINDOW = 16
 
 
 class Teller:
-    """Queues rumours, and knows which subjects have had more than their share of late."""
+    """Queues rumours, and knows which subjects have had more than their share of late.
 
-    def __init__(self, *, is_silent: bool) -> None:
+    counters: `told_last` counts what was put behind the rumours of others.
+    """
+
+    def __init__(self, counters: Counter[str], *, is_silent: bool) -> None:
+        self._counters = counters
         self._is_silent = is_silent
         self._window_ends = float("-inf")
         self._told: dict[tuple[NodeId, bool], int] = {}
@@ -54,4 +60,6 @@ class Teller:
             self._told.clear()
         key = (topic.subject, share == ACCUSATIONS_PER_WINDOW)
         told = self._told[key] = self._told.get(key, 0) + 1
+        if told > share:
+            self._counters["told_last"] += 1
         self.rumours.put(topic, payload, is_last=told > share)

@@ -106,8 +106,13 @@ class Cluster:
         self.run(5.0)
         return nodes
 
-    def tell(self, node: NodeId, event: Event) -> None:
-        self._handle(self.nodes[node], event)
+    def tell(self, node: NodeId, event: Event) -> list[Effect]:
+        """Let a node have an event out of turn; what it wants done, which is being done."""
+        return self._handle(self.nodes[node], event)
+
+    def later(self, delay_s: float, action: Callable[[], object]) -> None:
+        """Have something done while the cluster runs."""
+        self._at(self.now + delay_s, action)
 
     def kill(self, node: NodeId) -> None:
         """Let a node vanish without a word."""

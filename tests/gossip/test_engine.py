@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 from typing import TypeVar
 
@@ -35,8 +34,7 @@ from gossip.event import (
     SendReliable,
     Tick,
 )
-from gossip.facts import FactHeader, seal_fact
-from gossip.member import LocalNode, MemberBody, seal_member
+from gossip.member import LocalNode
 from gossip.message import (
     Accusation,
     Ack,
@@ -56,7 +54,8 @@ from gossip.message import (
 )
 from gossip.timing import LAN
 from gossip.view import Status
-from tests.gossip.identities import MESH_ID, CheapVerifier, RealMesh, cheap_self
+from tests.gossip.identities import CheapVerifier, RealMesh, cheap_self
+from tests.gossip.statements import accuse, fact, record
 from transport.interface import MAX_DATAGRAM_BYTES, Address, NodeId, Peer, Role
 from transport.wire import encode
 
@@ -113,21 +112,6 @@ class Bench:
 
 def as_peer(other: LocalNode) -> Peer:
     return Peer(other.node, other.role, other.boot, other.name, other.certificate)
-
-
-def record(me: LocalNode, boot: int = 1, incarnation: int = 0, *, has_left: bool = False) -> bytes:
-    places = tuple((address.host, address.port) for address in me.addresses)
-    body = MemberBody(me.node, boot, incarnation, has_left, me.name, places, 1)
-    return seal_member(body, me.certificate, me.signer, MESH_ID)
-
-
-def fact(me: LocalNode, key: str = "load", value: bytes = b"1", version: int = 1, boot: int = 1) -> bytes:
-    header = FactHeader(me.node, boot, key, version, len(value), hashlib.sha256(value).digest(), b"t" * 8)
-    return seal_fact(header, value, me.signer, MESH_ID).encoded
-
-
-def accuse(subject: LocalNode, accuser: LocalNode, *, boot: int = 1, incarnation: int = 0, dead: bool = False) -> bytes:
-    return encode(Accusation(subject.node, boot, incarnation, dead, accuser.node))
 
 
 def of(kind: type[E], effects: list[Effect]) -> list[E]:
