@@ -132,6 +132,11 @@ class GossipRunner:
         """What the engine refused or could not judge, by kind; `counters` has the exchanges."""
         return self._engine.counters
 
+    @property
+    def all_counters(self) -> dict[str, int]:
+        """Of the engine and of the exchanges, for status."""
+        return dict(sorted({**self._engine.counters, **self.counters}.items()))
+
     def is_certified(self, node: NodeId) -> bool:
         """Whether `node` is a member whose latest certificate counts now."""
         return self._engine.is_certified(node)

@@ -228,6 +228,7 @@ class Node:
             offers=self.offering.host.offers(),
             doors=self._doors(),
             refusals=self.transport.refusals,
+            gossip=self.gossip.all_counters,
             uptime_s=time.monotonic() - LOADED_AT,
             surroundings=self.neighbourhood.surroundings,
         )

@@ -31,7 +31,10 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Everything a status is made of. doors: name → address as a person types it.  refusals: by code."""
+    """Everything a status is made of. doors: name → address as a person types it.  refusals: by code.
+
+    gossip: what gossip refused or could not judge, by kind.
+    """
 
     mesh_id: bytes
     mesh_name: str
@@ -41,6 +44,7 @@ class Situation:
     offers: tuple[Offer, ...]
     doors: Mapping[str, str]
     refusals: Mapping[str, int]
+    gossip: Mapping[str, int]
     uptime_s: float
     surroundings: Surroundings
 
@@ -68,6 +72,7 @@ def build_status(now: Situation) -> dict[str, Any]:
         "waiting": [],
         "doors": dict(now.doors),
         "refusals": dict(now.refusals),
+        "gossip": dict(now.gossip),
         "mdns": _mdns(now.surroundings),
     }
 

@@ -53,6 +53,7 @@ def situation(*others: NodeView, offers: tuple[Offer, ...] = ()) -> Situation:
         offers=offers,
         doors={"api": "http://127.0.0.1:9337"},
         refusals={"token_spent": 1},
+        gossip={"refused": 2},
         uptime_s=5.0,
         surroundings=Surroundings(True, "", (OtherMesh(b"t" * 16, (Address("10.0.0.9", 7842),)),)),
     )
@@ -76,6 +77,7 @@ def test_the_shape_that_scripts_rely_on() -> None:
     }
     assert status["mesh"] == {"id": "01" * 16, "name": "home"}
     assert status["refusals"] == {"token_spent": 1}
+    assert status["gossip"] == {"refused": 2}
 
 
 def test_the_local_network_is_told() -> None:
