@@ -24,7 +24,7 @@ from meshd.asking import Asking
 from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
 from meshd.config import Config
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
-from meshd.engines import Kitchen
+from meshd.engines import Kitchen, chosen_binary
 from meshd.hardware import GIB, Limits
 from meshd.http_server import listen_tcp, listen_unix
 from meshd.launcher import ProcessLauncher
@@ -32,6 +32,7 @@ from meshd.model_specs import BadModelSpec, parse_specs
 from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent, tell_founder
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
 from meshd.ports import Door, PortTaken, naming_the_holder
+from meshd.split import Splitting
 from meshd.standing import Standing, UnixTime
 from meshd.upstream_specs import parse_upstreams
 from transport.address import parse_address
@@ -103,8 +104,11 @@ class Agent:
         plan = decide(belonging.papers(self.unix_time()), invites, self.config.client, asks_for)
         standing = Standing(belonging, self.unix_time, os.urandom)
         listeners = self._listen(stack)
-        kitchen = Kitchen(self.config, self.directory, ProcessLauncher(os.environ))
-        offering = Offering(specs, Host([kitchen.make(spec) for spec in specs]), self._limits(), upstreams)
+        launcher = ProcessLauncher(os.environ)
+        splitting = self._splitting(launcher)
+        kitchen = Kitchen(self.config, self.directory, launcher, splitting)
+        host = Host([kitchen.make(spec) for spec in specs])
+        offering = Offering(specs, host, self._limits(), splitting, upstreams)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))
@@ -250,6 +254,10 @@ class Agent:
 
     def _mesh_name(self) -> str:
         return self.config.mesh or f"{self._name()[:50]}-mesh"
+
+    def _splitting(self, launcher: ProcessLauncher) -> Splitting:
+        binary = chosen_binary(self.config, self.directory)
+        return Splitting(self.directory, launcher, binary, self.config.split, self.config.threads)
 
     def _limits(self) -> Limits:
         return Limits(int(self.config.vram_limit * GIB))

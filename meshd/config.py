@@ -30,6 +30,8 @@ class Config:
         tuple[str, ...], "an OpenAI-compatible server this host runs already, NAME=URL; may be repeated"
     ] = ()
     client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
+    split: Annotated[bool, "share the models of this node with others, also where it could serve them alone"] = False
+    draft: Annotated[str, "a GGUF file that proposes tokens to the models of this node (speculation)"] = ""
     name: Annotated[str, "this node's name (default: the host name)"] = ""
     mesh: Annotated[str, "name of the mesh to ask to come into on this network, else to found"] = ""
     port: Annotated[int, "TCP port of the OpenAI API (0: any free one)"] = 9337

@@ -11,13 +11,14 @@ from pathlib import Path
 from llm.digest import DigestCache, fingerprint
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
-from llm.gguf import ModelFile, read_header
+from llm.engines.llama_server import Draft, LlamaServerOptions
+from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.host import Host, ServedModel
 from llm.purpose import find_projector, purpose_arguments
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.model_specs import EchoSpec, FileSpec, ModelSpec
+from meshd.split import Splitting
 
 logger = logging.getLogger("meshd.engines")
 
@@ -31,6 +32,7 @@ class Kitchen:
     config: Config
     directory: DataDir
     launcher: Launcher
+    splitting: Splitting
 
     def make(self, spec: ModelSpec) -> ServedModel:
         """The model and its engine, not started. Reads the file's head. Raises BadModelFile."""
@@ -51,10 +53,23 @@ class Kitchen:
             threads=self.config.threads or None,
             kv_type=self.config.kv_type,
             binary=chosen_binary(self.config, self.directory),
+            draft=self._draft(file),
             more_arguments=purpose_arguments(file, find_projector(spec.path)),
         )
-        engine = LlamaServerEngine(options, self.launcher)
-        return ServedModel(spec.name, engine, fingerprint(file.paths, file.header_bytes))
+        which = fingerprint(file.paths, file.header_bytes)
+        return ServedModel(spec.name, self.splitting.engine(file, which, options), which)
+
+    def _draft(self, file: ModelFile) -> Draft | None:
+        """The draft model, where it fits this one. Raises BadModelFile where it does not."""
+        if not self.config.draft:
+            return None
+        path = Path(self.config.draft).expanduser().resolve()
+        if read_header(path).vocabulary_digest != file.vocabulary_digest:
+            raise BadModelFile(
+                f"--draft {path}: its vocabulary is not that of {file.paths[0].name}, so it cannot propose tokens to "
+                "it; use a draft of the same family, or none"
+            )
+        return Draft(path)
 
 
 def chosen_binary(config: Config, directory: DataDir) -> Path | None:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
+from gossip.lease_message import PROTOCOL as LEASE_PROTOCOL
 from gossip.member import LocalNode
 from gossip.runner import PROTOCOL as GOSSIP_PROTOCOL
 from gossip.runner import GossipRunner
@@ -28,6 +29,8 @@ from llm.engines.upstream import Upstream, UpstreamOptions
 from llm.host import Host
 from llm.hosting import claim_hosting
 from llm.offer import MODELS_FACT
+from llm.split.message import PROTOCOL as SPLIT_PROTOCOL
+from llm.split.worker import SplitWorker
 from llm.upstream_models import serve_upstream
 from meshd.api import Api, ApiKeys
 from meshd.banner import Welcome, welcome_lines
@@ -42,6 +45,7 @@ from meshd.http_server import serve_http
 from meshd.introducers import introducers
 from meshd.joining import Joining
 from meshd.lapses import watch_lapses
+from meshd.leases import Leases
 from meshd.loaded import LOADED_AT
 from meshd.mesh_news import MeshNews
 from meshd.model_specs import ModelSpec
@@ -49,6 +53,7 @@ from meshd.neighbourhood import Neighbourhood
 from meshd.owner_commands import OwnerCommands
 from meshd.pairing_commands import PairingCommands
 from meshd.renewals import Renewals
+from meshd.split import MeshParts, Splitting, work_for_others
 from meshd.standing import Doorkeeper, Standing
 from meshd.status import Situation, build_health, build_models
 from meshd.tunnels import PROTOCOL as TUNNEL_PROTOCOL
@@ -87,6 +92,7 @@ class Offering:
     specs: tuple[ModelSpec, ...]
     host: Host
     limits: Limits
+    splitting: Splitting
     upstreams: tuple[UpstreamOptions, ...] = ()
 
 
@@ -135,10 +141,13 @@ class Node:
     desk: PairingDesk
     has_founded: bool
     tunnels: Tunnels = field(init=False)
+    leases: Leases = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.tunnels = make_tunnels(self.transport)
+        fences = self.standing.belonging.directory.root / "fences"
+        self.leases = Leases(fences, self.transport, lambda: self.gossip.view, self.offering.splitting.room)
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
         """Run until `stop` is set or a person says `meshd leave`."""
@@ -166,6 +175,9 @@ class Node:
         )
         owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
         control = control_app(self._commands().table() | owner.table() | self._pairing_commands().table())
+        worker = self.offering.splitting.attach(
+            MeshParts(self.gossip, self.transport, self.tunnels, self.offering.host, self.leases)
+        )
         renewals = Renewals(self.standing, self.transport, self.gossip, random.Random())
         services = {
             GOSSIP_PROTOCOL: self.gossip.serve,
@@ -173,6 +185,8 @@ class Node:
             JOIN_PROTOCOL: Joining(self.standing, self.transport).serve,
             RENEW_PROTOCOL: renewals.serve,
             TUNNEL_PROTOCOL: self.tunnels.server.serve,
+            LEASE_PROTOCOL: self.leases.service.serve,
+            SPLIT_PROTOCOL: worker.serve,
         }
         works: dict[str, Coroutine[Any, Any, None]] = {
             "gossip": self.gossip.run(),
@@ -183,19 +197,24 @@ class Node:
             "api": serve_http(api, self.listeners.api, accepting[0]),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
-        return works | self._hosting_works()
+        return works | self._hosting_works(worker)
 
-    def _hosting_works(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def _hosting_works(self, worker: SplitWorker) -> dict[str, Coroutine[Any, Any, None]]:
         if self.identity.role is Role.CLIENT:
             return {}
         host, gossip = self.offering.host, self.gossip
         cache = DigestCache(self.standing.belonging.directory.root / "digests.json")
-        return {
-            "models": host.run(partial(gossip.publish, MODELS_FACT)),
-            "identify models": identify_models(self.offering.specs, host, cache),
-            "describe host": describe_host(gossip.publish, self.offering.limits),
-            "claim hosting": claim_hosting(gossip, host.offers),
-        } | {f"upstream {one.name}": serve_upstream(Upstream(one), host) for one in self.offering.upstreams}
+        return (
+            {
+                "models": host.run(partial(gossip.publish, MODELS_FACT)),
+                "identify models": identify_models(self.offering.specs, host, cache),
+                "describe host": describe_host(gossip.publish, self.offering.limits),
+                "claim hosting": claim_hosting(gossip, self.leases.claims, host.offers, self.leases.keep_claim),
+                "split work": work_for_others(worker, self.tunnels),
+            }
+            | {f"upstream {one.name}": serve_upstream(Upstream(one), host) for one in self.offering.upstreams}
+            | self.leases.works()
+        )
 
     async def _until_told(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,11 @@ from gossip.facts import read_gpu
 from gossip.lease import Claim, claims
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
-from llm.offer import MeshModel, Offer, catalogue
+from llm.offer import Hosting, MeshModel, Offer, catalogue
 from transport.address import format_address
 from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
-from transport.interface import Link, Role
+from transport.interface import Link, NodeId, Role
 
 GIB = 1 << 30
 
@@ -66,10 +67,10 @@ def build_status(now: Situation) -> dict[str, Any]:
         "host": any(claim.host == me.node for claim in terms.values()),
         "peers": [_peer(node, now.links) for node in now.view.nodes[1:]],
         "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
-        "models": [_model(model, terms) for model in models],
+        "models": [_model(model, terms, now.view) for model in models],
         "forms": [],
         "links": [_link(link) for link in now.links],
-        "waiting": [],
+        "waiting": [waiting for model in models if (waiting := _waiting(model, terms))],
         "doors": dict(now.doors),
         "refusals": dict(now.refusals),
         "gossip": dict(now.gossip),
@@ -112,9 +113,36 @@ def _peer(node: NodeView, links: Sequence[Link]) -> dict[str, Any]:
     }
 
 
-def _model(model: MeshModel, terms: Mapping[str, Claim]) -> dict[str, Any]:
+def _best(model: MeshModel, claim: Claim | None) -> Hosting:
+    """The hosting that says most of the model: one that answers, else that of the elected host."""
+
+    def rank(hosting: Hosting) -> tuple[bool, bool, NodeId]:
+        node = hosting.node.node
+        return hosting.offer.state != "ready", claim is None or node != claim.host, node
+
+    return min(model.hostings, key=rank)
+
+
+def _workers(offer: Offer, view: View) -> list[dict[str, Any]]:
+    """Who holds which share of a split model, its host first."""
+    nodes = [(view.get(NodeId(part.node)), part) for part in offer.parts]
+    return [
+        {"name": node.name if node else short(NodeId(part.node)), "share": round(part.share, 2)} for node, part in nodes
+    ]
+
+
+def _waiting(model: MeshModel, terms: Mapping[str, Claim]) -> dict[str, Any] | None:
+    offer = _best(model, terms.get(resource_of(model.name))).offer
+    if offer.state != "waiting" or not offer.missing_bytes:
+        return None
+    # Rounded up: with as much as it says, it starts.
+    missing_gb = math.ceil(offer.missing_bytes / GIB * 1000) / 1000
+    return {"model": model.name, "missing_gb": missing_gb, "reason": offer.reason}
+
+
+def _model(model: MeshModel, terms: Mapping[str, Claim], view: View) -> dict[str, Any]:
     claim = terms.get(resource_of(model.name))
-    best = min(model.hostings, key=lambda hosting: (hosting.offer.state != "ready", hosting.node.node))
+    best = _best(model, claim)
     host = next((hosting.node.name for hosting in model.hostings if claim and hosting.node.node == claim.host), None)
     return {
         "name": model.name,
@@ -122,7 +150,7 @@ def _model(model: MeshModel, terms: Mapping[str, Claim]) -> dict[str, Any]:
         "mode": best.offer.mode,
         "host": host or best.node.name,
         "term": claim.term if claim else 0,
-        "workers": [],
+        "workers": _workers(best.offer, view),
         "hosts": [hosting.node.name for hosting in model.hostings],
         "in_flight": sum(hosting.offer.in_flight for hosting in model.hostings),
         "state": best.offer.state,

@@ -118,7 +118,7 @@ def _draft_arguments(draft: Draft | None) -> list[str]:
         return []
     # Left alone it would follow the model onto other hosts, a round trip for each proposed token.
     argv = ["--spec-type", "draft-simple", "--spec-draft-model", str(draft.model)]
-    return argv + ["--spec-draft-n-max", str(draft.tokens), "--spec-draft-device", draft.device]
+    return [*argv, *("--spec-draft-n-max", str(draft.tokens)), *("--spec-draft-device", draft.device)]
 
 
 class LlamaServerEngine:

@@ -214,8 +214,9 @@ class PlacedEngine:
         self._is_leaving = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                while self._engine is not None and self._engine.status.in_flight:
-                    await asyncio.sleep(0.1)  # noqa: ASYNC110 — llama-server tells nobody when it has answered
+                # llama-server tells nobody when it has answered.
+                while self._engine is not None and self._engine.status.in_flight:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
 
     async def _rest(self, state: EngineState, reason: str, missing_bytes: int, *, mode_split: bool = False) -> None:
         self._show(state, reason, missing_bytes=missing_bytes, mode_split=mode_split or missing_bytes > 0)

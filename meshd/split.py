@@ -1,0 +1,316 @@
+"""Wires split models: what the mesh looks like to a model that may be split, and this node as a worker for others.
+
+Made before the node, for engines are, and told of the mesh once there is one. How a model is placed is decided in
+`llm.split.layout`, brought about in `llm.split.leader` and `llm.split.worker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from gossip.facts import read_gpu
+from gossip.lease import claims
+from gossip.lease_message import LeaseRefused, LeaseRequest, RefusalCode
+from gossip.runner import GossipRunner
+from gossip.view import NodeView, View
+from llm.claims import resource_of
+from llm.engines.interface import Launcher
+from llm.engines.llama_binary import EngineMissing
+from llm.engines.llama_server import LlamaServerOptions
+from llm.gguf import ModelFile
+from llm.host import Host
+from llm.memory.footprint import footprint
+from llm.memory.need import GPU_CONTEXT_BYTES, MARGIN_SHARE
+from llm.memory.settings import EngineSettings
+from llm.memory.shape import UnknownShape, read_shape
+from llm.offer import Hosting, MeshModel, catalogue
+from llm.split.build import EngineBuild, read_build
+from llm.split.engine import Elsewhere, PlacedEngine, PlacedModel, Way
+from llm.split.layout import Holder, Needs, Solo, Split, decide, in_gb
+from llm.split.leader import Means, SplitFailed
+from llm.split.message import SERVICE
+from llm.split.weight_cache import WeightCache
+from llm.split.worker import OwnModel, SplitWorker, Workshop
+from meshd.datadir import DataDir
+from meshd.leases import Leases
+from meshd.tunnels import Tunnels
+from transport.interface import NodeId, Transport
+
+UNKNOWN_SHAPE_FACTOR = 1.2
+"""Of the file's size, where the model's shape is unknown and nothing better can be said."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshParts:
+    """What of the node split models stand on."""
+
+    gossip: GossipRunner
+    transport: Transport
+    tunnels: Tunnels
+    host: Host
+    leases: Leases
+
+
+@dataclass(slots=True)
+class Splitting:
+    """This node's part in split models. is_forced: `--split`.  binary: the llama-server, None for the usual one."""
+
+    directory: DataDir
+    launcher: Launcher
+    binary: Path | None
+    is_forced: bool
+    threads: int
+    _parts: MeshParts | None = None
+    _own: dict[str, OwnModel] = field(default_factory=dict)
+    _build: EngineBuild | None = None
+
+    def engine(self, file: ModelFile, fingerprint: str, options: LlamaServerOptions) -> PlacedEngine:
+        """An engine for a model on this disk, which is from now on also a model that this node can help with."""
+        self._own[options.name] = OwnModel(options.name, fingerprint, file)
+        mesh = ModelMesh(self, file, options)
+        model = PlacedModel(fingerprint, _layers(file), mesh.resource, options)
+        return PlacedEngine(model, mesh, self.launcher)
+
+    def attach(self, parts: MeshParts) -> SplitWorker:
+        """Say what the mesh is, before any engine runs. Returns this node as a worker, to be run and offered."""
+        self._parts = parts
+        workshop = Workshop(
+            launcher=self.launcher,
+            logs=self.directory.logs,
+            cache=WeightCache(self.directory.root / "rpc-cache"),
+            threads=self.worker_threads,
+            build=self.build,
+            models=lambda: tuple(self._own.values()),
+            binary=self.binary,
+        )
+        return SplitWorker(parts.leases.service, workshop)
+
+    @property
+    def parts(self) -> MeshParts:
+        assert self._parts is not None, "attach comes before any engine runs"
+        return self._parts
+
+    @property
+    def worker_threads(self) -> int:
+        return self.threads or max(1, (os.cpu_count() or 2) // 2)
+
+    async def build(self) -> EngineBuild:
+        """Which build of llama.cpp this node's engine is. Raises EngineMissing."""
+        if self._build is None:
+            self._build = await read_build(self.binary, self.launcher, self.directory.logs / "engine-build.log")
+        return self._build
+
+    def room(self, host: NodeId, request: LeaseRequest) -> LeaseRefused | None:
+        """Whether a leader may use so much memory here: what is free, less what was promised to others."""
+        parts = self._parts
+        if parts is None:
+            return LeaseRefused(RefusalCode.BUSY, "this node has just started")
+        others = [
+            grant
+            for grant in parts.leases.service.grants()
+            if grant.purpose == "work" and (grant.resource, grant.host) != (request.resource, host)
+        ]
+        free = usable_bytes(parts.gossip.view.me) - sum(grant.memory_bytes for grant in others)
+        if request.memory_bytes <= free:
+            return None
+        words = f"asked for {in_gb(request.memory_bytes)} GB, this node has {in_gb(max(0, free))} GB free"
+        return LeaseRefused(RefusalCode.NO_ROOM, words)
+
+
+async def work_for_others(worker: SplitWorker, tunnels: Tunnels) -> None:
+    """Be a worker until cancelled."""
+    with tunnels.server.offer(SERVICE, worker.admit):
+        await worker.run()
+
+
+class ModelMesh:
+    """The mesh as one of this node's models sees it; `llm.split.engine.Mesh`."""
+
+    def __init__(self, splitting: Splitting, file: ModelFile, options: LlamaServerOptions) -> None:
+        self._splitting = splitting
+        self._file = file
+        self._options = options
+        self._seen_version = 0
+        self._needs_of: dict[bool, Needs] = {}
+
+    async def means(self) -> Means:
+        splitting, parts = self._splitting, self._splitting.parts
+        try:
+            build = await splitting.build()
+        except EngineMissing as error:
+            raise SplitFailed(str(error)) from error
+        return Means(
+            transport=parts.transport,
+            tunnels=parts.tunnels.client,
+            keeper=parts.leases.keeper,
+            launcher=splitting.launcher,
+            logs=splitting.directory.logs,
+            build=build,
+            threads=splitting.worker_threads,
+            computes_in_ram=_computes_in_ram(parts.gossip.view.me),
+            own_shares=_own_shares(parts.gossip.view.me),
+        )
+
+    def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
+        view = self._look()
+        needs = self._needs(view.me)
+        held = needs(())[0] if is_served_here else 0
+        me = _holder(view.me, held)
+        workers = [_holder(node) for node in _workers(view) if node.node not in left_out]
+        is_forced = self._splitting.is_forced
+        decision = decide(me, workers, needs, _layers(self._file), is_forced=is_forced)
+        match decision:
+            case Solo():
+                return Way(decision, note=_note_on_idle(workers, is_forced=is_forced))
+            case Split():
+                return self._led_by(view, decision)
+            case _ if (other := self._served_alone_elsewhere(view)) is not None:
+                return Way(Elsewhere(f"{other} serves it alone; here it does not fit: {decision.reason}"))
+            case _:
+                return Way(decision)
+
+    def successor(self) -> str:
+        return self._leader_but_me(self._look())
+
+    async def changed(self) -> None:
+        await self._splitting.parts.gossip.changed(self._seen_version)
+
+    def resource(self) -> str:
+        """What a claim to lead this model is called."""
+        model = self._model(self._look())
+        return resource_of(model.name if model is not None else self._options.name)
+
+    def _look(self) -> View:
+        view = self._splitting.parts.gossip.view
+        self._seen_version = view.version
+        return view
+
+    def _led_by(self, view: View, split: Split) -> Way:
+        """The split, when this node's claim stands; else who leads, or that it is not settled yet."""
+        if not self._splitting.is_forced and (other := self._served_alone_elsewhere(view)) is not None:
+            return Way(Elsewhere(f"{other} serves it alone; here it does not fit"))
+        if leader := self._leader_but_me(view):
+            return Way(Elsewhere(leader))
+        claim = claims(view).get(self.resource())
+        if claim is None:
+            return Way(Elsewhere("the nodes that have it choose who leads the split"))
+        if why_not := self._splitting.parts.leases.why_not_yet(claim.resource):
+            return Way(Elsewhere(why_not))
+        return Way(split, claim.term)
+
+    def _leader_but_me(self, view: View) -> str:
+        claim = claims(view).get(self.resource())
+        if claim is None or claim.host == view.me.node:
+            return ""
+        leader = view.get(claim.host)
+        return f"{leader.name if leader is not None else 'another node'} leads it, and this node works for it"
+
+    def _served_alone_elsewhere(self, view: View) -> str | None:
+        """The name of another node that serves this very model by itself."""
+        for hosting in self._others(view):
+            offer = hosting.offer
+            if hosting.node.is_usable and offer.mode == "solo" and offer.state in ("ready", "loading"):
+                return hosting.node.name
+        return None
+
+    def _others(self, view: View) -> list[Hosting]:
+        model = self._model(view)
+        return [one for one in model.hostings if one.node is not view.me] if model is not None else []
+
+    def _model(self, view: View) -> MeshModel | None:
+        """The mesh's model that this node's file is."""
+        for model in catalogue(view, self._splitting.parts.host.offers()):
+            if any(one.node is view.me and one.offer.name == self._options.name for one in model.hostings):
+                return model
+        return None
+
+    def _needs(self, me: NodeView) -> Needs:
+        in_ram = _computes_in_ram(me)
+        if in_ram not in self._needs_of:
+            self._needs_of[in_ram] = needs_of(self._file, self._options, in_ram=in_ram)
+        return self._needs_of[in_ram]
+
+
+def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> Needs:
+    """What parts of a model need, as its engine will be started. in_ram: the leader computes on its CPU."""
+    settings = EngineSettings(
+        context_tokens=options.context_tokens * options.slots,
+        slots=options.slots,
+        key_type=options.kv_type,
+        value_type=options.kv_type,
+        drafts=options.draft.tokens if options.draft is not None else 0,
+    )
+    draft_bytes = options.draft.model.stat().st_size if options.draft is not None else 0
+
+    @lru_cache(maxsize=256)
+    def needs(shares: tuple[float, ...]) -> tuple[int, ...]:
+        try:
+            predicted = _predict(file, settings, shares, in_ram=in_ram)
+        except UnknownShape:
+            whole = file.file_bytes * UNKNOWN_SHAPE_FACTOR
+            predicted = [round(whole * share / sum(shares)) for share in shares] or [round(whole)]
+        predicted[0] += draft_bytes
+        return tuple(round((1 + MARGIN_SHARE) * one) for one in predicted)
+
+    return needs
+
+
+def _predict(file: ModelFile, settings: EngineSettings, shares: tuple[float, ...], *, in_ram: bool) -> list[int]:
+    """Bytes of each part, the leader's first."""
+    if not shares:
+        parts = footprint(file, settings, () if in_ram else (1.0,))
+        return [parts[0].total]
+    if in_ram:
+        first, *rest, host = footprint(file, settings, shares)
+        return [first.total + host.total, *(one.total for one in rest)]
+    # llama.cpp puts its own devices after those of RPC servers; what stays on the host is not in its GPUs.
+    *rest, first, _ = footprint(file, settings, (*shares[1:], shares[0]))
+    return [first.total, *(one.total for one in rest)]
+
+
+def _layers(file: ModelFile) -> int:
+    with contextlib.suppress(UnknownShape):
+        return len(read_shape(file).layers)
+    count = file.metadata.get(f"{file.architecture}.block_count", 1)
+    return count if isinstance(count, int) and count > 0 else 1
+
+
+def usable_bytes(node: NodeView) -> int:
+    """Memory that `node` says is free, less what a GPU takes for being used at all."""
+    fact = read_gpu(node)
+    devices = fact.devices if fact is not None else ()
+    contexts = GPU_CONTEXT_BYTES * sum(device.kind == "cuda" for device in devices)
+    return max(0, sum(device.free_bytes for device in devices) - contexts)
+
+
+def _holder(node: NodeView, held_bytes: int = 0) -> Holder:
+    """held_bytes: in use there by what would make room."""
+    fact = read_gpu(node)
+    total = sum(device.total_bytes for device in fact.devices) if fact is not None else 0
+    return Holder(node.node, node.name, min(total, usable_bytes(node) + held_bytes), node.rtt_ms or 0.0)
+
+
+def _workers(view: View) -> list[NodeView]:
+    return [node for node in view.nodes[1:] if node.is_usable and node.linked]
+
+
+def _computes_in_ram(node: NodeView) -> bool:
+    fact = read_gpu(node)
+    return fact is None or all(device.kind == "cpu" for device in fact.devices)
+
+
+def _own_shares(node: NodeView) -> tuple[float, ...]:
+    fact = read_gpu(node)
+    sizes = [device.total_bytes for device in fact.devices] if fact is not None else []
+    return tuple(size / max(1, sum(sizes)) for size in sizes) or (1.0,)
+
+
+def _note_on_idle(workers: list[Holder], *, is_forced: bool) -> str:
+    if not workers:
+        return "--split: waiting for a second node, served alone meanwhile" if is_forced else ""
+    names = ", ".join(one.name for one in workers)
+    return f"it fits here alone, so {names} {'idles' if len(workers) == 1 else 'idle'}: use --split to force"
