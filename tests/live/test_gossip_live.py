@@ -37,6 +37,8 @@ REFORMED_S = 20.0
 STANDSTILL_S = 10.0
 LOSSY_S = 40.0
 SOON_S = 30.0
+PROMISED_S = 5.0
+"""Within this long a request is answered by another host when the first has died."""
 AT_ONCE_S = 1.5
 """Asking a dead node costs 2 s."""
 
@@ -93,13 +95,13 @@ async def test_requests_avoid_a_killed_host_from_the_first_failure_on(agents: Lo
 
         killed = await mesh.kill(victim)
         first = await asyncio.gather(*(ask(session, apis["n0"]) for _ in range(4)))
-        assert max(answer.seconds for answer in first) > AT_ONCE_S, "none of them was sent to the dead node"
         then = await asyncio.gather(*(ask(session, apis["n0"]) for _ in range(4)))
         # The others have not failed themselves: gossip tells them.
         await mesh.until_told(victim, "suspect", killed, KNOWN_S)
         elsewhere = await asyncio.gather(*(ask(session, api) for api in apis.values()))
 
         assert {answer.node for answer in (*first, *then, *elsewhere)} == {survivor}
+        assert max(answer.seconds for answer in first) < PROMISED_S
         assert max(answer.seconds for answer in (*then, *elsewhere)) < AT_ONCE_S
 
 
