@@ -108,7 +108,7 @@ class Agent:
         splitting = self._splitting(launcher)
         kitchen = Kitchen(self.config, self.directory, launcher, splitting)
         host = Host([kitchen.make(spec) for spec in specs])
-        offering = Offering(specs, host, self._limits(), splitting, upstreams)
+        offering = Offering(specs, host, self._limits(), splitting, upstreams, self.config.quorum)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))

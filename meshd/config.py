@@ -32,6 +32,9 @@ class Config:
     client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
     split: Annotated[bool, "share the models of this node with others, also where it could serve them alone"] = False
     draft: Annotated[str, "a GGUF file that proposes tokens to the models of this node (speculation)"] = ""
+    quorum: Annotated[
+        tuple[str, ...], "a model that is led only with the leave of most members, or `all`; may be repeated"
+    ] = ()
     name: Annotated[str, "this node's name (default: the host name)"] = ""
     mesh: Annotated[str, "name of the mesh to ask to come into on this network, else to found"] = ""
     port: Annotated[int, "TCP port of the OpenAI API (0: any free one)"] = 9337

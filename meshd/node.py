@@ -87,13 +87,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """What this node serves and how much of its memory it gives."""
+    """What this node serves and how much of its memory it gives. quorum: models whose host needs a majority."""
 
     specs: tuple[ModelSpec, ...]
     host: Host
     limits: Limits
     splitting: Splitting
     upstreams: tuple[UpstreamOptions, ...] = ()
+    quorum: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,8 @@ class Node:
     def __post_init__(self) -> None:
         self.tunnels = make_tunnels(self.transport)
         fences = self.standing.belonging.directory.root / "fences"
-        self.leases = Leases(fences, self.transport, lambda: self.gossip.view, self.offering.splitting.room)
+        room, quorum = self.offering.splitting.room, self.offering.quorum
+        self.leases = Leases(fences, self.transport, lambda: self.gossip.view, room, quorum)
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
         """Run until `stop` is set or a person says `meshd leave`."""
@@ -250,6 +252,7 @@ class Node:
             gossip=self.gossip.all_counters,
             uptime_s=time.monotonic() - LOADED_AT,
             surroundings=self.neighbourhood.surroundings,
+            leases=self.leases.now(),
         )
 
     def _doors(self) -> dict[str, str]:

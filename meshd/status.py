@@ -9,7 +9,10 @@ from typing import Any
 
 import meshd
 from gossip.facts import read_gpu
+from gossip.grant import Grant
 from gossip.lease import Claim, claims
+from gossip.quorum import Quorum
+from gossip.tenure import Lease
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import Hosting, MeshModel, Offer, catalogue
@@ -31,6 +34,22 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class LeasesNow:
+    """Leases that count now. held, granted: with the seconds that they last unless renewed.
+
+    quorums: of this node's claims that need one.  problem: why this node grants nothing; empty when it does.
+    """
+
+    held: Mapping[Lease, float]
+    granted: Mapping[Grant, float]
+    quorums: Mapping[str, Quorum]
+    problem: str = ""
+
+
+NO_LEASES = LeasesNow({}, {}, {})
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """Everything a status is made of. doors: name → address as a person types it.  refusals: by code.
 
@@ -48,6 +67,7 @@ class Situation:
     gossip: Mapping[str, int]
     uptime_s: float
     surroundings: Surroundings
+    leases: LeasesNow = NO_LEASES
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -75,6 +95,8 @@ def build_status(now: Situation) -> dict[str, Any]:
         "refusals": dict(now.refusals),
         "gossip": dict(now.gossip),
         "mdns": _mdns(now.surroundings),
+        "claims": [_claim(terms[resource], now.view) for resource in sorted(terms)],
+        "leases": _leases(now.leases, now.view),
     }
 
 
@@ -84,6 +106,44 @@ def _mdns(around: Surroundings) -> dict[str, Any]:
         "problem": around.problem,
         "other_meshes": [list(map(format_address, mesh.addresses)) for mesh in around.other_meshes],
     }
+
+
+def _claim(claim: Claim, view: View) -> dict[str, Any]:
+    return {"resource": claim.resource, "term": claim.term, "host": _name(claim.host, view)}
+
+
+def _leases(now: LeasesNow, view: View) -> dict[str, Any]:
+    """held: of workers.  granted: to hosts.  quorum: of this node's claims that need one."""
+    held = [
+        {
+            "resource": lease.seat.resource,
+            "purpose": lease.seat.purpose,
+            "term": lease.term,
+            "worker": _name(lease.seat.worker, view),
+            "usable_s": round(seconds, 1),
+        }
+        for lease, seconds in now.held.items()
+    ]
+    granted = [
+        {
+            "resource": grant.resource,
+            "purpose": grant.purpose,
+            "term": grant.term,
+            "host": _name(grant.host, view),
+            "lasts_s": round(seconds, 1),
+        }
+        for grant, seconds in now.granted.items()
+    ]
+    quorums = [
+        {"resource": resource, "granted": one.granted, "needed": one.needed, "members": one.members}
+        for resource, one in now.quorums.items()
+    ]
+    return {"held": held, "granted": granted, "quorum": quorums, "problem": now.problem}
+
+
+def _name(node: NodeId, view: View) -> str:
+    entry = view.get(node)
+    return entry.name if entry is not None else short(node)
 
 
 def _members(view: View) -> list[NodeView]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gossip.facts import GPU, Device, GpuFact
 from gossip.lease import CLAIMS, Claim, encode_claims
 from gossip.view import NodeView, Status, View
-from llm.claims import Claims, candidates, resource_of, usable_bytes
+from llm.claims import Change, Claims, Lost, Won, candidates, resource_of, usable_bytes
 from llm.offer import MODELS_FACT, Offer, catalogue, encode_offers
 from transport.interface import NodeId, Role
 from transport.wire import encode
@@ -44,43 +44,85 @@ def offering(node_id: NodeId, gib: int, *models: Offer, **facts: bytes) -> NodeV
     return node(node_id, gib, {MODELS_FACT: encode_offers(models), **facts})
 
 
-def test_a_lone_node_claims_what_it_serves() -> None:
-    claims = Claims(ME)
+def no_term(resource: str) -> int:
+    """Nothing is on disk."""
+    return 0
 
-    assert claims.update(view(node(ME, 8)), (offer(),), now=10.0)
+
+def settle(claims: Claims, now_seen: View, offers: tuple[Offer, ...], now: float = 10.0) -> list[Change]:
+    """One election, after which what was won is held."""
+    changes = claims.update(now_seen, offers, now)
+    for change in changes:
+        if isinstance(change, Won):
+            claims.hold(change.claim)
+    return changes
+
+
+def test_a_lone_node_claims_what_it_serves() -> None:
+    claims = Claims(ME, no_term)
+
+    assert settle(claims, view(node(ME, 8)), (offer(),)) == [Won(Claim(TOY, 1, 8 * GIB, ME))]
     assert claims.fact == encode_claims([Claim(TOY, 1, 8 * GIB, ME)])
 
 
-def test_a_model_that_still_loads_is_not_claimed() -> None:
-    claims = Claims(ME)
+def test_what_was_won_is_claimed_only_when_it_is_held() -> None:
+    claims = Claims(ME, no_term)
+    claims.update(view(node(ME, 8)), (offer(),), 10.0)
 
-    assert not claims.update(view(node(ME, 8)), (offer("loading"),), now=10.0)
+    assert claims.fact == encode_claims([])
+
+
+def test_a_restarted_host_exceeds_every_term_that_its_disk_knows_of() -> None:
+    claims = Claims(ME, {TOY: 6}.__getitem__)
+
+    assert settle(claims, view(node(ME, 8)), (offer(),)) == [Won(Claim(TOY, 7, 8 * GIB, ME))]
+
+
+def test_a_host_that_a_worker_refused_steps_up() -> None:
+    claims = Claims(ME, no_term)
+    settle(claims, view(node(ME, 8)), (offer(),))
+    mine = offering(ME, 8, offer(), **{CLAIMS: claims.fact})
+    assert settle(claims, view(mine), (offer(),)) == []
+
+    claims.refused(TOY, 4)
+
+    assert settle(claims, view(mine), (offer(),)) == [Won(Claim(TOY, 5, 8 * GIB, ME))]
+
+
+def test_a_model_that_still_loads_is_not_claimed() -> None:
+    claims = Claims(ME, no_term)
+
+    assert not settle(claims, view(node(ME, 8)), (offer("loading"),))
 
 
 def test_of_two_the_larger_claims() -> None:
-    small, large = Claims(ME), Claims(OTHER)
+    small, large = Claims(ME, no_term), Claims(OTHER, no_term)
     mine, theirs = offering(ME, 8, offer()), offering(OTHER, 24, offer())
 
-    assert not small.update(view(mine, theirs), (offer(),), now=10.0)
-    assert large.update(view(theirs, mine), (offer(),), now=10.0)
+    assert not settle(small, view(mine, theirs), (offer(),))
+    assert settle(large, view(theirs, mine), (offer(),))
 
 
-def test_a_claim_is_withdrawn_when_the_model_is_served_no_more() -> None:
-    claims = Claims(ME)
-    claims.update(view(node(ME, 8)), (offer(),), now=10.0)
+def test_a_claim_is_lost_when_the_model_is_served_no_more() -> None:
+    claims = Claims(ME, no_term)
+    settle(claims, view(node(ME, 8)), (offer(),))
 
-    assert claims.update(view(node(ME, 8)), (), now=11.0)
+    assert settle(claims, view(node(ME, 8)), (), now=11.0) == [
+        Lost(Claim(TOY, 1, 8 * GIB, ME), "it is not served here any more")
+    ]
     assert claims.fact == encode_claims([])
 
 
-def test_the_loser_of_a_conflict_yields() -> None:
-    claims = Claims(ME)
-    claims.update(view(node(ME, 8)), (offer(),), now=10.0)
+def test_the_loser_of_a_conflict_is_told_so_once() -> None:
+    claims = Claims(ME, no_term)
+    settle(claims, view(node(ME, 8)), (offer(),))
     mine = offering(ME, 8, offer(), **{CLAIMS: claims.fact})
     theirs = offering(OTHER, 24, offer(), **{CLAIMS: encode_claims([Claim(TOY, 1, 24 * GIB, OTHER)])})
 
-    assert claims.update(view(mine, theirs), (offer(),), now=11.0)
+    (lost,) = settle(claims, view(mine, theirs), (offer(),), now=11.0)
+    assert isinstance(lost, Lost) and lost.claim == Claim(TOY, 1, 8 * GIB, ME)
     assert claims.fact == encode_claims([])
+    assert settle(claims, view(mine, theirs), (offer(),), now=12.0) == []
 
 
 def test_candidates_are_scored_by_capacity_and_need_a_ready_engine() -> None:
