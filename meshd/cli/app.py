@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import meshd
-from meshd.cli import bench, demo, doctor, mesh, sim, status, token
+from meshd.cli import bench, demo, doctor, mesh, plan, sim, status, token
 from meshd.cli import config as config_command
 from meshd.cli.output import JsonFlag, print_json
 from meshd.config import Config
@@ -52,6 +52,7 @@ app.add_typer(token.app, name="token")
 app.add_typer(mesh.app, name="mesh")
 app.command()(demo.demo)
 app.command()(status.status)
+app.command()(plan.plan)
 app.command()(doctor.doctor)
 app.command()(sim.sim)
 app.command()(mesh.leave)

@@ -1,0 +1,85 @@
+"""`meshd plan`: how the mesh could serve a model, how fast each way would be, and which to take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from meshd.cli.output import JsonFlag, fail, print_json
+from meshd.cli.running import DataDirOption, data_dir
+from meshd.control import CommandFailed, ControlClient, NotRunning
+from meshd.datadir import DataDir
+
+PLAN_TIMEOUT_S = 60.0
+
+
+def plan(
+    model: Annotated[str, typer.Argument(help="a GGUF file, the first part of a split one", show_default=False)],
+    split: Annotated[bool, typer.Option("--split", help="split it, also where one node could serve it alone")] = False,
+    ctx: Annotated[int, typer.Option("--ctx", min=0, help="context in tokens a slot (0: as the agent would)")] = 0,
+    parallel: Annotated[int, typer.Option("--parallel", min=1, max=256, help="requests answered at once")] = 4,
+    kv_type: Annotated[Literal["f16", "q8_0", "q4_0"], typer.Option("--kv-type", help="type of the KV cache")] = "f16",
+    directory: DataDirOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show each way to serve a model: memory, speed and reason. Without a running agent, of this host alone."""
+    path = Path(model).expanduser()
+    arguments = {"path": str(path.resolve()), "ctx": ctx, "parallel": parallel, "kv_type": kv_type, "split": split}
+    try:
+        found = _ask(data_dir(directory), arguments)
+    except CommandFailed as failure:
+        fail(str(failure))
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+
+
+def _ask(directory: DataDir, arguments: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return ControlClient(directory.control_socket, PLAN_TIMEOUT_S).call("plan", **arguments) | {"asked": "mesh"}
+    except NotRunning:
+        import msgspec
+
+        from meshd.planning import PlanRequest, plan_offline
+
+        return plan_offline(directory, msgspec.convert(arguments, PlanRequest)) | {"asked": "this host alone"}
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else 160, soft_wrap=True)
+    memory = found["memory"]
+    console.print(
+        f"{found['model']}: {found['slots']} slots of {found['context_tokens']} tokens; asked: {found['asked']}"
+    )
+    items = " + ".join(f"{name} {memory[f'{name}_gb']:.3g}" for name in ("weights", "cache", "compute", "output"))
+    console.print(f"alone it takes {memory['total_gb']:.3g} GB: {items}, and a margin of 5 %\n")
+    console.print(_table(found["choices"]))
+    for choice in found["choices"]:
+        if choice["basis"]:
+            console.print(f"{choice['kind']} on {_names(choice)}: {choice['basis']}")
+
+
+def _table(choices: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table("", "choice", "nodes: layers, needed of free GB", "tokens/s (interval)", "why")
+    for choice in choices:
+        nodes = "\n".join(
+            f"{node['name']}: {node['layers']}, {node['needed_gb']:.3g} of {node['free_gb']:.3g}"
+            for node in choice["nodes"]
+        )
+        speed = choice["tokens_per_s"]
+        rate = f"{speed['likely']:.3g} ({speed['low']:.3g} to {speed['high']:.3g})" if speed else "-"
+        mark = "advised" if choice["advised"] else "" if choice["possible"] else "no"
+        table.add_row(mark, choice["kind"], nodes, rate, choice["reason"])
+    return table
+
+
+def _names(choice: dict[str, Any]) -> str:
+    return " + ".join(node["name"] for node in choice["nodes"])

@@ -1,0 +1,179 @@
+"""The control command `plan`: every way that the mesh could serve a model, as this node sees it.
+
+`llm.plan` decides; here the mesh becomes candidates, the file a question, and the choices an object to print.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from gossip.facts import GpuFact, read_gpu
+from gossip.view import NodeView
+from llm.digest import fingerprint
+from llm.engines.llama_server import LlamaServerOptions
+from llm.gguf import BadModelFile, ModelFile, read_header
+from llm.memory.footprint import Footprint, footprint
+from llm.memory.settings import EngineSettings
+from llm.memory.shape import UnknownShape, read_shape
+from llm.offer import Offer, offers_of
+from llm.plan import Candidate, Choice, Question, bytes_per_token, plan
+from llm.plan_points import fit_for
+from llm.split.layout import Holder, Needs
+from meshd.control import CommandFailed
+from meshd.datadir import DataDir
+from meshd.engines import DEFAULT_CONTEXT_TOKENS
+from meshd.hardware import Limits, read_devices
+from meshd.memory_speed import MemorySpeed, own_speed, speed_of
+from meshd.split import needs_of, usable_bytes
+from meshd.status import GIB, Situation
+from transport.interface import NodeId
+
+
+class PlanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked: the file, and how it would be served. ctx: in tokens a slot, 0 for the usual."""
+
+    path: str
+    ctx: int = msgspec.field(default=0)
+    parallel: int = 4
+    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    split: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCommand:
+    """`situation`: the mesh as it is now."""
+
+    situation: Callable[[], Situation]
+    directory: DataDir
+
+    async def answer(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Raises CommandFailed for a model that cannot be read."""
+        try:
+            request = msgspec.convert(arguments, PlanRequest)
+        except msgspec.ValidationError as error:
+            raise CommandFailed(f"plan: {error}") from error
+        file = await asyncio.to_thread(_read, Path(request.path))
+        own = await asyncio.to_thread(own_speed, self.directory)
+        now = self.situation()
+        which = fingerprint(file.paths, file.header_bytes)
+        nodes = [node for node in now.view.nodes if node is now.view.me or (node.is_usable and node.linked)]
+        found = [_candidate(node, now, which, own, is_here=node is now.view.me) for node in nodes]
+        return await asyncio.to_thread(describe_plan, file, request, [one for one in found if one is not None])
+
+
+def plan_offline(directory: DataDir, request: PlanRequest) -> dict[str, Any]:
+    """The same for this host alone, without an agent. Raises CommandFailed."""
+    file = _read(Path(request.path))
+    devices = read_devices(Limits(0))
+    free = sum(device.free_bytes for device in devices.devices)
+    speed = speed_of(devices, own_speed(directory), is_here=True)
+    here = Candidate(Holder(NodeId(b""), "this host", free), _kind(devices), speed.bytes_per_s, speed.source)
+    return describe_plan(file, request, [here])
+
+
+def _read(path: Path) -> ModelFile:
+    try:
+        file = read_header(path)
+        read_shape(file)
+    except (BadModelFile, UnknownShape) as error:
+        raise CommandFailed(str(error)) from error
+    return file
+
+
+def _candidate(node: NodeView, now: Situation, which: str, own: MemorySpeed, *, is_here: bool) -> Candidate | None:
+    """None for a node that holds nothing: a client."""
+    devices = read_gpu(node)
+    if devices is None or not devices.devices:
+        return None
+    offers: Sequence[Offer] = now.offers if is_here else offers_of(node)
+    solo = next(
+        (one for one in offers if one.fingerprint == which and (one.mode, one.state) == ("solo", "ready")), None
+    )
+    speed = speed_of(devices, own, is_here=is_here)
+    return Candidate(
+        holder=Holder(node.node, node.name, usable_bytes(node), 0.0 if is_here else node.rtt_ms or 0.0),
+        kind=_kind(devices),
+        bytes_per_s=speed.bytes_per_s,
+        source=speed.source,
+        measured=solo.tokens_per_s if solo is not None else 0.0,
+        serves=solo is not None,
+    )
+
+
+def _kind(devices: GpuFact) -> str:
+    return devices.devices[0].kind if devices.devices else "none"
+
+
+def describe_plan(file: ModelFile, request: PlanRequest, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """The plan as `meshd plan --json` prints it. Raises CommandFailed where no node could hold anything."""
+    if not candidates:
+        raise CommandFailed("no node here holds models: clients do not, and no other node is connected")
+    options = _options(file, request)
+    question = Question(
+        needs=lambda one: _needs(file, options, one.kind),
+        layers=len(read_shape(file).layers),
+        bytes_per_token=bytes_per_token(file),
+        fitted=fit_for(has_draft=False),
+        is_forced=request.split,
+    )
+    (alone,) = footprint(file, _settings(options))
+    return {
+        "model": options.name,
+        "context_tokens": options.context_tokens,
+        "slots": options.slots,
+        "memory": _memory(alone),
+        "fit": asdict(question.fitted),
+        "choices": [_choice(choice) for choice in plan(question, candidates)],
+    }
+
+
+def _options(file: ModelFile, request: PlanRequest) -> LlamaServerOptions:
+    return LlamaServerOptions(
+        model=file.paths[0],
+        name=file.paths[0].stem,
+        log=Path("unused"),
+        context_tokens=request.ctx or min(file.context_length, DEFAULT_CONTEXT_TOKENS),
+        slots=request.parallel,
+        kv_type=request.kv_type,
+    )
+
+
+def _settings(options: LlamaServerOptions) -> EngineSettings:
+    tokens = options.context_tokens * options.slots
+    return EngineSettings(tokens, options.slots, options.kv_type, options.kv_type)
+
+
+def _needs(file: ModelFile, options: LlamaServerOptions, kind: str) -> Needs:
+    return needs_of(file, options, in_ram=kind == "cpu")
+
+
+def _memory(alone: Footprint) -> dict[str, float]:
+    """In GB, of one node that serves the model alone, without the margin."""
+    parts = ("weights", "cache", "compute", "output", "total")
+    return {f"{part}_gb": round(getattr(alone, part) / GIB, 4) for part in parts}
+
+
+def _choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "kind": choice.kind,
+        "advised": choice.is_advised,
+        "possible": choice.is_possible,
+        "nodes": [
+            {
+                "name": part.node,
+                "layers": part.layers,
+                "needed_gb": round(part.needed_bytes / GIB, 3),
+                "free_gb": round(part.usable_bytes / GIB, 3),
+            }
+            for part in choice.parts
+        ],
+        "tokens_per_s": None if choice.speed is None else {k: round(v, 2) for k, v in asdict(choice.speed).items()},
+        "basis": choice.basis,
+        "reason": choice.reason,
+    }
