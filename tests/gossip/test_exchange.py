@@ -120,6 +120,77 @@ def test_any_two_nodes_agree_after_comparing_notes_twice(ours: list[Story], thei
     assert one.counters["refused"] == other.counters["refused"] == 0
 
 
+HISTORY = ("a", "b", "a", "c", "a", "b")
+"""The keys that every third party in the tests below has set, in this order."""
+
+
+def history(me: LocalNode) -> list[bytes]:
+    """All that `me` ever said, each statement as it travels."""
+    owner = Knowledge(me, CheapVerifier(), LAN, 0.0)
+    encoded = []
+    for number, key in enumerate(HISTORY):
+        value = b"%d" % number
+        fact = seal_fact(owner.facts.next_header(me.node, key, value), value, me.signer, MESH_ID)
+        owner.facts.put(fact)
+        encoded.append(fact.encoded)
+    return encoded
+
+
+HISTORIES = {name: history(me) for name, me in THIRD_PARTIES.items()}
+heard = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, len(HISTORY) - 1)), max_size=12)
+
+
+def after_hearing(name: str, said: list[tuple[str, int]]) -> Knowledge:
+    """One that has met everyone, and then heard just these facts, in this order: gossip may lose any other."""
+    one = knowledge(name)
+    for me in THIRD_PARTIES.values():
+        one.hear(record_bytes(me, 1, 0), me.node, NOW)
+    for owner, number in said:
+        one.hear(HISTORIES[owner][number], THIRD_PARTIES[owner].node, NOW)
+    return one
+
+
+def whole_up_to(whom: Knowledge, me: LocalNode) -> int:
+    """The version up to which it can give all that `me` said: 0 where later facts have left gaps."""
+    complete = whom.facts.complete(me.node)
+    held = {fact.key: fact.version for fact in whom.facts.after(me.node, 0)}
+    latest = {key: version for version, key in enumerate(HISTORY[:complete], start=1)}
+    return complete if held == latest else 0
+
+
+@settings(deadline=None)
+@given(heard, heard)
+def test_after_two_exchanges_each_of_any_two_nodes_knows_what_either_knew_whole(
+    ours: list[tuple[str, int]], theirs: list[tuple[str, int]]
+) -> None:
+    one, other = after_hearing("one", ours), after_hearing("other", theirs)
+    whole = {name: max(whole_up_to(one, me), whole_up_to(other, me)) for name, me in THIRD_PARTIES.items()}
+    for _ in range(2):
+        compare_notes(one, other)
+    for name, me in THIRD_PARTIES.items():
+        for whom in (one, other):
+            # Nothing older than that: one who heard later facts only keeps those, and its gaps, until it meets the owner.
+            shown = whom.facts.shown(me.node)
+            for number, key in enumerate(HISTORY[: whole[name]]):
+                assert int(shown[key]) >= number
+    assert one.counters["refused"] == other.counters["refused"] == 0
+
+
+@settings(deadline=None)
+@given(heard, heard)
+def test_any_two_nodes_know_everything_once_each_has_met_whoever_said_it(
+    ours: list[tuple[str, int]], theirs: list[tuple[str, int]]
+) -> None:
+    one, other = after_hearing("one", ours), after_hearing("other", theirs)
+    everyone = after_hearing("everyone", [(name, number) for name in NAMES for number in range(len(HISTORY))])
+    compare_notes(one, everyone)
+    compare_notes(other, one)
+    last = {key: b"%d" % number for number, key in enumerate(HISTORY)}
+    for whom in (one, other):
+        for me in THIRD_PARTIES.values():
+            assert (whom.facts.complete(me.node), dict(whom.facts.shown(me.node))) == (len(HISTORY), last)
+
+
 @settings(deadline=None)
 @given(stories)
 def test_an_exchange_between_equals_says_nothing(told: list[Story]) -> None:
