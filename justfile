@@ -43,6 +43,10 @@ soak *arguments:
 demo *arguments:
     {{run}} meshd demo {{arguments}}
 
+# Watch what a mesh of real agents does: forced-split, too-big, … (without a name: list them)
+scenario *name:
+    {{run}} python -m tools.scenarios {{name}}
+
 # Pin every version that resolves today
 pin:
     uv run --no-project python tools/pin.py

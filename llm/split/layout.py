@@ -174,12 +174,11 @@ def _wait(me: Holder, others: Sequence[Holder], needs: Needs) -> Wait:
     shares = tuple(max(0.01, one.usable_bytes / max(total, 1)) for one in holders)
     needed = needs(shares if others else ())
     missing = max(sum(needed) - total, _overflow(holders, needed), 1)
-    nodes = "one node" if len(holders) == 1 else f"{len(holders)} nodes"
+    nodes = "one node, which offers" if len(holders) == 1 else f"{len(holders)} nodes, which offer"
     have = " + ".join(in_gb(one.usable_bytes) for one in holders)
     return Wait(
         missing,
-        f"waiting for another node: {in_gb(missing)} GB short; needs {in_gb(sum(needed))} GB on {nodes}, "
-        f"which offer {have} GB",
+        f"waiting for another node: {in_gb(missing)} GB short; needs {in_gb(sum(needed))} GB on {nodes} {have} GB",
     )
 
 

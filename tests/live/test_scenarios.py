@@ -1,0 +1,17 @@
+"""Every scenario that a person can watch holds: `just scenario NAME`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshd.local_agents import LocalAgents
+from tools.scenarios.__main__ import names, perform
+from tools.scenarios.stage import Stage
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", names())
+async def test_what_the_scenario_shows_held(name: str, agents: LocalAgents, tmp_path: Path) -> None:
+    await perform(name, Stage(agents, tmp_path, print))
