@@ -169,7 +169,7 @@ def test_after_two_exchanges_each_of_any_two_nodes_knows_what_either_knew_whole(
         compare_notes(one, other)
     for name, me in THIRD_PARTIES.items():
         for whom in (one, other):
-            # Nothing older than that: one who heard later facts only keeps those, and its gaps, until it meets the owner.
+            # Nothing older: who heard some later facts keeps those, and its gaps, until it meets the owner.
             shown = whom.facts.shown(me.node)
             for number, key in enumerate(HISTORY[: whole[name]]):
                 assert int(shown[key]) >= number
