@@ -52,12 +52,34 @@ def _page(status: dict[str, Any]) -> Any:
     head = f"{node['name']} ({node['id'][:8]}), {node['role']}{host}, in mesh {mesh['name']}"
     memory = f"{status['vram_total_gb']:.1f} GB for models in the mesh, clients not counted"
     doors = "\n".join(f"{name:<8} {address}" for name, address in status["doors"].items())
-    return Group(head, memory, doors, _mdns(status["mdns"]), "", _peers(status), "", _models(status))
+    return Group(
+        head, memory, doors, _mdns(status["mdns"]), "", _peers(status), "", _models(status), *_leases(status["leases"])
+    )
 
 
 def _mdns(mdns: dict[str, Any]) -> str:
     found = [f"another mesh at {' and '.join(addresses)}" for addresses in mdns["other_meshes"]]
     return f"{'mDNS':<8} {', '.join([' '.join(filter(None, (mdns['state'], mdns['problem']))), *found])}"
+
+
+def _leases(leases: dict[str, Any]) -> list[str]:
+    """What is held, granted and voted on, a line each; nothing where there is none."""
+    lines = [
+        f"{one['worker']} works for {one['resource']} under this node's lease, term {one['term']}"
+        for one in leases["held"]
+        if one["purpose"] == "work"
+    ]
+    lines += [
+        f"this node works for {one['resource']} under a lease of {one['host']}, term {one['term']}"
+        for one in leases["granted"]
+        if one["purpose"] == "work"
+    ]
+    lines += [
+        f"{one['granted']} of {one['members']} members agree that this node leads {one['resource']}, "
+        f"{one['needed']} have to"
+        for one in leases["quorum"]
+    ]
+    return ["", *lines, leases["problem"]] if lines or leases["problem"] else []
 
 
 def _peers(status: dict[str, Any]) -> Any:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
+
+from rich.console import Console
 
 from gossip.facts import GPU, Device, GpuFact
+from gossip.grant import Grant
 from gossip.lease import CLAIMS, Claim, encode_claims
+from gossip.quorum import Quorum
+from gossip.tenure import Lease, Seat
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import MODELS_FACT, Offer, encode_offers
-from meshd.status import Situation, Surroundings, build_health, build_models, build_status
+from meshd.cli.status import _page
+from meshd.status import LeasesNow, Situation, Surroundings, build_health, build_models, build_status
 from transport.advertisement import OtherMesh
 from transport.identity import node_text
 from transport.interface import Address, Link, LinkState, NodeId, Role
@@ -57,6 +64,27 @@ def situation(*others: NodeView, offers: tuple[Offer, ...] = ()) -> Situation:
         uptime_s=5.0,
         surroundings=Surroundings(True, "", (OtherMesh(b"t" * 16, (Address("10.0.0.9", 7842),)),)),
     )
+
+
+def test_claims_leases_and_votes_are_shown_by_the_names_of_nodes() -> None:
+    lease = Lease(Seat("host/toy", "work", HOST), b"l" * 16, 7, 1000.0)
+    grant = Grant(b"g" * 16, "host/other", "vote", HOST, 1, 3, 1000.0, 0)
+    now = replace(situation(host()), leases=LeasesNow({lease: 7.51}, {grant: 9.0}, {"host/toy": Quorum(4, 2)}))
+
+    status = build_status(now)
+
+    assert status["claims"] == [{"resource": "host/toy", "term": 7, "host": "host"}]
+    assert status["leases"] == {
+        "held": [{"resource": "host/toy", "purpose": "work", "term": 7, "worker": "host", "usable_s": 7.5}],
+        "granted": [{"resource": "host/other", "purpose": "vote", "term": 3, "host": "host", "lasts_s": 9.0}],
+        "quorum": [{"resource": "host/toy", "granted": 2, "needed": 3, "members": 4}],
+        "problem": "",
+    }
+    page = Console(width=120, file=StringIO(), record=True)
+    page.print(_page(status))
+    shown = page.export_text()
+    assert "host works for host/toy under this node's lease, term 7" in shown
+    assert "2 of 4 members agree that this node leads host/toy, 3 have to" in shown
 
 
 def host(state: str = "ready") -> NodeView:
