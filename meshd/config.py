@@ -38,7 +38,9 @@ class Config:
     name: Annotated[str, "this node's name (default: the host name)"] = ""
     mesh: Annotated[str, "name of the mesh to ask to come into on this network, else to found"] = ""
     port: Annotated[int, "TCP port of the OpenAI API (0: any free one)"] = 9337
-    bind: Annotated[str, "UDP address of the mesh"] = "[::]:7842"
+    bind: Annotated[
+        str, "UDP address of the mesh (port 0: any free one, so after a restart its old address is dead)"
+    ] = "[::]:7842"
     advertise: Annotated[tuple[str, ...], "address to tell peers in place of this host's own; may be repeated"] = ()
     bulk: Annotated[BulkMode, "large transfers over TLS and TCP (same port number as --bind), or all over QUIC"] = (
         "auto"

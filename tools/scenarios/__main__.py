@@ -26,7 +26,8 @@ def names() -> list[str]:
 async def perform(name: str, stage: Stage) -> None:
     """Run the scenario of that name. Raises DidNotHold, AgentFailed."""
     module = importlib.import_module(f"tools.scenarios.{name.replace('-', '_')}")
-    stage.say(f"{name}: {module.__doc__.splitlines()[0]}")
+    summary, *_ = (module.__doc__ or "").splitlines()
+    stage.say(f"{name}: {summary}")
     await module.run(stage)
 
 

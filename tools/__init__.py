@@ -1,0 +1,1 @@
+"""Programs for whoever works on meshd; none is part of what is installed."""
