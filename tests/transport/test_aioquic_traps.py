@@ -1,9 +1,10 @@
-"""What aioquic does that would hurt, and no other test here shows: docs/decisions/0012 has the whole list."""
+"""What aioquic does that would hurt, and no other test here shows: docs/decisions/0011 has the whole list."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 import pytest
 import uvloop
@@ -13,12 +14,15 @@ from tests.transport.contract import HEADER, message, next_change, next_stream
 from tests.transport.quic_mesh import LOOPBACK, live_mesh, start, two_members
 from tests.transport.test_quic_hostile import connection_of, works
 from transport.errors import ResetCode, Unreachable
+from transport.handshake import channel_binding
+from transport.identity import NodeKey
 from transport.interface import Address, LinkState, Role
 from transport.link import Slot
 from transport.quic import liveness
 from transport.quic.internals import BURST_S, BurstPacer
-from transport.quic.session import IDLE_TIMEOUT_S
+from transport.quic.session import IDLE_TIMEOUT_S, SessionFactory
 from transport.quic.udp import BUFFER_BYTES, UdpSocket
+from transport.relay import UdpRelay
 
 # libuv stops polling a socket on which the kernel reports an error, asyncio does not.
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -42,6 +46,18 @@ async def test_handshake_that_failed_can_be_awaited_too() -> None:
                 await connection.secured
 
 
+async def test_secrets_of_two_sessions_of_one_node_do_not_mix() -> None:
+    """aioquic writes them where the configuration says, whichever connection they are of."""
+    factory = SessionFactory(NodeKey(b"\x01" * 32), time.time())
+    (one, of_one), (two, of_two) = factory.configuration(), factory.configuration()
+    for label in ("CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"):
+        for configuration, secret in ((one, b"1"), (two, b"2")):
+            assert configuration.secrets_log_file is not None
+            configuration.secrets_log_file.write(f"{label} {bytes(32).hex()} {secret.hex() * 32}\n")
+    assert of_one.binding() == channel_binding(b"1" * 32, b"1" * 32)
+    assert of_two.binding() == channel_binding(b"2" * 32, b"2" * 32)
+
+
 async def test_pair_that_says_nothing_stays_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transport.quic.session.IDLE_TIMEOUT_S", 1.0)
     monkeypatch.setattr(liveness, "PING_EVERY_S", 0.3)
@@ -52,12 +68,20 @@ async def test_pair_that_says_nothing_stays_connected(monkeypatch: pytest.Monkey
 
 
 async def test_idle_pair_notices_that_the_other_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gone without a word of anyone: no goodbye, and no ICMP from its host."""
     monkeypatch.setattr(liveness, "SILENCE_S", 1.0)
     monkeypatch.setattr(liveness, "PING_EVERY_S", 1.0)
-    async with two_members() as (owner, member):
+    mesh = live_mesh()
+    async with (
+        start(mesh.owner_now()) as owner,
+        UdpRelay(owner.addresses[0]) as relay,
+        start(mesh.member_now(Role.CLIENT)) as member,
+    ):
+        member.keep(owner.node, (relay.address,))
+        await next_change(member, LinkState.CONNECTED, owner.node)
         await asyncio.sleep(0.2)  # nothing is unanswered when it goes
-        member.vanish()
-        await next_change(owner, LinkState.RECONNECTING, member.node)
+        relay.cut()
+        await next_change(member, LinkState.RECONNECTING, owner.node)
 
 
 async def test_both_ends_agree_on_the_idle_time() -> None:
