@@ -57,8 +57,10 @@ class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
     """The host has read the Ask and will answer."""
 
 
-class Working(msgspec.Struct, frozen=True, tag="working"):
-    """The host lives and its engine has not given up."""
+class Working(msgspec.Struct, frozen=True, tag="working", omit_defaults=True):
+    """The host lives and its engine has not given up. note: what a long wait is for, such as a model that loads."""
+
+    note: Annotated[str, msgspec.Meta(max_length=512)] = ""
 
 
 class Head(msgspec.Struct, frozen=True, tag="head"):

@@ -40,6 +40,9 @@ class Experience:
     holder: NodeId | None = None
 
 
+READINESS = {"ready": 0, "loading": 1, "unloaded": 2}
+"""States in which a host answers, sooner or later."""
+
 NOTHING_KNOWN = Experience()
 
 
@@ -49,8 +52,8 @@ def rank(
     """Nodes able to answer for `name` now, best first; all hold the same file.
 
     local: this node's own offers, fresher than its fact in `view`.  Order: no failure lately, not suspected,
-    reachable without dialling, holding the request's beginning with a slot free, less load per slot, here rather than
-    there, lower round trip, lower NodeId.
+    reachable without dialling, ready before loading before unloaded, holding the request's beginning with a slot free,
+    less load per slot, here rather than there, lower round trip, lower NodeId.
     Raises UnknownModel with the names that exist, or NoHost with every host's reason.
     """
     model = find(name, view, local)
@@ -72,7 +75,7 @@ def _why_not(hosting: Hosting, experience: Experience) -> str:
         return "a client does not host"
     if node.node in experience.left_out:
         return experience.left_out[node.node]
-    if offer.state != "ready":
+    if offer.state not in READINESS:
         return f"{offer.state}: {printable(offer.reason, 512)}" if offer.reason else offer.state
     return ""
 
@@ -84,13 +87,14 @@ def _refusal(name: str, model: MeshModel, experience: Experience) -> str:
 
 def _order(
     hosting: Hosting, view: View, experience: Experience
-) -> tuple[bool, bool, bool, bool, float, bool, float, NodeId]:
+) -> tuple[bool, bool, bool, int, bool, float, bool, float, NodeId]:
     node = hosting.node
     is_local = node is view.me
     return (
         node.node in experience.failed,
         node.status is Status.SUSPECT,
         not (is_local or node.linked),
+        READINESS.get(hosting.offer.state, len(READINESS)),
         not _holds_beginning(hosting, experience),
         _in_flight(hosting, experience) / hosting.offer.slots,
         not is_local,
@@ -113,7 +117,7 @@ def _choice(hosting: Hosting, model: MeshModel, view: View, experience: Experien
     node, offer = hosting.node, hosting.offer
     is_local = node is view.me
     away = "here" if is_local else f"{node.rtt_ms:.1f} ms away" if node.rtt_ms is not None else "distance unknown"
-    remarks = [f"ready, {_in_flight(hosting, experience)} in flight on {offer.slots} slots", away]
+    remarks = [f"{offer.state}, {_in_flight(hosting, experience)} in flight on {offer.slots} slots", away]
     remarks += ["has read the beginning"] if _holds_beginning(hosting, experience) else []
     remarks += ["suspected"] if node.status is Status.SUSPECT else []
     remarks += ["failed lately"] if node.node in experience.failed else []

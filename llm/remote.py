@@ -25,6 +25,7 @@ from llm.errors import HostFailed, HostSilent
 from llm.placement import Choice
 from transport.errors import MeshError, ProtocolError, ResetCode, StreamReset
 from transport.interface import Record, RecordKind, Stream, StreamHeader, Transport
+from transport.wire import printable
 
 
 async def ask(transport: Transport, choice: Choice, request: Request, accept_timeout_s: float) -> RemoteReply:
@@ -45,7 +46,7 @@ async def ask(transport: Transport, choice: Choice, request: Request, accept_tim
     line = _Line(stream, choice.node_name)
     try:
         await _send_request(line, choice, request, accept_timeout_s)
-        return RemoteReply(line, await _receive_head(line, accept_timeout_s))
+        return RemoteReply(line, await _receive_head(line, request, accept_timeout_s))
     except BaseException:
         stream.reset(ResetCode.CANCELLED)
         raise
@@ -149,12 +150,14 @@ async def _send_request(line: _Line, choice: Choice, request: Request, accept_ti
         await line.send(record)
 
 
-async def _receive_head(line: _Line, accept_timeout_s: float) -> Head:
+async def _receive_head(line: _Line, request: Request, accept_timeout_s: float) -> Head:
     timeout_s = accept_timeout_s
     while True:
         answer = line.read(await line.receive(timeout_s))
         if isinstance(answer, Head):
             return answer
+        if isinstance(answer, Working) and answer.note:
+            request.on_progress(printable(answer.note, 512))
         timeout_s = SILENCE_TIMEOUT_S
 
 

@@ -95,7 +95,7 @@ async def _answer(line: _Line, ask: Ask, answerer: Answerer) -> None:
                 await line.send(message(Accepted()))
                 body = await _receive_body(line, ask.body_bytes)
                 request = Request(
-                    header.request_id, ask.model, ask.method, ask.path, ask.headers, body, budget_s, caller
+                    header.request_id, ask.model, ask.method, ask.path, ask.headers, body, budget_s, caller, line.note
                 )
                 await _pass_on(await answerer.answer(request), line)
     except TimeoutError:
@@ -115,6 +115,7 @@ class _Line:
         self._is_sending = False
         self._sent_lately = False
         self._is_over = False
+        self._note = ""
         self._has_body = asyncio.Event()
 
     async def send(self, record: Record) -> None:
@@ -131,18 +132,21 @@ class _Line:
         self._is_over = True
         await self.stream.finish()
 
+    def note(self, progress: str) -> None:
+        """Say so with the next Working."""
+        self._note = progress[:512]
+
     def body_is_complete(self) -> None:
         self._has_body.set()
 
     async def say_working(self) -> None:
         """Send Working whenever nothing else was sent for an interval, until cancelled."""
-        working = message(Working())
         while True:
             self._sent_lately = False
             await asyncio.sleep(WORKING_INTERVAL_S)
             # While a record waits for credit it is the asker that rests.
             if not (self._is_sending or self._sent_lately or self._is_over):
-                await self.stream.send(working)
+                await self.stream.send(message(Working(self._note)))
 
     async def watch(self) -> None:
         """Wait for the asker to go away: raises what its stream raises, or ProtocolError when it says more."""

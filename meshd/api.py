@@ -6,13 +6,14 @@ Errors are OpenAI-shaped. A client that leaves cancels its request wherever it r
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,7 @@ from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_eve
 from meshd import http_exchange
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
 from meshd.logs import during_request
+from meshd.progress import Progress
 from transport.identity import short
 
 logger = logging.getLogger("meshd.api")
@@ -121,10 +123,10 @@ class _Exchange:
             body = await http_exchange.read_body(self.scope, self.receive, MAX_BODY_BYTES)
         except http_exchange.BodyTooLarge as error:
             raise BodyTooLarge(error.limit_bytes) from error
-        request = self._request(headers, body)
-        await until_client_leaves(self.receive, lambda: self._relay(request))
+        request, is_stream = self._request(headers, body)
+        await until_client_leaves(self.receive, lambda: self._relay(request, is_stream=is_stream))
 
-    def _request(self, headers: dict[str, str], body: bytes) -> Request:
+    def _request(self, headers: dict[str, str], body: bytes) -> tuple[Request, bool]:
         method, path = self.scope["method"], _full_path(self.scope)
         content_type = headers.get("content-type", "")
         facts = read_request(method, path, content_type, body, model_header=headers.get(MODEL_HEADER))
@@ -134,15 +136,49 @@ class _Exchange:
         known = [] if facts.model else [entry["id"] for entry in self.api.models()["data"]]
         kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
         model = facts.required_model(known)
-        return Request(self.request_id, model, method, path, kept, body, REQUEST_BUDGET_S, _caller(headers))
+        request = Request(self.request_id, model, method, path, kept, body, REQUEST_BUDGET_S, _caller(headers))
+        return request, facts.stream
 
-    async def _relay(self, request: Request) -> None:
-        answer = await self.api.router.answer(request)
+    async def _relay(self, request: Request, *, is_stream: bool) -> None:
+        progress = Progress(self.send, (("x-request-id", self.request_id),))
         try:
-            await send_head(self.send, answer.status, self._headers_of(answer))
+            answer = await self._answer(replace(request, on_progress=progress.note), progress if is_stream else None)
+        except RequestFailed as error:
+            if not progress.has_begun:
+                raise
+            await send_body(self.send, sse_error_event(error, self.request_id, request.path), more=False)
+            return
+        try:
+            if progress.has_begun and not _is_event_stream(answer.headers):
+                await self._relay_as_event(answer)
+                return
+            if not progress.has_begun:
+                await send_head(self.send, answer.status, self._headers_of(answer))
             await self._relay_body(answer, request)
         finally:
             await answer.close()
+
+    async def _relay_as_event(self, answer: Answer) -> None:
+        """An engine's refusal, in the stream that has begun already."""
+        body = b"".join([chunk async for chunk in answer.chunks()])
+        await send_body(self.send, b"data: " + b" ".join(body.splitlines()) + b"\n\n", more=False)
+
+    async def _answer(self, request: Request, progress: Progress | None) -> Answer:
+        """The answer's head; a client that asked for a stream is told of progress meanwhile. Raises RequestFailed."""
+        if progress is None:
+            return await self.api.router.answer(request)
+        failure: RequestFailed | None = None
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(progress.tell(), name="tell progress")
+            try:
+                answer = await self.api.router.answer(request)
+            except RequestFailed as error:
+                failure = error
+            finally:
+                telling.cancel()
+        if failure is not None:
+            raise failure
+        return answer
 
     def _headers_of(self, answer: Answer) -> Headers:
         ours = (

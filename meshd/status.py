@@ -23,6 +23,9 @@ from transport.interface import Link, NodeId, Role
 
 GIB = 1 << 30
 
+ANSWERING = ("ready", "unloaded")
+"""States of a model that answers; an unloaded one after its load."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -257,7 +260,7 @@ def _openai_model(model: MeshModel) -> dict[str, Any]:
 def build_health(now: Situation) -> tuple[bool, dict[str, Any]]:
     """Whether at least one model answers, and the body that says so."""
     models = catalogue(now.view, now.offers)
-    ready = [model.name for model in models if any(hosting.offer.state == "ready" for hosting in model.hostings)]
+    ready = [model.name for model in models if any(hosting.offer.state in ANSWERING for hosting in model.hostings)]
     if ready:
         return True, {"status": "ok", "models": ready}
     waiting = {model.name: model.hostings[0].offer.reason or model.hostings[0].offer.state for model in models}

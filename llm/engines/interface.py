@@ -6,9 +6,9 @@ An engine answers HTTP-shaped requests for one model. `llama_server` and `echo` 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -19,13 +19,17 @@ from llm.offer import Mode, OfferedPart
 Headers = tuple[tuple[str, str], ...]
 
 
+def untold(progress: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP-shaped request for a model, whole body in memory.
 
     path: as received, query included ("/v1/chat/completions").  headers: lower-case names, hop-by-hop
     and authorization headers already removed.  deadline_s: budget left when it was made.  caller: who asks, as far as
-    fairness goes: callers get turns alike.
+    fairness goes: callers get turns alike.  on_progress: told now and then what a long wait is for.
     """
 
     request_id: str
@@ -36,6 +40,7 @@ class Request:
     body: bytes
     deadline_s: float
     caller: str = ""
+    on_progress: Callable[[str], None] = field(default=untold, compare=False, repr=False)
 
 
 class Reply(Protocol):

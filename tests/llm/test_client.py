@@ -244,9 +244,9 @@ async def test_engine_that_stays_broken_is_a_typed_error_within_five_seconds() -
         assert host.in_flight == 0
 
 
-async def test_model_that_finishes_loading_is_waited_for_a_little() -> None:
+async def test_model_that_gets_its_memory_is_waited_for_a_little() -> None:
     engine = ScriptedEngine([b"ready now"])
-    engine.become(EngineState.LOADING)
+    engine.become(EngineState.WAITING)
     async with mesh({}, {"tiny": engine}) as (client, host):
         async with asyncio.TaskGroup() as group:
             answering = group.create_task(client.router.answer(chat()))
@@ -256,12 +256,12 @@ async def test_model_that_finishes_loading_is_waited_for_a_little() -> None:
         assert await read(answering.result()) == b"ready now"
 
 
-async def test_model_that_goes_on_loading_is_a_503_with_the_reason() -> None:
+async def test_model_that_goes_on_waiting_is_a_503_with_the_reason() -> None:
     engine = ScriptedEngine()
-    engine.become(EngineState.LOADING)
+    engine.become(EngineState.WAITING)
     async with mesh({}, {"tiny": engine}) as (client, _):
         start = now()
-        with pytest.raises(NoHost, match=r"n2.*loading: as scripted") as failure:
+        with pytest.raises(NoHost, match=r"n2.*waiting: as scripted") as failure:
             await client.router.answer(chat())
         assert failure.value.retry_after_s
         assert now() - start < PROMISED_S

@@ -55,6 +55,11 @@ def test_health_comes_before_a_read_beginning(ailing: dict[str, Any]) -> None:
     ]
 
 
+def test_what_is_in_memory_before_what_is_on_its_way_before_what_is_not() -> None:
+    order = [node(number, [offer(state=state)]) for number, state in ((2, "unloaded"), (3, "loading"), (4, "ready"))]
+    assert names(node(1), *order) == ["n4", "n3", "n2"]
+
+
 def test_suspects_the_unlinked_and_the_failed_come_last() -> None:
     suspect = node(2, [offer()], status=Status.SUSPECT)
     unlinked = node(3, [offer()], linked=False, rtt_ms=None)
@@ -66,7 +71,7 @@ def test_suspects_the_unlinked_and_the_failed_come_last() -> None:
 
 def test_only_the_ready_and_usable_are_asked() -> None:
     hosts = [
-        node(2, [offer(state="loading")]),
+        node(2, [offer(state="waiting")]),
         node(3, [offer(state="failed")]),
         node(4, [offer()], status=Status.DEAD),
         node(5, [offer()], role=Role.CLIENT),
@@ -90,7 +95,7 @@ def test_unknown_model_lists_what_there_is() -> None:
 
 def test_no_host_says_why_for_each() -> None:
     hosts = [
-        node(2, [offer(state="loading", reason="loading for 3 s")]),
+        node(2, [offer(state="waiting", reason="2.0 GB are missing")]),
         node(3, [offer()], status=Status.DEAD),
         node(4, [offer()]),
     ]
@@ -98,7 +103,7 @@ def test_no_host_says_why_for_each() -> None:
         rank("tiny", view(node(1), *hosts), experience=Experience(left_out={node_id(4): "it said nothing"}))
     message = str(failure.value)
     assert "n2" in message
-    assert "loading: loading for 3 s" in message
+    assert "waiting: 2.0 GB are missing" in message
     assert "the node is dead" in message
     assert "it said nothing" in message
 
@@ -113,7 +118,7 @@ HOSTS = st.lists(
     st.tuples(
         st.integers(2, 200),
         st.sampled_from([FILE_A, FILE_B]),
-        st.sampled_from(["ready", "loading", "failed"]),
+        st.sampled_from(["ready", "waiting", "failed"]),
         st.integers(0, 9),
         st.sampled_from(list(Status)),
         st.floats(0, 100) | st.none(),

@@ -1,0 +1,97 @@
+"""One book of this host's memory for models and forms alike: who has reserved what, and what is left. Pure.
+
+Everything that will allocate reserves first, so two launches that race never count on the same bytes. What other
+programs hold is told by whoever reads it from the driver; ours is counted once, by its reservation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llm.residency import NoRoom, Reservation
+
+GB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One device. kind: "cuda" or "cpu".  total_bytes: what this node offers of it."""
+
+    name: str
+    kind: str
+    total_bytes: int
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The memory of one host. accounts: its devices."""
+
+    accounts: Sequence[Account]
+    _others: tuple[int, ...] = ()
+    _held: dict[int, Reservation] = field(default_factory=dict)
+
+    @property
+    def reservations(self) -> tuple[Reservation, ...]:
+        """What is reserved, oldest first."""
+        return tuple(self._held.values())
+
+    @property
+    def free_bytes(self) -> int:
+        """What could be reserved now, on all devices together."""
+        return sum(self._free())
+
+    def reconcile(self, others_bytes: Sequence[int]) -> None:
+        """Take over what other programs hold of each device; more than a device has counts as all of it."""
+        if len(others_bytes) != len(self.accounts):
+            raise ValueError(f"expected {len(self.accounts)} devices, got {len(others_bytes)}")
+        self._others = tuple(max(0, held) for held in others_bytes)
+
+    def reserve(self, holder: str, need_bytes: int) -> Reservation:
+        """Hold `need_bytes` for `holder`: on one device where it fits, the fullest such, else spread by what is free.
+
+        Raises NoRoom with the arithmetic; then nothing has changed.
+        """
+        free = self._free()
+        if need_bytes > sum(free):
+            raise NoRoom(f"{holder} needs {need_bytes / GB:.2f} GB; {self._arithmetic()}")
+        fitting = [number for number, left in enumerate(free) if left >= need_bytes]
+        parts = [0] * len(free)
+        if fitting:
+            parts[min(fitting, key=lambda number: free[number])] = need_bytes
+        else:
+            parts = _spread(need_bytes, free)
+        reservation = Reservation(holder, tuple(parts))
+        self._held[id(reservation)] = reservation
+        return reservation
+
+    def release(self, reservation: Reservation) -> None:
+        """Give it back. Twice is an error: KeyError."""
+        del self._held[id(reservation)]
+
+    def _free(self) -> list[int]:
+        others = self._others or (0,) * len(self.accounts)
+        ours = [sum(one.parts[number] for one in self._held.values()) for number in range(len(self.accounts))]
+        return [
+            max(0, account.total_bytes - other - our)
+            for account, other, our in zip(self.accounts, others, ours, strict=True)
+        ]
+
+    def _arithmetic(self) -> str:
+        total = sum(account.total_bytes for account in self.accounts)
+        held = ", ".join(f"{one.holder} {one.total_bytes / GB:.2f} GB" for one in self._held.values()) or "nothing"
+        return (
+            f"of {total / GB:.2f} GB other programs hold {sum(self._others) / GB:.2f} GB and this node has reserved "
+            f"{held}, which leaves {self.free_bytes / GB:.2f} GB"
+        )
+
+
+def _spread(need_bytes: int, free: Sequence[int]) -> list[int]:
+    """Shares of `need_bytes` in proportion to what is free; their sum is exact and none exceeds its device."""
+    parts, left, room = [], need_bytes, sum(free)
+    for available in free:
+        part = min(available, -(-left * available // room)) if room else 0
+        parts.append(part)
+        left -= part
+        room -= available
+    return parts

@@ -1,0 +1,98 @@
+"""The ledger never promises a byte twice, and says why it refuses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm.residency import NoRoom, Reservation
+from meshd.ledger import Account, Ledger
+
+GB = 10**9
+
+
+def ledger(*totals_gb: int) -> Ledger:
+    return Ledger([Account(f"GPU {number}", "cuda", total * GB) for number, total in enumerate(totals_gb)])
+
+
+def test_the_published_pool_a_model_and_a_voice_leave_the_rest_to_forms() -> None:
+    """foxhop's 24 GB table: a 16.8 GB model and a 3.3 GB speech service."""
+    book = ledger(24)
+    model = book.reserve("qwen", 168 * GB // 10)
+    book.reserve("speech", 33 * GB // 10)
+    assert book.free_bytes == 39 * GB // 10
+    with pytest.raises(NoRoom, match=r"shor needs 8.00 GB; of 24.00 GB other programs hold 0.00 GB .* leaves 3.90 GB"):
+        book.reserve("shor", 8 * GB)
+    book.release(model)
+    assert book.reserve("shor", 8 * GB).total_bytes == 8 * GB
+
+
+def test_what_other_programs_hold_is_not_ours_to_promise() -> None:
+    book = ledger(24)
+    book.reconcile([10 * GB])
+    with pytest.raises(NoRoom, match=r"other programs hold 10.00 GB"):
+        book.reserve("model", 15 * GB)
+    book.reconcile([0])
+    book.reserve("model", 15 * GB)
+
+
+def test_one_device_is_enough_where_it_is_the_fullest_that_fits() -> None:
+    book = ledger(24, 8)
+    assert book.reserve("small", 6 * GB).parts == (0, 6 * GB)
+    assert book.reserve("large", 20 * GB).parts == (20 * GB, 0)
+
+
+def test_larger_than_any_device_is_spread() -> None:
+    assert ledger(24, 8).reserve("huge", 28 * GB).parts == (21 * GB, 7 * GB)
+
+
+def test_two_launches_that_race_do_not_both_get_it() -> None:
+    book = ledger(10)
+    book.reserve("first", 6 * GB)
+    with pytest.raises(NoRoom):
+        book.reserve("second", 6 * GB)
+
+
+def test_giving_back_twice_is_an_error() -> None:
+    book = ledger(10)
+    held = book.reserve("model", GB)
+    book.release(held)
+    with pytest.raises(KeyError):
+        book.release(held)
+
+
+def test_more_held_by_others_than_there_is_leaves_nothing() -> None:
+    book = ledger(10)
+    book.reserve("model", 8 * GB)
+    book.reconcile([5 * GB])
+    assert book.free_bytes == 0
+
+
+STEPS = st.lists(
+    st.one_of(st.integers(1, 40), st.just("release"), st.lists(st.integers(0, 30), min_size=3, max_size=3))
+)
+
+
+@given(st.lists(st.integers(1, 30), min_size=3, max_size=3), STEPS)
+def test_no_device_is_ever_promised_beyond_itself(totals: list[int], steps: list[int | str | list[int]]) -> None:
+    book = Ledger([Account("x", "cuda", total) for total in totals])
+    held: list[Reservation] = []
+    for step in steps:
+        match step:
+            case int():
+                free = book.free_bytes
+                try:
+                    held.append(book.reserve("m", step))
+                except NoRoom:
+                    assert step > free
+                else:
+                    assert held[-1].total_bytes == step <= free
+                    assert book.free_bytes == free - step
+            case "release":
+                if held:
+                    book.release(held.pop())
+            case list(others):
+                book.reconcile(others)
+        for number, total in enumerate(totals):
+            assert sum(one.parts[number] for one in held) <= total
