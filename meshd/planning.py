@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -38,9 +38,9 @@ from transport.interface import NodeId
 class PlanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is asked: the file, and how it would be served. ctx: in tokens a slot, 0 for the usual."""
 
-    path: str
-    ctx: int = msgspec.field(default=0)
-    parallel: int = 4
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    ctx: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
+    parallel: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
     split: bool = False
 
