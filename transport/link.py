@@ -255,7 +255,7 @@ class LinkTable:
         return self._dial_data(link, now)
 
     def doubt(self, node: NodeId, reason: str, now: float) -> list[Effect]:
-        """Somebody says that `node` is dead though its link is up: no new work for it until it answers, or is reached anew.
+        """Somebody says that `node` is dead though its link is up: no new work for it until it shows up.
 
         Work in progress goes on, and ends only when the link is lost.
         """
@@ -306,7 +306,7 @@ class LinkTable:
     def disconnected(
         self, node: NodeId, number: ConnectionId, reason: str, now: float, was_silent: bool = False
     ) -> list[Effect]:
-        """A connection ended on its own or by the peer. was_silent: nothing came on it, so perhaps nothing does at all."""
+        """A connection ended on its own or by the peer. was_silent: for want of any sign of life."""
         link = self._links.get(node)
         line = link.line_of(number) if link else None
         if link is None or line is None or line.live is None:

@@ -228,7 +228,7 @@ class MemoryTransport:
     def lose(self, node: NodeId, reason: str) -> None:
         """Let every connection with `node` end as a keepalive time-out ends it."""
         for connection in [connection for connection in self._connections if connection.peer.node == node]:
-            connection.lost(reason)
+            connection.lost(reason, was_silent=True)
 
     def forget(self, connection: _MemoryConnection) -> None:
         self._connections.discard(connection)
@@ -325,17 +325,17 @@ class _MemoryConnection:
             self._transmit(lambda twin: twin.lost(f"closed by peer: {reason}"))
             self._end(reason)
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str, was_silent: bool = False) -> None:
         """The other end closed, or nothing came for too long."""
         if self._is_open:
             self._end(reason)
-            self._owner.switchboard.disconnected(self, reason)
+            self._owner.switchboard.disconnected(self, reason, was_silent)
 
     def die(self) -> None:
         """End without telling the peer, which notices by itself."""
         if self._is_open:
             self._end("killed")
-            asyncio.get_running_loop().call_later(DETECTION_S, self.twin.lost, "no answer to keepalive")
+            asyncio.get_running_loop().call_later(DETECTION_S, self.twin.lost, "no answer to keepalive", True)
 
     # What lanes send and the twin receives
 

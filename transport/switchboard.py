@@ -246,15 +246,20 @@ class Switchboard:
                 connection.slot,
             )
         )
+        node = connection.peer.node
         if connection.slot is Slot.DATA:
-            self._data_connected(connection.peer.node)
+            self._data_connected(node)
+        elif node in self._openings:
+            # Whoever was asked to dial a data connection has perhaps lost the right to: only one end dials.
+            self._perform(self._table.want_data(node, self._loop.time()))
 
-    def disconnected(self, connection: Connection, reason: str) -> None:
-        """A connection ended without our doing."""
+    def disconnected(self, connection: Connection, reason: str, was_silent: bool = False) -> None:
+        """A connection ended without our doing. was_silent: because nothing came on it any more."""
         number = self._numbers.pop(connection, None)
         if number is not None and self._is_open:
             del self._connections[number]
-            self._perform(self._table.disconnected(connection.peer.node, number, reason, self._loop.time()))
+            node, now = connection.peer.node, self._loop.time()
+            self._perform(self._table.disconnected(node, number, reason, now, was_silent))
 
     def answered(self, connection: Connection) -> None:
         """The peer of a connection showed that it lives, after `probe` or by itself."""

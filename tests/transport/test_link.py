@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from transport.interface import Address, LinkChanged, LinkState, NodeId, Peer, Role
 from transport.link import (
+    ANSWER_S,
     FIRST_BACKOFF_S,
     HIGHER_ID_WAITS_S,
     MAX_BACKOFF_S,
@@ -524,6 +525,55 @@ def test_doubted_peer_that_dials_is_connected_again_whichever_connection_stays()
         links = linked(other, True)
         links.doubt(other, "gossip says dead", 1.0)
         assert states(links.connected(number(2), peer(other), THERE, False, 2.0)) == [LinkState.CONNECTED]
+
+
+def test_doubted_peer_is_dialled_anew_unless_it_answers_first() -> None:
+    links = linked(HIGH, True)
+    links.doubt(HIGH, "gossip says dead", 100.0)
+    assert links.tick(100.0 + ANSWER_S + FIRST_BACKOFF_S) == [Dial(HIGH, (THERE, *HERE), in_hurry=True)]
+    assert StopDialling(HIGH) in links.answered(HIGH, number(1))
+    links.doubt(HIGH, "gossip says dead", 200.0)
+    links.answered(HIGH, number(1))
+    assert links.next_wake() is None
+
+
+def test_doubted_peer_that_is_reached_anew_loses_the_old_connection() -> None:
+    links = linked(HIGH, True)
+    links.doubt(HIGH, "gossip says dead", 100.0)
+    links.tick(101.0)
+    effects = links.connected(number(2), peer(HIGH), THERE, True, 101.5)
+    assert [effect.connection for effect in effects if isinstance(effect, Retire)] == [number(1)]
+    assert links.connection(HIGH) == number(2) and states(effects) == [LinkState.CONNECTED]
+
+
+def test_dial_of_a_doubted_peer_that_fails_is_repeated() -> None:
+    links = linked(HIGH, True)
+    links.doubt(HIGH, "gossip says dead", 100.0)
+    links.tick(101.0)
+    links.dial_failed(HIGH, 106.0)
+    assert any(isinstance(effect, Dial) for effect in links.tick(106.0 + MAX_HURRIED_WAIT_S))
+
+
+def test_silent_data_connection_makes_the_control_connection_doubted_and_a_closed_one_does_not() -> None:
+    links = linked(HIGH, True)
+    add_data(links, HIGH, 1.0)
+    effects = links.disconnected(HIGH, number(2), "no sign of life", 20.0, was_silent=True)
+    assert states(effects) == [LinkState.RECONNECTING] and Probe(number(1)) in effects
+    links = linked(HIGH, True)
+    add_data(links, HIGH, 1.0)
+    assert links.disconnected(HIGH, number(2), "connection closed: idle", 20.0) == []
+
+
+def test_broken_link_takes_a_dial_for_its_data_with_it_and_dials_data_at_once_when_it_is_back() -> None:
+    links = linked(HIGH, True)
+    for attempt in range(5):
+        add_data(links, HIGH, 1.0 + attempt)
+        links.disconnected(HIGH, number(2), "cut", 1.5 + attempt)
+    links.want_data(HIGH, 10.0)
+    links.tick(11.0)
+    assert StopDialling(HIGH, Slot.DATA) in links.disconnected(HIGH, number(1), "cut", 12.0)
+    links.connected(number(3), peer(HIGH), THERE, True, 13.0)
+    assert Dial(HIGH, (THERE,), Slot.DATA) in links.want_data(HIGH, 13.0)
 
 
 def test_doubt_of_whom_nobody_is_connected_to_is_no_news() -> None:

@@ -76,7 +76,8 @@ async def test_streams_of_either_end_go_on_when_the_nat_forgets_its_ports(opener
             for task in watching:
                 task.cancel()
         assert {slot: connection(server, home.node, slot) for slot in Slot} == before
-        assert changes == []
+        # The relay's closed port may answer for a moment; who is behind it is back with the next packet.
+        assert {change.reason for change in changes} <= {"nobody listens on its port", "it still answers"}
         while connection(server, home.node, Slot.CONTROL).address == places[Slot.CONTROL]:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.01)
         assert connection(server, home.node, Slot.DATA).address != places[Slot.DATA]

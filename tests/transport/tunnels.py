@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -48,20 +48,28 @@ async def send_pattern(pipe: Pipe, total_bytes: int, digest: hashlib.blake2b) ->
     await pipe.finish()
 
 
-async def read_digest(pipe: Pipe, digest: hashlib.blake2b) -> int:
+async def read_digest(pipe: Pipe, digest: hashlib.blake2b, progress: Callable[[int], None]) -> int:
     count = 0
     while data := await pipe.read(PIECE_BYTES):
         digest.update(data)
         count += len(data)
+        progress(count)
     return count
 
 
-async def echoed(pipe: Pipe, total_bytes: int) -> bool:
-    """Send a pattern through an echo at the other end; whether the same came back, whole."""
+def unwatched(count: int) -> None:
+    """For who does not want to know how far it is."""
+
+
+async def echoed(pipe: Pipe, total_bytes: int, progress: Callable[[int], None] = unwatched) -> bool:
+    """Send a pattern through an echo at the other end; whether the same came back, whole.
+
+    progress: told how many bytes have.
+    """
     sent, got = hashlib.blake2b(), hashlib.blake2b()
     async with asyncio.TaskGroup() as group:
         group.create_task(send_pattern(pipe, total_bytes, sent))
-        count = await read_digest(pipe, got)
+        count = await read_digest(pipe, got, progress)
     return count == total_bytes and sent.digest() == got.digest()
 
 

@@ -64,7 +64,7 @@ class Uses:
 
     connected: told once both ends have accepted each other.  answered: told of every answer to a ping.
     bounced: told that the network says nobody listens at the peer's port any more.
-    ended: told once, with why, unless we ended it.
+    ended: told once, with why and whether the peer fell silent, unless we ended it.
     streams_beside: how many streams on other carriers end with this connection; a retired one stays for them.
     """
 
@@ -73,7 +73,7 @@ class Uses:
     datagram_arrived: Callable[[NodeId, bytes], None]
     answered: Callable[[], None]
     bounced: Callable[[], None]
-    ended: Callable[[str], None]
+    ended: Callable[[str, bool], None]
     windows: Windows
     streams_beside: Callable[[], int]
 
@@ -206,6 +206,14 @@ class QuicPeerConnection:
             self._end(reason)
             self._host.touch(self)
 
+    def abandon(self, reason: str) -> None:
+        """Give up a dial. A peer that never answered knows nothing of it, and is told nothing."""
+        if self.bytes_received:
+            self.close(reason)
+        elif self._end_reason is None:
+            self._end(reason)
+            self._host.forget(self)
+
     def cut(self, reason: str, code: int) -> None:
         """End the connection for what the peer is: unlike after `close`, whoever uses it is told."""
         self._lost(reason, code)
@@ -247,7 +255,7 @@ class QuicPeerConnection:
             case Verdict.PING:
                 self._ping(now)
             case Verdict.SILENT:
-                self._lost("no sign of life for several seconds")
+                self._lost("no sign of life for several seconds", was_silent=True)
             case Verdict.FINE:
                 self._close_if_retired(now)
 
@@ -356,14 +364,14 @@ class QuicPeerConnection:
         self._lost(f"connection closed: {wire.printable(reason, 200) or f'code {code}'}")
         self._host.forget(self)
 
-    def _lost(self, reason: str, code: int = 0) -> None:
+    def _lost(self, reason: str, code: int = 0, was_silent: bool = False) -> None:
         """The connection is over, and not by the wish of anyone here."""
         if self._end_reason is not None:
             return
         uses = self._uses
         self.close(reason, code)
         if uses is not None:
-            uses.ended(reason)
+            uses.ended(reason, was_silent)
 
     def _end(self, reason: str) -> None:
         self._end_reason = reason

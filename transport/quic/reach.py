@@ -48,7 +48,7 @@ async def first_answering(
 ) -> QuicPeerConnection:
     """The first connection to complete TLS by `deadline` (loop time); the others are closed.
 
-    again_s: after how long to dial all of them anew, beside the handshakes under way; None for never.
+    again_s: after how long to dial all of them anew, beside the last handshake with each; None for never.
     Raises Unreachable when every target has failed, TimedOut when none has answered.
     """
     attempts: dict[asyncio.Future[bytes], QuicPeerConnection] = {}
@@ -56,7 +56,7 @@ async def first_answering(
         return await _race(dial, targets, deadline, again_s or math.inf, attempts)
     finally:
         for attempt in attempts.values():
-            attempt.close("another address answered first")
+            attempt.abandon("another address answered first")
 
 
 async def _race(
@@ -73,6 +73,7 @@ async def _race(
     while waiting or attempts or again_at < deadline:
         if not waiting and loop.time() >= again_at:
             waiting, again_at = list(targets), loop.time() + again_s
+            _abandon(attempts, len(attempts) - len(targets))
         if waiting:
             connection = dial(waiting.pop(0))
             attempts[connection.secured] = connection
@@ -88,6 +89,12 @@ async def _race(
     if silent:
         raise TimedOut(f"no answer from {', '.join(silent)}: is meshd running there, and does UDP get through?")
     raise Unreachable("; ".join(dict.fromkeys(failures)) or "no address to try")
+
+
+def _abandon(attempts: dict[asyncio.Future[bytes], QuicPeerConnection], count: int) -> None:
+    """Give up the `count` oldest: when the way opens again, each that is under way costs both ends a handshake."""
+    for future in list(attempts)[: max(0, count)]:
+        attempts.pop(future).abandon("dialled anew")
 
 
 async def _done(attempts: Collection[asyncio.Future[bytes]], wake_at: float) -> set[asyncio.Future[bytes]]:

@@ -384,7 +384,7 @@ class QuicTransport:
             datagram_arrived=board.datagram_arrived,
             answered=lambda: board.answered(connection),
             bounced=lambda: board.bounced(connection),
-            ended=lambda reason: board.disconnected(connection, reason),
+            ended=lambda reason, was_silent: board.disconnected(connection, reason, was_silent),
             windows=self._windows,
             streams_beside=lambda: len(self._lane(connection) or ()),
         )

@@ -14,7 +14,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 
 from transport.interface import Address
-from transport.quic.bounces import MAX_BOUNCES, Readiness, SocketAddress, hear_bounces, read_bounces
+from transport.quic.bounces import MAX_BOUNCES, Readiness, hear_bounces, read_bounces
+from transport.quic.bounces import SocketAddress as SocketAddress
 
 logger = logging.getLogger("meshd.transport")
 
