@@ -119,7 +119,7 @@ class UdpRelay:
         bind: Address | None = None,
         max_clients: int = MAX_CLIENTS,
     ) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
         self._conditions = (there, back)
         self._seed = seed
         self._bind = bind
@@ -129,7 +129,7 @@ class UdpRelay:
 
     async def __aenter__(self) -> UdpRelay:
         self._loop = asyncio.get_running_loop()
-        self._family, self._target = await self._resolve(self._upstream)
+        self._family, self._target = await self._resolve(self.upstream)
         there, back = self._conditions
         self.there = DelayLine(there, random.Random(f"{self._seed} there"))
         self.back = DelayLine(back, random.Random(f"{self._seed} back"))

@@ -22,7 +22,11 @@ def demo(
     nodes: Annotated[int, typer.Option(min=2, max=16, help="agents to start: a host, members, a lite client")] = 3,
     impair: Annotated[
         str,
-        typer.Option(metavar="SPEC", help="bad ways between them: delay=40ms,loss=5%,rate=10mbit", callback=_checked),
+        typer.Option(
+            metavar="SPEC",
+            help="bad ways between them, all over UDP: delay=40ms,loss=5%,rate=10mbit",
+            callback=_checked,
+        ),
     ] = "",
     once: Annotated[bool, typer.Option("--once", help="stop after the answer")] = False,
     as_json: JsonFlag = False,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import pytest
 
 from meshd.impaired_agents import ImpairedAgents
 from meshd.local_agents import LocalAgents
-from transport.address import format_address
+from transport.address import format_address, parse_address
 from transport.impairment import CLEAR
 
 PATIENCE_S = 60.0
@@ -36,3 +39,15 @@ async def test_agents_are_cut_off_and_meet_again_with_their_relays(agents: Local
         for relay in impaired.relays:
             relay.mend()
         await other.until(lambda status: states(status) == {"connected"}, PATIENCE_S)
+
+
+async def test_no_bulk_lane_leads_past_the_relay(agents: LocalAgents) -> None:
+    """It passes UDP only, so these agents have no TCP port that a lane could come to; others have."""
+    impaired = ImpairedAgents(agents, CLEAR)
+    async with impaired.start("founder"), agents.start("other") as other:
+        for relay in impaired.relays:
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(relay.upstream.host, relay.upstream.port)
+        open_door = parse_address((await other.status())["doors"]["mesh"])
+        _, writer = await asyncio.open_connection(open_door.host, open_door.port)
+        writer.close()
