@@ -31,9 +31,12 @@ class MemoryCheck:
         return self.predicted.predicted / self.reported.total - 1
 
 
-def predict(argv: Sequence[str]) -> Need:
-    """What llama-server will allocate when started with `argv`. Raises BadModelFile, UnknownShape, ValueError."""
-    command = read_command_line(argv)
+def predict(argv: Sequence[str], own_devices: int = 0) -> Need:
+    """What llama-server will allocate when started with `argv`. Raises BadModelFile, UnknownShape, ValueError.
+
+    own_devices: GPUs of this host that the engine uses, besides RPC servers.
+    """
+    command = read_command_line(argv, own_devices)
     file = read_header(command.model)
     return need(
         file,
@@ -52,6 +55,12 @@ def _host_layers(command: Command, file: ModelFile) -> int:
     return max(0, layers + 1 - command.gpu_layers)
 
 
+def _own_devices(reported: Reported) -> int:
+    """How many devices of this host hold something; host memory has names that begin or end like these."""
+    names = [name for name in reported.of_device if not name.startswith(("CPU", "RPC")) and not name.endswith("_Host")]
+    return len(names)
+
+
 def check(name: str, argv: Sequence[str], log: str) -> MemoryCheck | None:
     """Compare and say so in the agent's log; None where either side is not known.
 
@@ -62,7 +71,7 @@ def check(name: str, argv: Sequence[str], log: str) -> MemoryCheck | None:
         logger.debug("model %s: its engine does not say what it allocated", name)
         return None
     try:
-        result = MemoryCheck(predict(argv), reported)
+        result = MemoryCheck(predict(argv, _own_devices(reported)), reported)
     except (BadModelFile, UnknownShape, ValueError) as reason:
         logger.info("model %s: memory was not predicted: %s", name, reason)
         return None

@@ -31,7 +31,7 @@ DRAFT_TOKENS = 3  # common/common.h: n_max of a draft
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """shares: of the layers for each RPC server, () without any.  gpu_layers: None where it is not said."""
+    """shares: of the layers for each RPC server, then each GPU; () without any.  gpu_layers: None if not said."""
 
     model: Path
     settings: EngineSettings
@@ -41,8 +41,11 @@ class Command:
     projector: Path | None
 
 
-def read_command_line(argv: Sequence[str]) -> Command:
-    """What `argv` asks of memory. Unknown arguments are passed over. Raises ValueError for a number that is none."""
+def read_command_line(argv: Sequence[str], own_devices: int = 0) -> Command:
+    """What `argv` asks of memory. Unknown arguments are passed over. Raises ValueError for a number that is none.
+
+    own_devices: GPUs of this host, which llama.cpp puts after those of RPC servers.
+    """
     said = _options(argv)
     slots = int(said.get("--parallel", "-1"))
     draft = _path(said.get("--model-draft"))
@@ -63,7 +66,7 @@ def read_command_line(argv: Sequence[str]) -> Command:
     return Command(
         model=Path(said.get("--model", "")),
         settings=settings,
-        shares=_shares(said),
+        shares=_shares(said, own_devices),
         gpu_layers=int(layers) if layers is not None and layers.lstrip("-").isdigit() else None,
         draft=draft,
         projector=_path(said.get("--mmproj")),
@@ -93,12 +96,10 @@ def _is_flag(word: str) -> bool:
     return word.startswith("-") and not word.lstrip("-").replace(".", "").isdigit()
 
 
-def _shares(said: dict[str, str]) -> tuple[float, ...]:
-    servers = [server for server in said.get("--rpc", "").split(",") if server]
+def _shares(said: dict[str, str], own_devices: int) -> tuple[float, ...]:
+    count = len([server for server in said.get("--rpc", "").split(",") if server]) + own_devices
     given = [float(share) for share in said.get("--tensor-split", "").split(",") if share]
-    if not servers:
-        return ()
-    return tuple((given + [0.0] * len(servers))[: len(servers)]) if any(given) else (1.0,) * len(servers)
+    return tuple((given + [0.0] * count)[:count]) if any(given[:count]) else (1.0,) * count
 
 
 def _kv_type(name: str) -> KvType:

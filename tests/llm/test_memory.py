@@ -255,6 +255,21 @@ def test_rpc_servers_share_as_told_or_alike() -> None:
     assert read_command_line(["x", "--rpc", "a:1,b:2"]).shares == (1.0, 1.0)
 
 
+def test_own_gpus_come_after_rpc_servers() -> None:
+    told = read_command_line(["x", "--rpc", "a:1", "-ts", "0.25,0.75"], own_devices=1)
+    assert told.shares == (0.25, 0.75)
+    assert read_command_line(["x", "-ngl", "99"], own_devices=1).shares == (1.0,)
+    assert read_command_line(["x", "-ngl", "99"]).shares == ()
+
+
+def test_engine_on_a_gpu_is_checked_as_such(files: dict[str, ModelFile]) -> None:
+    model = str(files["qwen2"].paths[0])
+    argv = ["x", "-m", model, "-c", "4096", "-np", "2", "-ngl", "99"]
+    on_gpu = check("m", argv, LOG.replace("RPC0[127.0.0.1:50052]", "CUDA0"))
+    assert on_gpu is not None
+    assert [part.name for part in on_gpu.predicted.parts] == ["device 0", "host"]
+
+
 def test_draft_proposes_only_when_it_is_asked_to() -> None:
     asked = read_command_line(["x", "-md", "d.gguf", "--spec-type", "draft-simple", "--spec-draft-n-max", "8"])
     assert (asked.draft, asked.settings.drafts) == (Path("d.gguf"), 8)
