@@ -1,8 +1,8 @@
 """Real agents that reach each other over bad ways only: a UDP relay stands before each one's port.
 
 Each tells the mesh the relay's address in place of its own, so whoever dials it goes through.
-They have no bulk lanes, which are TCP and would go around the relay: everything is over QUIC, bad way and all. For lanes
-over bad ways, and for blocked TCP, tests/netns has a bridge.
+They have no bulk lanes, which are TCP and would go around the relay: everything is over QUIC, bad way and all. For
+lanes over bad ways, and for blocked TCP, tests/netns has a bridge.
 """
 
 from __future__ import annotations
