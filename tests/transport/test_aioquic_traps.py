@@ -9,6 +9,7 @@ import time
 import pytest
 import uvloop
 from aioquic.quic.recovery import QuicPacketPacer
+from aioquic.quic.stream import QuicStream
 
 from tests.transport.contract import HEADER, message, next_change, next_stream
 from tests.transport.quic_mesh import LOOPBACK, live_mesh, start, two_members
@@ -18,7 +19,7 @@ from transport.handshake import channel_binding
 from transport.identity import NodeKey
 from transport.interface import Address, LinkState, Role
 from transport.link import Slot
-from transport.quic import liveness
+from transport.quic import QuicTransport, liveness
 from transport.quic.internals import BURST_S, BurstPacer
 from transport.quic.session import IDLE_TIMEOUT_S, SessionFactory
 from transport.quic.udp import BUFFER_BYTES, UdpSocket
@@ -26,6 +27,14 @@ from transport.relay import UdpRelay
 
 # libuv stops polling a socket on which the kernel reports an error, asyncio does not.
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def quic_stream_of(one: QuicTransport, other: QuicTransport) -> QuicStream:
+    """aioquic's part of the only stream between them."""
+    connection = connection_of(one, other, Slot.DATA)
+    assert connection._streams is not None
+    (number,) = connection._streams._streams
+    return connection._quic._streams[number]
 
 
 async def test_end_of_the_handshake_can_be_awaited_when_it_is_long_over() -> None:
@@ -95,8 +104,7 @@ async def test_write_that_crosses_a_reset_of_the_peer_is_lost_and_not_an_error()
     async with two_members() as (owner, member):
         here = await owner.open(member.node, HEADER)
         await next_stream(member)
-        quic = connection_of(owner, member, Slot.DATA)._quic
-        quic._streams[max(quic._streams)].sender.reset(ResetCode.CANCELLED)
+        quic_stream_of(owner, member).sender.reset(ResetCode.CANCELLED)
         await here.send(message(b"too late"))
         await here.finish()
         here.reset(ResetCode.CANCELLED)
@@ -107,8 +115,9 @@ async def test_reset_of_a_stream_that_aioquic_has_forgotten_is_not_an_error() ->
     async with two_members() as (owner, member):
         here = await owner.open(member.node, HEADER)
         await next_stream(member)
-        quic = connection_of(owner, member, Slot.DATA)._quic
-        del quic._streams[max(quic._streams)]
+        number = quic_stream_of(owner, member).stream_id
+        assert number is not None
+        del connection_of(owner, member, Slot.DATA)._quic._streams[number]
         here.reset(ResetCode.CANCELLED)
         await works(owner, member)
 
