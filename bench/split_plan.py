@@ -2,9 +2,10 @@
 
 A generated model (a plain llama of about 90 MB, q8_0) answers alone, then split over this host and one or two
 `ggml-rpc-server`s behind the mesh's tunnel, whose packets pass a relay that makes them late. k and P of
-`llm.plan_speed` are fitted to the runs at 0 and 20 ms; the other distances are predictions. `--bare` leaves the
-tunnel and the relay out, at no distance only. Everything shares this machine's cores, so each engine has one thread
-(two that wait for each other stand still while a third program runs) and the fastest of several answers counts.
+`llm.plan_speed` are fitted to the runs at 0 and 20 ms; the other distances are predictions. `--mesh` measures the
+mesh's own split in its place: agents behind relays, with an RPC server for the host's own part. `--bare` leaves
+tunnel and relay out, at no distance only. Everything shares this machine's cores, so each engine has one thread (two
+that wait for each other stand still while a third program runs) and the fastest of several answers counts.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import uvloop
 from gguf import GGMLQuantizationType
 
+from bench.split_mesh import ANSWERS, TOKENS, mesh_token_ms
 from bench.transport_streams import our_site
 from llm.plan_speed import Fit, Point, fit
+from meshd.local_agents import local_agents
 from tests.llm.architectures import Plan, write_architecture
 from tests.llm.engine_loads import rpc_servers, serving
 from transport.impairment import Conditions
@@ -38,8 +42,7 @@ LOOPBACK = Address("127.0.0.1", 0)
 MODEL = Plan("llama", GGMLQuantizationType.Q8_0, layers=12, width=768, heads=12, kv_heads=4, feed=2048, vocabulary=8000)
 RTTS_MS = (0.0, 5.0, 20.0, 40.0)
 FITTED_MS = (0.0, 20.0)
-TOKENS = 24
-ANSWERS = 4
+Way = Literal["tunnel", "mesh", "bare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Row:
     is_fitted: bool
 
 
-async def run(rounds: int, bare: bool) -> tuple[list[Row], Fit, float]:
+async def run(rounds: int, way: Way) -> tuple[list[Row], Fit, float]:
     """The table, the fit, and tokens a second alone."""
     with tempfile.TemporaryDirectory(prefix="meshd-split-") as name:
         folder = Path(name)
@@ -62,14 +65,12 @@ async def run(rounds: int, bare: bool) -> tuple[list[Row], Fit, float]:
         times: dict[tuple[int, float], list[float]] = {}
         # Turns, so that a busy moment of the machine falls on all.
         for _ in range(rounds):
-            times.setdefault((1, 0.0), []).append(await _token_ms(model, folder, []))
-            for stages in (2, 3):
-                for rtt_ms in (0.0,) if bare else RTTS_MS:
-                    times.setdefault((stages, rtt_ms), []).append(await _split(model, folder, stages, rtt_ms, bare))
+            for stages, rtt_ms in _cases(way):
+                times.setdefault((stages, rtt_ms), []).append(await _measure(model, folder, stages, rtt_ms, way))
     token_ms = {key: min(values) for key, values in times.items()}
     alone_ms = token_ms.pop((1, 0.0))
     points = [Point(f"{s} stages", s, rtt_ms, alone_ms, found) for (s, rtt_ms), found in token_ms.items()]
-    fitted = Fit(0, 0, 0, 0) if bare else fit([point for point in points if point.rtt_ms in FITTED_MS])
+    fitted = Fit(0, 0, 0, 0) if way == "bare" else fit([point for point in points if point.rtt_ms in FITTED_MS])
     return [_row(point, fitted) for point in points], fitted, 1000 / alone_ms
 
 
@@ -81,9 +82,18 @@ def _row(point: Point, fitted: Fit) -> Row:
     return Row(point.stages, point.rtt_ms, round(measured, 2), round(predicted, 2), round(error, 1), is_fitted)
 
 
-async def _split(model: Path, folder: Path, stages: int, rtt_ms: float, bare: bool) -> float:
+def _cases(way: Way) -> list[tuple[int, float]]:
+    return [(1, 0.0), *((stages, rtt_ms) for stages in (2, 3) for rtt_ms in ((0.0,) if way == "bare" else RTTS_MS))]
+
+
+async def _measure(model: Path, folder: Path, stages: int, rtt_ms: float, way: Way) -> float:
+    if way == "mesh":
+        with tempfile.TemporaryDirectory(prefix="meshd-split-agents-") as agents:
+            return await mesh_token_ms(local_agents(Path(agents)), model, stages, rtt_ms)
+    if stages == 1:
+        return await _token_ms(model, folder, [])
     with rpc_servers(stages - 1, folder, threads=1) as servers:
-        if bare:
+        if way == "bare":
             return await _token_ms(model, folder, servers)
         async with _tunnelled(servers, rtt_ms) as listeners:
             return await _token_ms(model, folder, listeners)
@@ -150,9 +160,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bare", action="store_true", help="loopback TCP in place of tunnel and relay")
+    parser.add_argument("--mesh", dest="way", action="store_const", const="mesh", default="tunnel")
+    parser.add_argument("--bare", dest="way", action="store_const", const="bare")
     given = parser.parse_args()
-    rows, fitted, alone = uvloop.run(run(given.rounds, given.bare))
+    rows, fitted, alone = uvloop.run(run(given.rounds, given.way))
     if given.json:
         answer = {"alone": round(alone, 2), "fit": asdict(fitted), "rows": [asdict(row) for row in rows]}
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")
