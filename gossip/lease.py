@@ -34,6 +34,8 @@ CHALLENGE_FACTOR = 1.25
 CHALLENGE_S = 60.0
 UNHEALTHY_S = 30.0
 SETTLED_S = 10.0
+# Whoever has a refused term is mostly the successor of a host that slept, and gossip says so in a moment.
+STEP_UP_S = 5.0
 # Where nobody has hosted yet there is nothing to disturb: long enough to hear of the others at the start.
 FIRST_SETTLED_S = 1.0
 
@@ -160,6 +162,7 @@ class _Watch:
     host: NodeId | None = None
     unhealthy_since: float | None = None
     challenged_since: float | None = None
+    refused_since: float | None = None
     has_heard: bool = False
     highest_term: int = 0
     taken_term: int = 0
@@ -204,7 +207,9 @@ class Election:
         me = view.me.node
         if incumbent is not None and incumbent.host != me and any(claim.host == me for claim in said):
             return Yield(resource, "another node's claim stands above this one's")
-        if incumbent is not None and incumbent.host == me and incumbent.term <= watch.taken_term:
+        is_refused = incumbent is not None and incumbent.host == me and incumbent.term <= watch.taken_term
+        watch.refused_since = _start(watch.refused_since, now) if is_refused else None
+        if incumbent is not None and is_refused and _is_over(watch.refused_since, STEP_UP_S, now):
             return Claim(resource, watch.highest_term + 1, incumbent.score, me)
         best = _best(resource, offers, view, SETTLED_S if watch.has_heard else FIRST_SETTLED_S)
         if incumbent is not None and not self._is_unseated(watch, offers.get(incumbent.host), best, now):

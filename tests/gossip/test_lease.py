@@ -10,6 +10,8 @@ from gossip.lease import (
     CHALLENGE_S,
     CLAIMS,
     GIB,
+    MAX_TERM_LEAP,
+    STEP_UP_S,
     UNHEALTHY_S,
     Candidate,
     Claim,
@@ -19,6 +21,7 @@ from gossip.lease import (
     claims,
     encode_claims,
     preference,
+    standing_claim,
 )
 from gossip.view import NodeView, Status, View
 from transport.interface import NodeId, Role
@@ -204,6 +207,52 @@ def test_a_term_once_seen_is_never_used_again() -> None:
     mesh.statuses[BOB] = Status.DEAD
     mesh.step()
     assert mesh.published[ALICE].term == 10
+
+
+def test_a_refused_host_steps_up_when_nobody_else_has_shown_up_for_a_while() -> None:
+    mesh = Mesh({ALICE: 8 * GIB, BOB: 24 * GIB})
+    mesh.run(2)
+    assert mesh.host == BOB
+    mesh.elections[BOB].refused(MODEL, 6)
+    mesh.run(STEP_UP_S)
+    assert mesh.published[BOB].term == 1
+    mesh.step()
+    assert mesh.published[BOB].term == 7
+    mesh.run(20)
+    assert mesh.published == {BOB: Claim(MODEL, 7, 24 * GIB, BOB)}
+
+
+def test_a_host_that_slept_gives_way_to_the_successor_that_refusals_speak_of() -> None:
+    mesh = Mesh({ALICE: 8 * GIB, BOB: 24 * GIB})
+    mesh.run(2)
+    mesh.elections[BOB].refused(MODEL, 2)
+    mesh.step()
+    assert mesh.published[BOB].term == 1
+    mesh.published[ALICE] = Claim(MODEL, 2, 8 * GIB, ALICE)
+    mesh.run(30)
+    assert mesh.published == {ALICE: Claim(MODEL, 2, 8 * GIB, ALICE)}
+
+
+def test_what_this_node_remembers_from_its_disk_is_exceeded() -> None:
+    mesh = Mesh({ALICE: 8 * GIB})
+    mesh.elections[ALICE] = Election()
+    mesh.elections[ALICE].recall(MODEL, 41)
+    assert mesh.decide(ALICE) == Claim(MODEL, 42, 8 * GIB, ALICE)
+
+
+def test_an_absurd_leap_of_terms_is_not_believed() -> None:
+    mesh = Mesh({ALICE: 8 * GIB, BOB: 24 * GIB})
+    mesh.run(2)
+    mesh.published[ALICE] = Claim(MODEL, MAX_TERM_LEAP + 2, 8 * GIB, ALICE)
+    assert mesh.decide(BOB) is None
+    assert standing_claim(mesh.view(BOB), MODEL, 1) == Claim(MODEL, 1, 24 * GIB, BOB)
+    mesh.elections[BOB].refused(MODEL, MAX_TERM_LEAP + 2)
+    del mesh.published[ALICE]
+    for _ in range(20):
+        mesh.now += 1
+        assert mesh.decide(BOB) is None
+    mesh.published[ALICE] = Claim(MODEL, MAX_TERM_LEAP + 1, 8 * GIB, ALICE)
+    assert isinstance(mesh.decide(BOB), Yield)
 
 
 def test_malformed_claims_count_as_none_and_clients_have_none() -> None:

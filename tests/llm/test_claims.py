@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gossip.facts import GPU, Device, GpuFact
-from gossip.lease import CLAIMS, Claim, encode_claims
+from gossip.lease import CLAIMS, STEP_UP_S, Claim, encode_claims
 from gossip.view import NodeView, Status, View
 from llm.claims import Change, Claims, Lost, Won, candidates, resource_of, usable_bytes
 from llm.offer import MODELS_FACT, Offer, catalogue, encode_offers
@@ -86,7 +86,8 @@ def test_a_host_that_a_worker_refused_steps_up() -> None:
 
     claims.refused(TOY, 4)
 
-    assert settle(claims, view(mine), (offer(),)) == [Won(Claim(TOY, 5, 8 * GIB, ME))]
+    assert settle(claims, view(mine), (offer(),)) == []
+    assert settle(claims, view(mine), (offer(),), now=10.0 + STEP_UP_S) == [Won(Claim(TOY, 5, 8 * GIB, ME))]
 
 
 def test_a_model_that_still_loads_is_not_claimed() -> None:

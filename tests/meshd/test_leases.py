@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gossip.fence import Fences
-from gossip.lease import CLAIMS, Claim, encode_claims
+from gossip.lease import CLAIMS, STEP_UP_S, Claim, encode_claims
 from gossip.quorum import Quorum
 from gossip.tenure import Hold
 from gossip.view import NodeView, Status, View
@@ -148,7 +148,9 @@ async def test_a_refused_term_reaches_the_election(tmp_path: Path) -> None:
         del mesh.claims[C]
         mesh.claim(A, 3)
         await until(lambda: "stale_term" in mesh.leases[A].keeper.refusals(QWEN, "vote").get(B, ""))
-        (change,) = mesh.leases[A].claims.update(mesh.view(A), (offer(name="qwen"),), 0.0)
+        offers = (offer(name="qwen"),)
+        assert mesh.leases[A].claims.update(mesh.view(A), offers, 0.0) == []
+        (change,) = mesh.leases[A].claims.update(mesh.view(A), offers, STEP_UP_S)
         assert isinstance(change, Won) and change.claim.term == 6
 
 
