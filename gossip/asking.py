@@ -40,7 +40,7 @@ class Asking:
 
     def deadlines(self) -> list[float]:
         """When something is due."""
-        return [*self._due.values(), *self._greetings.values()]
+        return [*self._due.values(), *self._greetings.values()] if self._due or self._greetings else []
 
     def at_once(self, peer: NodeId, now: float) -> None:
         """Ask `peer` now."""

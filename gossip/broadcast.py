@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from gossip.message import RUMOUR_BUDGET_BYTES, fits_datagram, rumour_cost
@@ -29,6 +30,7 @@ class Topic(NamedTuple):
     detail: str | bytes = b""
 
 
+@lru_cache(maxsize=8)
 def transmissions(nodes: int) -> int:
     """How often a rumour is sent in a mesh of `nodes`: 6·⌈log10(nodes + 1)⌉."""
     return RETRANSMIT_FACTOR * math.ceil(math.log10(nodes + 1))
@@ -116,10 +118,15 @@ class _Queue:
     def take(self, limit: int, budget: int, max_rumours: int, chosen: list[bytes]) -> int:
         """Append what fits to `chosen`, least told first; the bytes it takes up."""
         taken = self._choose(budget, max_rumours) if max_rumours > 0 else []
+        cost = 0
         for rumour in taken:
             chosen.append(rumour.payload)
-            self._told(rumour, limit)
-        return sum([rumour.cost for rumour in taken])
+            cost += rumour.cost
+            if rumour.level + 1 >= limit:
+                self.remove(rumour.topic)
+            else:
+                self._demote(rumour)
+        return cost
 
     def _choose(self, budget: int, max_rumours: int) -> list[_Rumour]:
         taken: list[_Rumour] = []
@@ -129,19 +136,20 @@ class _Queue:
                 if rumour.cost <= budget:
                     taken.append(rumour)
                     budget -= rumour.cost
+                    max_rumours -= 1
+                    if not max_rumours:
+                        return taken
                 else:
                     misses += 1
-                if len(taken) >= max_rumours or misses >= MAX_MISSES:
-                    return taken
+                    if misses >= MAX_MISSES:
+                        return taken
         return taken
 
-    def _told(self, rumour: _Rumour, limit: int) -> None:
-        level = rumour.level + 1
-        if level >= limit:
-            self.remove(rumour.topic)
-            return
-        if level == len(self._levels):
-            self._levels.append({})
-        del self._levels[rumour.level][rumour.topic]
-        self._levels[level][rumour.topic] = rumour
-        rumour.level = level
+    def _demote(self, rumour: _Rumour) -> None:
+        """It has been told once more."""
+        topic, levels = rumour.topic, self._levels
+        del levels[rumour.level][topic]
+        rumour.level += 1
+        if rumour.level == len(levels):
+            levels.append({})
+        levels[rumour.level][topic] = rumour

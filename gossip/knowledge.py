@@ -249,9 +249,7 @@ class Knowledge:
             open_fact(rumour, header, owner.record.public, self._verifier, self._me.mesh_id, peer)
             self.wanted[peer] = None
             return False
-        fact = self._keep_fact(rumour, header, peer)
-        if fact is not None:
-            self._tell_fact(fact)
+        self._tell_fact(self._keep_fact(rumour, header, owner, peer))
         return True
 
     def _apply_record(self, entry: DeltaEntry, peer: NodeId, now: float) -> _Shown | None:
@@ -308,23 +306,23 @@ class Knowledge:
             rumour = decode_rumour(payload, peer)
             if not isinstance(rumour, FactRumour) or rumour.value is None:
                 raise ProtocolError(f"node {short(peer)} sent something else in place of a fact")
-            fact = self._keep_fact(rumour, read_header(rumour, peer), peer)
+            header = read_header(rumour, peer)
+            owner = self.roster.get(NodeId(header.node))
+            if owner is None or owner.node == self._me.node or not self.facts.is_news(header):
+                return
+            fact = self._keep_fact(rumour, header, owner, peer)
         except ProtocolError as error:
             self._refuse(error, peer)
             return
         # A newcomer's facts reach us before anyone else hears them; others' have been told already.
-        if fact is not None and node == peer:
+        if node == peer:
             self._tell_fact(fact)
 
-    def _keep_fact(self, rumour: FactRumour, header: FactHeader, peer: NodeId) -> Fact | None:
-        """Store a fact that has its value; None when it is no news. Raises ProtocolError."""
-        node = NodeId(header.node)
-        owner = self.roster.get(node)
-        if owner is None or node == self._me.node or not self.facts.is_news(header):
-            return None
+    def _keep_fact(self, rumour: FactRumour, header: FactHeader, owner: Member, peer: NodeId) -> Fact:
+        """Store news of another member that comes with its value. Raises ProtocolError."""
         fact = open_fact(rumour, header, owner.record.public, self._verifier, self._me.mesh_id, peer)
         if not self.facts.put(fact):
-            raise ProtocolError(f"node {short(node)} publishes more facts than a node may")
+            raise ProtocolError(f"node {short(owner.node)} publishes more facts than a node may")
         self.has_new_facts = True
         return fact
 
