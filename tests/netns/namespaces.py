@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,10 +27,14 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A host with its own network. host: its IPv4 address on `eth0`, whose network is a /24."""
+    """A host with its own network. host: its IPv4 address on `eth0`, whose network is a /24.
+
+    port: where its cable ends in a switch, if it does: the switch's namespace and device.
+    """
 
     name: str
     host: str
+    port: tuple[str, str] | None = None
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -56,6 +60,19 @@ class Namespace:
     def ip(self, *arguments: str) -> None:
         """Run iproute2's `ip` on this host."""
         ip("-n", self.name, *arguments)
+
+    def unplug(self) -> None:
+        """Pull its cable out of the switch."""
+        self._set_port("down")
+
+    def plug_in(self) -> None:
+        """Undo `unplug`."""
+        self._set_port("up")
+
+    def _set_port(self, state: str) -> None:
+        assert self.port is not None, "its cable ends in no switch"
+        switch, device = self.port
+        ip("-n", switch, "link", "set", device, state)
 
     def count(self, protocol: str, counter: str) -> int:
         """One of the kernel's counters of this host, as /proc/net/snmp names it: `Tcp`, `InCsumErrors`."""
@@ -110,12 +127,14 @@ def switched(count: int) -> Iterator[list[Namespace]]:
         switch = stack.enter_context(host(""))
         switch.ip("link", "add", "segment", "type", "bridge", "mcast_snooping", "0")
         switch.ip("link", "set", "segment", "up")
-        hosts = [stack.enter_context(host(f"10.77.0.{number}")) for number in range(1, count + 1)]
-        for number, namespace in enumerate(hosts):
+        hosts = []
+        for number in range(1, count + 1):
             port = f"port{number}"
-            switch.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace.name)
+            bare = stack.enter_context(host(f"10.77.0.{number}"))
+            switch.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", bare.name)
             switch.ip("link", "set", port, "master", "segment", "up")
-            namespace.configure()
+            bare.configure()
+            hosts.append(replace(bare, port=(switch.name, port)))
         yield hosts
 
 
