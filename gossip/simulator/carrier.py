@@ -209,14 +209,14 @@ class Carrier:
         self.perform(process, process.links.connected(here.number, peer.as_peer, peer.host.address, True, now, slot))
 
     def _fail_dial(self, process: Process, node: NodeId, slot: Slot, dialling: Dialling) -> None:
-        if dialling.is_over or not process.is_running:
-            return
-        dialling.is_over = True
-        del process.dials[node, slot]
-        self._world.arrive(process, partial(self._tell_failed, process, node, slot))
+        if not dialling.is_over:
+            self._world.arrive(process, partial(self._tell_failed, process, node, slot, dialling))
 
-    def _tell_failed(self, process: Process, node: NodeId, slot: Slot) -> None:
-        self.perform(process, process.links.dial_failed(node, self._agenda.now, slot))
+    def _tell_failed(self, process: Process, node: NodeId, slot: Slot, dialling: Dialling) -> None:
+        if not dialling.is_over:
+            dialling.is_over = True
+            del process.dials[node, slot]
+            self.perform(process, process.links.dial_failed(node, self._agenda.now, slot))
 
     def _ask_to_dial(self, end: WireEnd) -> None:
         far = end.far

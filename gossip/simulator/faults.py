@@ -107,7 +107,7 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         duplication=dice.choice((0.0, 0.0, 0.05)),
         bursts=dice.choice((None, None, None, Bursts())),
     )
-    faults_s = dice.uniform(8.0, 28.0)
+    faults_s = dice.uniform(8.0, 20.0)
     count = dice.choice((1, 2, 2, 3, 3, 4, 5))
     faults = sorted((_draw_fault(dice, size, faults_s) for _ in range(count)), key=lambda fault: fault.at_s)
     return Schedule(
@@ -124,7 +124,7 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
 
 def _draw_fault(dice: random.Random, nodes: int, faults_s: float) -> Fault:
     kind = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    at_s = dice.uniform(1.0, faults_s - 2.0)
+    at_s = dice.uniform(1.5, faults_s - 2.0)
     order = tuple(dice.sample(range(nodes), nodes))
     lasts_s = min(faults_s - at_s, dice.choice((dice.uniform(0.2, 3.0), dice.uniform(3.0, 20.0))))
     match kind:
@@ -234,7 +234,8 @@ class Faults:
             if not doors:
                 self._world.agenda.after(JOIN_AGAIN_S, partial(self._bring_up, host))
                 return
-            host.disk.boot = inside.highest_boot(self._dice.choice(doors).running.engine, host.node)
+            # Of the members that it can reach, one that remembers it: see docs/decisions/0013-simulator.md.
+            host.disk.boot = max(inside.highest_boot(door.running.engine, host.node) for door in doors)
         self._world.start(host, others)
 
     def _block(self, fault: Fault, hosts: list[Host]) -> None:

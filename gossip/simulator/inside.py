@@ -35,3 +35,9 @@ def highest_boot(engine: Engine, node: NodeId) -> int:
     """The latest start of `node` that it has heard of, as its handshake would tell that node; 0 for none."""
     member = engine._knowledge.roster.get(node)
     return member.record.boot if member is not None else 0
+
+
+def was_linked(engine: Engine, node: NodeId) -> bool:
+    """Whether it has had a connection with what it knows as the latest start of `node`."""
+    member = engine._knowledge.roster.get(node)
+    return member is not None and member.was_linked

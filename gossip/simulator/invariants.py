@@ -245,7 +245,9 @@ def disagreements(world: World) -> list[str]:
     down = [host for host in world.hosts.values() if host.process is None]
     for process, host in product(running, down):
         entry = pictures[process.node].get(host.node)
-        if entry is not None and entry[0].status in (Status.ALIVE, Status.SUSPECT):
+        # Where nobody ever had a connection to it, there is no evidence, and a firewall looks the same.
+        has_evidence = any(inside.was_linked(one.engine, host.node) for one in running)
+        if entry is not None and has_evidence and entry[0].status in (Status.ALIVE, Status.SUSPECT):
             found.append(f"{host.name}, which is down, is {entry[0].status.name} to {process.host.name}")
     if not found and any(picture != pictures[running[0].node] for picture in pictures.values()):
         found.append("views differ")

@@ -80,7 +80,7 @@ class Inviting:
         network, agenda = self.world.network, self.world.agenda
         if member is not None and not network.loses(joiner.node, door.node):
             proof = join_proof(invite.secret, BINDING, public)
-            home = partial(self._come_home, joiner, door, invite)
+            home = partial(self._come_home, joiner, door, through, invite)
             question = invite.token_id + public + proof
             agenda.after(
                 network.delay_s(), partial(self.world.arrive, member, partial(self._ask, member, question, home))
@@ -126,13 +126,13 @@ class Inviting:
             self.issuer.disk.tokens = content
             self.world.arrive(process, answer)
 
-    def _come_home(self, joiner: Host, door: Host, invite: Invite, answer: bytes) -> None:
+    def _come_home(self, joiner: Host, door: Host, through: list[Host], invite: Invite, answer: bytes) -> None:
         network = self.world.network
         if answer == GRANTED and not network.loses(door.node, joiner.node):
-            self.world.agenda.after(network.delay_s(), partial(self._admit, joiner, door, invite))
+            self.world.agenda.after(network.delay_s(), partial(self._admit, joiner, through, invite))
 
-    def _admit(self, joiner: Host, door: Host, invite: Invite) -> None:
+    def _admit(self, joiner: Host, through: list[Host], invite: Invite) -> None:
         public = self.world.keys.local(joiner.name, joiner.role, 1).public
         self.admitted[invite.token_id][public] = None
         if not joiner.is_up:
-            self.world.start(joiner, [door, self.issuer])
+            self.world.start(joiner, through)

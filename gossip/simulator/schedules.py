@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gossip.simulator.faults import Faults, Schedule, draw_schedule
+from gossip.simulator.host import Host
 from gossip.simulator.hosting import Hosting
 from gossip.simulator.invariants import (
     Invariants,
@@ -27,6 +29,7 @@ TIDY_S = 60.0
 CLAIM_S = 30.0
 """Two periods in which a newcomer settles, 10 s each, and one to get leases in."""
 
+INTRODUCERS = 3
 HEALTHY_S = 60.0
 CRASH_S = 12.0
 """A crash in a healthy mesh of at most 8 is known to all within this."""
@@ -98,7 +101,7 @@ class _Run:
         """Form a mesh, let the faults happen, and wait for peace: how long that took."""
         world, dice = self.world, self.world.dice
         for host in self.hosts:
-            world.agenda.after(dice.random(), lambda host=host: self._start(host))  # type: ignore[misc]
+            world.agenda.after(dice.random(), partial(self._start, host))
         self.faults.plan()
         world.run(self.schedule.faults_s)
         self._calm_down(self.schedule.calm)
@@ -110,11 +113,10 @@ class _Run:
         self.invariants.check_merge_laws()
         return calm_s
 
-    def _start(self, host: object) -> None:
-        first = self.hosts[0]
-        for one in self.hosts:
-            if one is host and one.process is None:
-                self.world.start(one, [] if one is first else [first])
+    def _start(self, host: Host) -> None:
+        """For the first time, with a token that names a few addresses: one of them may be gone already."""
+        if host.process is None:
+            self.world.start(host, [one for one in self.hosts[:INTRODUCERS] if one is not host])
 
     def _calm_down(self, conditions: Conditions) -> None:
         """No more faults: everyone can reach everyone who is up, and nobody stands still or lies."""
@@ -122,6 +124,7 @@ class _Run:
         self.world.carrier.liars.clear()
         for host in self.hosts:
             self.world.resume(host)
+        self.world.run(1.0)  # until all have noticed
 
     def _crash_one(self) -> None:
         """One more crash, when all are well: everyone knows of it in time."""
