@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -26,7 +26,9 @@ logger = logging.getLogger("meshd.llm")
 RECONSIDER_S = 2.0
 DRAIN_S = 30.0
 UNWILLING_S = 20.0
-"""How long a worker that would not take part is left out."""
+LONGEST_UNWILLING_S = 600.0
+"""How long a worker that would not take part is left out: twice as long after each refusal, for trying again takes the
+model away from those who use it."""
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 15.0
 STABLE_S = 60.0
@@ -74,6 +76,15 @@ class PlacedModel:
     options: LlamaServerOptions
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwilling:
+    """A worker that would not take part. until: when it is asked again.  for_s: how long it is left out this time."""
+
+    until: float
+    for_s: float
+    reason: str
+
+
 class PlacedEngine:
     """An `Engine` on one llama-server after another."""
 
@@ -86,7 +97,7 @@ class PlacedEngine:
         self._changes = Changes()
         self._engine: LlamaServerEngine | None = None
         self._is_leaving = False
-        self._unwilling: dict[NodeId, tuple[float, str]] = {}
+        self._unwilling: dict[NodeId, _Unwilling] = {}
         self._shown = EngineStatus(
             EngineState.STOPPED, "not started yet", 0, model.options.context_tokens, model.options.slots, 0.0
         )
@@ -142,7 +153,7 @@ class PlacedEngine:
         engine = LlamaServerEngine(self._model.options, self._launcher)
         async with self._running(engine):
             while isinstance((now := self._way(is_served_here=True)).decision, Solo):
-                self._note(now.note)
+                self._note(self._why_no_split() or now.note)
                 await self._mesh_changed()
             await self._drain("a split takes over")
 
@@ -163,9 +174,8 @@ class PlacedEngine:
             self._show(EngineState.LOADING, f"the split ended: {reason}")
         except SplitFailed as error:
             logger.warning("no split of %s: %s", self._model.options.name, error)
-            now = asyncio.get_running_loop().time()
-            self._unwilling |= {node: (now + UNWILLING_S, reason) for node, reason in error.workers.items()}
-            await self._rest(EngineState.WAITING, f"no split: {error}", 0, mode_split=True)
+            self._leave_out(error.workers)
+            self._show(EngineState.WAITING, f"no split: {error}", mode_split=True)
 
     async def _until_it_ends(self, leader: Leader, engine: LlamaServerEngine) -> str:
         """Why the split has ended: what it stands on broke, or another node should serve."""
@@ -229,8 +239,21 @@ class PlacedEngine:
 
     def _way(self, *, is_served_here: bool = False) -> Way:
         now = asyncio.get_running_loop().time()
-        self._unwilling = {node: entry for node, entry in self._unwilling.items() if entry[0] > now}
-        return self._mesh.way(frozenset(self._unwilling), is_served_here=is_served_here)
+        left_out = frozenset(node for node, entry in self._unwilling.items() if entry.until > now)
+        return self._mesh.way(left_out, is_served_here=is_served_here)
+
+    def _leave_out(self, workers: Mapping[NodeId, str]) -> None:
+        now = asyncio.get_running_loop().time()
+        for node, reason in workers.items():
+            before = self._unwilling.get(node)
+            for_s = min(2 * before.for_s, LONGEST_UNWILLING_S) if before is not None else UNWILLING_S
+            self._unwilling[node] = _Unwilling(now + for_s, for_s, reason)
+
+    def _why_no_split(self) -> str:
+        """What those who are left out now have said; empty when nobody is."""
+        now = asyncio.get_running_loop().time()
+        reasons = sorted({entry.reason for entry in self._unwilling.values() if entry.until > now})
+        return f"no split: {'; '.join(reasons)}" if reasons else ""
 
     def _note(self, note: str) -> None:
         if note != self._shown.reason:

@@ -160,7 +160,7 @@ class Leader:
         except TimeoutError:
             refusals = self._means.keeper.refusals(self._what.resource)
             reasons = {node: refusals.get(node, "no answer") for node in missing}
-            raise SplitFailed(f"no lease: {self._explain(reasons)}", reasons) from None
+            raise self._failure(reasons, "gave no lease: ") from None
         return self._means.keeper.leases(self._what.resource)
 
     def _missing(self) -> list[NodeId]:
@@ -185,6 +185,13 @@ class Leader:
                 return f"lost the lease of {self._explain(reasons)}"
             await self._keeper_changed()
 
+    def _failure(self, reasons: Mapping[NodeId, str], words: str = "") -> SplitFailed:
+        """reasons: why each of these workers takes no part."""
+        return SplitFailed(
+            self._explain({node: words + reason for node, reason in reasons.items()}),
+            {node: self._explain({node: words + reason}) for node, reason in reasons.items()},
+        )
+
     def _explain(self, reasons: Mapping[NodeId, str]) -> str:
         names = {part.holder.node: part.holder.name for part in self._what.workers}
         return "; ".join(f"{names[node]}: {reason}" for node, reason in reasons.items())
@@ -205,7 +212,7 @@ class Leader:
         outcomes = {node: task.result() for node, task in tasks.items()}
         refused = {node: outcome for node, outcome in outcomes.items() if isinstance(outcome, str)}
         if refused:
-            raise SplitFailed(self._explain(refused), refused)
+            raise self._failure(refused)
         return {node: outcome for node, outcome in outcomes.items() if isinstance(outcome, Prepared)}
 
     def _spans(self) -> dict[NodeId, Span]:

@@ -69,8 +69,13 @@ async def until_served(agent: LocalAgent, model: str, mode: str, timeout_s: floa
     return entry(await agent.until(holds, timeout_s), model)
 
 
+async def now(agent: LocalAgent) -> dict[str, Any]:
+    """Its status, also where a loaded machine keeps it from answering for a while."""
+    return await agent.until(lambda status: True, PATIENCE_S)
+
+
 async def api_of(agent: LocalAgent) -> str:
-    return str((await agent.status())["doors"]["api"])
+    return str((await now(agent))["doors"]["api"])
 
 
 @dataclass(frozen=True, slots=True)
