@@ -63,13 +63,16 @@ class LeaseKeeper:
         self._tenure = Tenure(random_bytes)
         self._group: asyncio.TaskGroup | None = None
         self._holds: dict[tuple[str, LeaseKind], Hold] = {}
+        self._has_left = False
+        self._farewells: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
 
     def hold(self, hold: Hold) -> None:
         """Want leases of exactly these workers from now on. Saying it again changes nothing."""
-        self._holds[hold.resource, hold.purpose] = hold
-        self._wake.set()
+        if not self._has_left:
+            self._holds[hold.resource, hold.purpose] = hold
+            self._wake.set()
 
     def leases(self, resource: str, purpose: LeaseKind = "work") -> dict[NodeId, Lease]:
         """The leases that may be used at this very moment, by worker. Look before every use."""
@@ -89,7 +92,7 @@ class LeaseKeeper:
         await self._changed.wait()
 
     async def run(self) -> None:
-        """Ask and renew until cancelled; then let go of everything, as far as that can be said at once."""
+        """Ask and renew until cancelled. What is held then just runs out, unless `leave` came first."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
@@ -99,6 +102,16 @@ class LeaseKeeper:
                     await self._rest()
             finally:
                 self._group = None
+
+    async def leave(self, deadline_s: float) -> None:
+        """Let go of everything for good, until the workers know it or time is up: no successor has to wait."""
+        self._has_left, self._holds = True, {}
+        if self._group is None:
+            return
+        for resource, purpose in sorted(self._tenure.wanted):
+            self._feed(Hold(resource, purpose, 1, {}))
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=deadline_s)
 
     def _take_holds(self) -> None:
         holds, self._holds = self._holds, {}
@@ -124,7 +137,9 @@ class LeaseKeeper:
             case Ask():
                 self._start(self._ask(effect), f"lease of {short(effect.worker)}")
             case LetGo():
-                self._start(self._let_go(effect), f"let go of {short(effect.worker)}")
+                farewell = self._start(self._let_go(effect), f"let go of {short(effect.worker)}")
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
             case Gained(lease):
                 logger.info(
                     "node %s works under %s, term %d", short(lease.seat.worker), lease.seat.resource, lease.term
@@ -141,9 +156,9 @@ class LeaseKeeper:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         assert self._group is not None
-        self._group.create_task(work, name=name)
+        return self._group.create_task(work, name=name)
 
     async def _ask(self, question: Ask) -> None:
         try:

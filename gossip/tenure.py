@@ -165,6 +165,11 @@ class Tenure:
         """When `Tick` is due; infinite while nothing is wanted."""
         return min((_deadline(state) for state in self._states.values()), default=float("inf"))
 
+    @property
+    def wanted(self) -> frozenset[tuple[str, LeaseKind]]:
+        """What any lease is held or wanted on."""
+        return frozenset((seat.resource, seat.purpose) for seat in self._states)
+
     def handle(self, now: float, event: Event) -> list[Effect]:
         """Take one event. now: monotonic seconds of this host's own, that go on while it sleeps."""
         effects = self._run_out(now)

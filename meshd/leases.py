@@ -21,7 +21,8 @@ from gossip.lease_service import LeaseService
 from gossip.quorum import MIN_MEMBERS, Quorum, quorum, voters
 from gossip.tenure import Hold
 from gossip.view import View
-from llm.claims import Claims, resource_of
+from llm.claims import DRAIN_S, Claims, resource_of
+from llm.offer import Offer, catalogue
 from meshd.status import LeasesNow
 from transport.errors import ProtocolError
 from transport.question import Opener
@@ -60,10 +61,11 @@ class Leases:
         self._for_every_model = EVERY_MODEL in quorum_models
         self._voting: frozenset[str] = frozenset()
         self._book, self.problem = _open_book(fences, view())
-        ticking = clock or sleepless_clock()
+        self._drains_since: dict[str, float] = {}
+        self._clock = clock or sleepless_clock()
         self.claims = Claims(view().me.node, self.highest_term)
-        self.keeper = LeaseKeeper(opener, ticking, self.claims.refused)
-        self.service = LeaseService(self._book, view, ticking, room)
+        self.keeper = LeaseKeeper(opener, self._clock, self.claims.refused)
+        self.service = LeaseService(self._book, view, self._clock, room)
 
     # What elections need
 
@@ -86,8 +88,26 @@ class Leases:
 
     def why_not_yet(self, resource: str) -> str:
         """Why this node must not use its claim of `resource` yet; empty when it may."""
-        if not self._wants_quorum(resource):
+        if former := self._draining_leader(resource):
+            return f"{former} led it and ends what it has begun, for {DRAIN_S:.0f} s at most"
+        return self._why_no_majority(resource) if self._wants_quorum(resource) else ""
+
+    def _draining_leader(self, resource: str) -> str:
+        """The name of a living node that still serves the model as a split, for so long as it may; else empty.
+
+        Leases of a higher term would end its leases, and with them what it has begun.
+        """
+        view = self._view()
+        model = next((one for one in catalogue(view) if resource_of(one.name) == resource), None)
+        others = [one for one in model.hostings if one.node is not view.me] if model is not None else []
+        former = next((one.node for one in others if one.node.is_usable and _leads(one.offer)), None)
+        if former is None:
+            self._drains_since.pop(resource, None)
             return ""
+        since = self._drains_since.setdefault(resource, self._clock())
+        return former.name if self._clock() - since < DRAIN_S else ""
+
+    def _why_no_majority(self, resource: str) -> str:
         now = self._quorum(resource)
         if now.is_reached:
             return ""
@@ -125,6 +145,10 @@ class Leases:
         for resource in self._voting - wanted.keys():
             self.keeper.hold(Hold(resource, "vote", 1, {}))
         self._voting = frozenset(wanted)
+
+
+def _leads(offer: Offer) -> bool:
+    return bool(offer.parts) and offer.state in ("ready", "draining")
 
 
 def _open_book(path: Path, view: View) -> tuple[FenceBook | None, str]:

@@ -40,13 +40,13 @@ from meshd.datadir import DataDir
 from meshd.describe import describe_host
 from meshd.dispatch import Dispatch
 from meshd.engines import identify_models
-from meshd.hardware import Limits
 from meshd.http_server import serve_http
 from meshd.introducers import introducers
 from meshd.joining import Joining
 from meshd.lapses import watch_lapses
 from meshd.leases import Leases
 from meshd.loaded import LOADED_AT
+from meshd.memory import HostMemory
 from meshd.mesh_news import MeshNews
 from meshd.model_specs import ModelSpec
 from meshd.neighbourhood import Neighbourhood
@@ -91,7 +91,7 @@ class Offering:
 
     specs: tuple[ModelSpec, ...]
     host: Host
-    limits: Limits
+    memory: HostMemory
     splitting: Splitting
     upstreams: tuple[UpstreamOptions, ...] = ()
     quorum: tuple[str, ...] = ()
@@ -164,6 +164,7 @@ class Node:
             tasks.append(group.create_task(self.neighbourhood.run(), name="neighbourhood"))
             await self._until_told(stop)
             await self.gossip.leave(LEAVE_DEADLINE_S)
+            await self.leases.keeper.leave(LEAVE_DEADLINE_S)
             for task in reversed(tasks):
                 task.cancel()
         if self._leaving.is_set():
@@ -210,7 +211,7 @@ class Node:
             {
                 "models": host.run(partial(gossip.publish, MODELS_FACT)),
                 "identify models": identify_models(self.offering.specs, host, cache),
-                "describe host": describe_host(gossip.publish, self.offering.limits),
+                "describe host": describe_host(gossip.publish, self.offering.memory),
                 "claim hosting": claim_hosting(gossip, self.leases.claims, host.offers, self.leases.keep_claim),
                 "split work": work_for_others(worker, self.tunnels),
             }

@@ -63,6 +63,19 @@ async def test_a_lease_that_is_let_go_ends_at_both_ends_at_once(tmp_path: Path) 
         assert alice.leases() == set() and worker.service.grants() == {}
 
 
+async def test_a_host_that_leaves_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async with world(tmp_path, ALICE, BOB, WORKER) as mesh:
+        alice, bob = mesh[ALICE], mesh[BOB]
+        alice.claim(4, WORKER)
+        await alice.until_leased(WORKER)
+        await alice.keeper.leave(1.0)
+        assert alice.leases() == set() and mesh[WORKER].service.grants() == {}
+        alice.claim(4, WORKER)
+        bob.claim(5, WORKER)
+        await bob.until_leased(WORKER, limit_s=1.0)
+        assert alice.leases() == set()
+
+
 async def test_a_host_that_slept_for_more_than_eight_seconds_has_stopped_when_it_wakes(tmp_path: Path) -> None:
     async with world(tmp_path, ALICE, WORKER) as mesh:
         alice, worker = mesh[ALICE], mesh[WORKER]

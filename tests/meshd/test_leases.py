@@ -10,13 +10,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gossip.fence import Fences
 from gossip.lease import CLAIMS, STEP_UP_S, Claim, encode_claims
 from gossip.quorum import Quorum
 from gossip.tenure import Hold
 from gossip.view import NodeView, Status, View
-from llm.claims import Won, resource_of
+from llm.claims import DRAIN_S, Won, resource_of
+from llm.offer import MODELS_FACT, Offer, OfferedPart, encode_offers
 from meshd.leases import EVERY_MODEL, Leases, sleepless_clock
 from tests.llm.test_claims import offer
 from tests.transport.test_memory import connect
@@ -39,6 +41,7 @@ class House:
     transports: dict[NodeId, MemoryTransport] = field(default_factory=dict)
     leases: dict[NodeId, Leases] = field(default_factory=dict)
     claims: dict[NodeId, Claim] = field(default_factory=dict)
+    offers: dict[NodeId, Offer] = field(default_factory=dict)
     cut_off: set[NodeId] = field(default_factory=set)
 
     def view(self, me: NodeId) -> View:
@@ -48,6 +51,7 @@ class House:
     def _node(self, node: NodeId, seen_by: NodeId) -> NodeView:
         is_gone = node != seen_by and bool({node, seen_by} & self.cut_off)
         facts = {CLAIMS: encode_claims([self.claims[node]])} if node in self.claims and not is_gone else {}
+        facts |= {MODELS_FACT: encode_offers([self.offers[node]])} if node in self.offers else {}
         status = Status.DEAD if is_gone else Status.ALIVE
         return NodeView(node, f"node {node[:1].decode()}", Role.MEMBER, status, 1, 0, (), facts, None, True, 60.0)
 
@@ -130,6 +134,25 @@ async def test_two_members_are_told_that_they_are_too_few(tmp_path: Path) -> Non
         mesh.claim(A, 1)
         await asyncio.sleep(5)
         assert "of 2 members there is none: 3 at least" in mesh.leases[A].why_not_yet(QWEN)
+
+
+async def test_a_new_leader_waits_while_the_former_one_ends_what_it_has_begun_but_not_for_ever(tmp_path: Path) -> None:
+    leading = replace(offer(name="qwen"), mode="split", parts=(OfferedPart(B, 0.5), OfferedPart(C, 0.5)))
+    async with house(tmp_path, A, B, C) as mesh:
+        mesh.claim(A, 2)
+        mesh.offers = {B: leading}
+        assert "node b led it" in mesh.leases[A].why_not_yet(QWEN)
+        mesh.offers = {B: replace(leading, state="loading", parts=())}
+        assert mesh.leases[A].why_not_yet(QWEN) == ""
+
+        mesh.offers = {B: leading}
+        began = asyncio.get_running_loop().time()
+        await until(lambda: mesh.leases[A].why_not_yet(QWEN) == "", limit_s=60)
+        assert DRAIN_S <= asyncio.get_running_loop().time() - began < DRAIN_S + 1
+
+        mesh.leases[A].why_not_yet(QWEN)
+        mesh.cut_off = {B}
+        assert mesh.leases[A].why_not_yet(QWEN) == ""
 
 
 async def test_votes_are_let_go_with_the_claim(tmp_path: Path) -> None:
