@@ -8,21 +8,25 @@ import time
 
 import pytest
 import uvloop
+from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
 
 from tests.transport.contract import HEADER, message, next_change, next_stream
 from tests.transport.quic_mesh import LOOPBACK, live_mesh, start, two_members
 from tests.transport.test_quic_hostile import connection_of, works
+from transport import wire
 from transport.errors import ResetCode, Unreachable
 from transport.handshake import channel_binding
 from transport.identity import NodeKey
-from transport.interface import Address, LinkState, Role
+from transport.interface import Address, LinkState, RecordKind, Role
 from transport.link import Slot
 from transport.quic import QuicTransport, liveness
-from transport.quic.internals import BURST_S, BurstPacer
+from transport.quic.connection import QuicPeerConnection
+from transport.quic.internals import BURST_S, BoundedConnection, BurstPacer
 from transport.quic.session import IDLE_TIMEOUT_S, SessionFactory
 from transport.quic.udp import BUFFER_BYTES, UdpSocket
+from transport.record import encode_record
 from transport.relay import UdpRelay
 
 # libuv stops polling a socket on which the kernel reports an error, asyncio does not.
@@ -120,6 +124,33 @@ async def test_reset_of_a_stream_that_aioquic_has_forgotten_is_not_an_error() ->
         del connection_of(owner, member, Slot.DATA)._quic._streams[number]
         here.reset(ResetCode.CANCELLED)
         await works(owner, member)
+
+
+async def test_streams_that_overtake_each_other_are_all_accepted() -> None:
+    """aioquic opens those below the one that came, without a word; a later one of them is new to us all the same."""
+    async with two_members() as (owner, member):
+        await works(owner, member)
+        connection = connection_of(owner, member, Slot.DATA)
+        table = connection._streams
+        assert table is not None
+        first = table._next_from_peer
+        connection._quic._get_or_create_stream(QuicFrameType.STREAM_BASE, first + 8)
+        opening = encode_record(RecordKind.OPEN, wire.encode(HEADER))
+        for number in (first + 8, first, first + 4, first):
+            table.data_received(number, opening, False)
+        async with asyncio.timeout(5):
+            arrived = [await next_stream(owner) for _ in range(3)]
+        assert [stream.header for stream in arrived] == [HEADER] * 3
+        assert len(table) == 3
+
+
+async def test_connection_that_heard_nothing_readable_has_nothing_to_send() -> None:
+    """aioquic's `datagrams_to_send` raises IndexError before it knows where to."""
+    async with start(live_mesh().owner_now()) as owner:
+        configuration, secrets = owner._endpoint._sessions.configuration()
+        quic = BoundedConnection(configuration=configuration, original_destination_connection_id=bytes(8))
+        connection = QuicPeerConnection(owner._endpoint, quic, secrets, ("127.0.0.1", 9))
+        assert connection.to_send(time.monotonic()) == []
 
 
 async def test_nobody_at_an_address_does_not_deafen_the_socket() -> None:
