@@ -37,6 +37,7 @@ from llm.split.weight_cache import WeightCache
 from llm.split.worker import OwnModel, SplitWorker, Workshop
 from meshd.datadir import DataDir
 from meshd.leases import Leases
+from meshd.memory import HostMemory
 from meshd.tunnels import Tunnels
 from transport.interface import NodeId, Transport
 
@@ -64,9 +65,11 @@ class Splitting:
     binary: Path | None
     is_forced: bool
     threads: int
+    memory: HostMemory
     _parts: MeshParts | None = None
     _own: dict[str, OwnModel] = field(default_factory=dict)
     _build: EngineBuild | None = None
+    _worker: SplitWorker | None = None
 
     def engine(self, file: ModelFile, fingerprint: str, options: LlamaServerOptions) -> PlacedEngine:
         """An engine for a model on this disk, which is from now on also a model that this node can help with."""
@@ -76,7 +79,7 @@ class Splitting:
         return PlacedEngine(model, mesh, self.launcher)
 
     def attach(self, parts: MeshParts) -> SplitWorker:
-        """Say what the mesh is, before any engine runs. Returns this node as a worker, to be run and offered."""
+        """Say what the mesh is, before any engine runs. Returns `worker`, to be run and offered."""
         self._parts = parts
         workshop = Workshop(
             launcher=self.launcher,
@@ -87,12 +90,19 @@ class Splitting:
             models=lambda: tuple(self._own.values()),
             binary=self.binary,
         )
-        return SplitWorker(parts.leases.service, workshop)
+        self._worker = SplitWorker(parts.leases.service, workshop)
+        return self._worker
 
     @property
     def parts(self) -> MeshParts:
         assert self._parts is not None, "attach comes before any engine runs"
         return self._parts
+
+    @property
+    def worker(self) -> SplitWorker:
+        """This node as a worker for others."""
+        assert self._worker is not None, "attach makes it"
+        return self._worker
 
     @property
     def worker_threads(self) -> int:
@@ -158,7 +168,8 @@ class ModelMesh:
     def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
         view = self._look()
         needs = self._needs(view.me)
-        held = needs(())[0] if is_served_here else 0
+        # What is reserved for it already is not free, and yet its own.
+        held = self._splitting.memory.held_by(self._options.name)
         me = _holder(view.me, held)
         workers = [_holder(node) for node in _workers(view) if node.node not in left_out]
         is_forced = self._splitting.is_forced

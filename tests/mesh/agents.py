@@ -78,11 +78,12 @@ class Agents:
         self.clock = clock
         self.started: list[RunningAgent] = []
 
-    async def start(self, name: str, *tokens: str, client: bool = False) -> RunningAgent:
+    async def start(self, name: str, *tokens: str, client: bool = False, **settings: Any) -> RunningAgent:
+        """settings: more of `Config`."""
         agent = RunningAgent(name, DataDir(self._folder / name), self.clock)
         config = Config(
             name=name, join=tokens, client=client, port=0, bind="127.0.0.1:0", no_mdns=True,
-            data_dir=str(agent.directory.root),
+            data_dir=str(agent.directory.root), **settings,
         )  # fmt: skip
         self.started.append(agent)
         self._group.create_task(self._run(agent, config), name=name)

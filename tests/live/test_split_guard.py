@@ -1,0 +1,128 @@
+"""llama.cpp's RPC obeys whoever reaches it: bytes reach it under the lease of their very sender, and not else."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llm.demo
+from gossip.lease_message import lease_text
+from gossip.tenure import Hold
+from tests.mesh.agents import RunningAgent, running_agents, until
+from transport.errors import MeshError
+from transport.interface import LinkState, NodeId
+from transport.pipe import connect
+from transport.tunnel import Destination
+from transport.tunnel_message import Denial, ServiceRefused
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+
+TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
+RESOURCE = "host/meshd-toy"
+# HELLO, and then a SET_TENSOR that claims 2^60 bytes.
+HOSTILE = struct.pack("<BQ", 14, 24) + bytes(24) + struct.pack("<BQ", 6, 1 << 60) + b"\xff" * 4096
+ENDS_S = 20.0
+
+
+@dataclass
+class Mesh:
+    host: RunningAgent
+    worker: RunningAgent
+    third: RunningAgent
+
+    @property
+    def worker_id(self) -> NodeId:
+        return self.worker.node.transport.node
+
+    @property
+    def lease(self) -> tuple[str, int]:
+        """The leader's own, as it names it to the worker."""
+        lease = self.host.node.leases.keeper.leases(RESOURCE)[self.worker_id]
+        return lease_text(lease.lease, lease.term), lease.term
+
+    def accepted(self) -> int:
+        """How many connections the worker's RPC server has taken."""
+        log = self.worker.directory.logs / "rpc-meshd-toy.log"
+        return log.read_text().count("Accepted client connection")
+
+
+@asynccontextmanager
+async def split_mesh(folder: Path) -> AsyncIterator[Mesh]:
+    """A leader and a worker that share the toy, and a third member that is no part of it."""
+    async with running_agents(folder) as agents:
+        host = await agents.start("host", split=True, model=(str(TOY),), threads=1, vram_limit=2.0)
+        token = await host.token(uses=2)
+        mesh = Mesh(host, await agents.start("worker", token, vram_limit=1.0, threads=1), host)
+        await until(lambda: is_split(host), "the toy is split")
+        mesh.third = await agents.start("third", token, vram_limit=0.5)
+        board = mesh.third.node.transport.board
+        await until(lambda: board.state(mesh.worker_id) is LinkState.CONNECTED, "the third member reaches the worker")
+        yield mesh
+
+
+async def is_split(agent: RunningAgent) -> bool:
+    models: list[dict[str, Any]] = (await agent.call("status"))["models"]
+    return any((one["mode"], one["state"]) == ("split", "ready") for one in models)
+
+
+async def how_it_ends(agent: RunningAgent, to: Destination) -> MeshError:
+    """Send hostile bytes through a tunnel of `agent`; the error that it ends with."""
+    async with agent.node.tunnels.client.listen(to) as listener:
+        app = await connect(listener.address)
+        try:
+            async with asyncio.timeout(ENDS_S):
+                with pytest.raises(OSError):
+                    while True:
+                        await app.write(HOSTILE)
+                        await asyncio.sleep(0.05)
+        finally:
+            app.close()
+        await until(lambda: bool(listener.failures), "the tunnel ends")
+        (name,) = listener.failures
+    return ServiceRefused(Denial.NO_LEASE, name) if name == "ServiceRefused" else MeshError(name)
+
+
+async def test_nothing_but_the_leaders_tunnel_reaches_the_rpc_server(tmp_path: Path) -> None:
+    async with split_mesh(tmp_path) as mesh:
+        text, term = mesh.lease
+        before, server = mesh.accepted(), mesh.worker.node.offering.splitting.worker.servers[0]
+        tries = [
+            Destination(mesh.worker_id, "rpc"),
+            Destination(mesh.worker_id, "rpc", "00" * 16 + ".1", 1),
+            Destination(mesh.worker_id, "rpc", "\x00garbage", 7),
+            Destination(mesh.worker_id, "rpc", text, term),  # the leader's own lease, in another's hand
+        ]
+        for destination in tries:
+            assert isinstance(await how_it_ends(mesh.third, destination), ServiceRefused), destination
+        wrong_term = Destination(mesh.worker_id, "rpc", text, term + 1)
+        assert isinstance(await how_it_ends(mesh.host, wrong_term), ServiceRefused)
+
+        assert mesh.accepted() == before
+        assert mesh.worker.node.offering.splitting.worker.servers == (server,)
+        assert await is_split(mesh.host)
+
+
+async def test_a_lease_that_ends_takes_the_rpc_server_and_its_tunnels_along(tmp_path: Path) -> None:
+    async with split_mesh(tmp_path) as mesh:
+        text, term = mesh.lease
+        (server,) = mesh.worker.node.offering.splitting.worker.servers
+        async with mesh.host.node.tunnels.client.listen(Destination(mesh.worker_id, "rpc", text, term)) as listener:
+            app = await connect(listener.address)
+            await until(lambda: mesh.worker.node.tunnels.server.tunnels >= 2, "the tunnel stands")
+            mesh.host.node.leases.keeper.hold(Hold(RESOURCE, "work", term, {}))
+            with pytest.raises(OSError):
+                async with asyncio.timeout(ENDS_S):
+                    await app.read(1)
+                    raise ConnectionResetError("ended without a reset")
+            app.close()
+        async with asyncio.timeout(ENDS_S):
+            await server.ended()
+        again = Destination(mesh.worker_id, "rpc", text, term)
+        assert isinstance(await how_it_ends(mesh.host, again), ServiceRefused)
