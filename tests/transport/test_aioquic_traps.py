@@ -136,7 +136,7 @@ async def test_streams_that_overtake_each_other_are_all_accepted() -> None:
         first = table._next_from_peer
         connection._quic._get_or_create_stream(QuicFrameType.STREAM_BASE, first + 8)
         opening = encode_record(RecordKind.OPEN, wire.encode(HEADER))
-        for number in (first + 8, first, first + 4, first):
+        for number in (first + 8, first, first + 4):
             table.data_received(number, opening, False)
         async with asyncio.timeout(5):
             arrived = [await next_stream(owner) for _ in range(3)]
