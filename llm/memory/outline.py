@@ -80,7 +80,8 @@ class _Outline:
         return Node(reads[0].shape, reads[0].item_bytes, reads, may_overwrite=True, device=self._device)
 
     def _norm(self, source: Node) -> Node:
-        return self._over(self._over(source))
+        normed = self._result(source.shape, F32, source) if self._shape.centres else self._over(source)
+        return self._over(normed)
 
     def _matmul(self, rows: int, source: Node) -> Node:
         return self._result((rows, *source.shape[1:]), F32, source)
@@ -122,15 +123,23 @@ class _Outline:
             stream = self._result((stream.shape[0], self._size.outputs), F32, stream, self._output_ids)
         names = ("ffn_norm.weight", "post_attention_norm.weight", "post_ffw_norm.weight")
         before, between, after = (layer.has(name) for name in names)
+        if not (before or between or after):
+            return self._beside(layer, stream, normed, attended)
         # One name, two places: after the attention, or, in gpt-oss, before the experts.
         if between and (before or after):
             attended = self._norm(attended)
         middle = self._over(attended, stream)
-        source = self._norm(middle) if before or not after else middle
-        fed = self._experts(layer, source) if layer.has("ffn_gate_inp.weight") else self._feed(layer, source)
-        if after:
-            fed = self._norm(fed)
-        return self._over(fed, middle)
+        fed = self._fed(layer, self._norm(middle) if before or not after else middle)
+        return self._over(self._norm(fed) if after else fed, middle)
+
+    def _beside(self, layer: Layer, stream: Node, normed: Node, attended: Node) -> Node:
+        """Attention and feed-forward side by side, both of the same input."""
+        if normed.shape[1] != attended.shape[1]:
+            normed = self._result((normed.shape[0], attended.shape[1]), F32, normed, self._output_ids)
+        return self._over(self._over(self._fed(layer, normed), stream), attended)
+
+    def _fed(self, layer: Layer, source: Node) -> Node:
+        return self._experts(layer, source) if layer.has("ffn_gate_inp.weight") else self._feed(layer, source)
 
     def _recurrence(self, layer: Layer, source: Node) -> Node:
         """Its widest steps only: what goes in, and what the convolution and the scan make of it."""

@@ -62,7 +62,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """experts_used: of each token.  unknown_parts: parts of layers whose computation is not outlined."""
+    """experts_used: of each token.  centres: norms take the mean away (LayerNorm), which ggml never does in place.
+
+    unknown_parts: parts of layers whose computation is not outlined.
+    """
 
     architecture: str
     width: int
@@ -70,9 +73,8 @@ class ModelShape:
     trained_tokens: int
     layers: tuple[Layer, ...]
     experts_used: int
-    expert_groups: int
     is_output_tied: bool
-    has_soft_cap: bool
+    centres: bool
     head_tensors: dict[str, Tensor]
     unknown_parts: tuple[str, ...]
 
@@ -96,9 +98,8 @@ def read_shape(file: ModelFile) -> ModelShape:
         trained_tokens=file.context_length,
         layers=tuple(_layer(file, index, tensors) for index, tensors in enumerate(layer_tensors)),
         experts_used=_number(file, "expert_used_count", 0),
-        expert_groups=_number(file, "expert_group_count", 0),
         is_output_tied="output.weight" not in head_tensors,
-        has_soft_cap="attn_logit_softcapping" in _own_keys(file) or file.architecture == "gemma2",
+        centres=f"{file.architecture}.attention.layer_norm_epsilon" in file.metadata,
         head_tensors=head_tensors,
         unknown_parts=tuple(sorted(parts)),
     )
@@ -162,11 +163,6 @@ def _is_windowed(file: ModelFile, index: int) -> bool:
         return index < len(listed) and bool(listed[index])
     every = file.metadata.get(key, FULL_LAYER_EVERY.get(file.architecture, 0))
     return isinstance(every, int) and every > 0 and index % every < every - 1
-
-
-def _own_keys(file: ModelFile) -> set[str]:
-    prefix = f"{file.architecture}."
-    return {key.removeprefix(prefix) for key in file.metadata if key.startswith(prefix)}
 
 
 def _number(file: ModelFile, name: str, default: int | None = None, at: int = 0) -> int:

