@@ -84,7 +84,7 @@ class Detector:
             case PingRequest(sequence, target):
                 return self._run_errand(peer, sequence, NodeId(target), now)
             case Ack(sequence):
-                done = self._prober.acknowledge(sequence, peer)
+                done = self._prober.acknowledge(sequence, peer, now)
                 if isinstance(done, Errand):
                     self._post.send(done.client, Ack(done.client_sequence))
             case Nack(sequence, linked):

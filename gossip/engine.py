@@ -329,12 +329,13 @@ class Engine:
     def _update(self, update: LocalUpdate, now: float) -> None:
         self._knowledge.facts.check(self._me.node, update.key, update.value)
         nodes = self._knowledge.roster.present
-        if self._pacer.admit(update.key, update.value, nodes, now, is_urgent=update.is_urgent):
-            self._knowledge.publish(update.key, update.value)
+        key, value, is_quiet = update.key, update.value, update.is_quiet
+        if self._pacer.admit(key, value, nodes, now, is_urgent=update.is_urgent, is_quiet=is_quiet):
+            self._knowledge.publish(key, value, is_quiet=is_quiet)
 
     def _release(self, now: float) -> None:
-        for key, value in self._pacer.due(self._knowledge.roster.present, now):
-            self._knowledge.publish(key, value)
+        for key, value, is_quiet in self._pacer.due(self._knowledge.roster.present, now):
+            self._knowledge.publish(key, value, is_quiet=is_quiet)
 
     def _leave(self) -> None:
         """Tell everyone in a datagram, and a few in a way that arrives."""

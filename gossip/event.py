@@ -49,11 +49,15 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class LocalUpdate:
-    """This node says something about itself. is_urgent: not to be merged with the next update."""
+    """This node says something about itself.
+
+    is_urgent: not to be merged with the next update.  is_quiet: not worth a rumour; whoever compares notes sees it.
+    """
 
     key: str
     value: bytes
     is_urgent: bool = False
+    is_quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,14 +135,18 @@ class Knowledge:
         for member in self.roster.forget(now):
             self._drop(member)
 
-    def publish(self, key: str, value: bytes) -> None:
-        """Say something about this node, if it is news. ValueError when it breaks a bound of `facts`."""
+    def publish(self, key: str, value: bytes, *, is_quiet: bool = False) -> None:
+        """Say something about this node, if it is news. is_quiet: only to those that compare notes.
+
+        ValueError when it breaks a bound of `facts`.
+        """
         if self.facts.shown(self._me.node).get(key, b"") == value:
             return
         fact = seal_fact(self.facts.next_header(self._me.node, key, value), value, self._me.signer, self._me.mesh_id)
         self.facts.put(fact)
-        self._tell_fact(fact)
         self.has_new_facts = True
+        if not is_quiet:
+            self._tell_fact(fact)
 
     def move(self, addresses: tuple[Address, ...]) -> None:
         """Publish this node's new addresses."""

@@ -15,23 +15,25 @@ class Pacer:
 
     def __init__(self) -> None:
         self._said_at: dict[str, float] = {}
-        self._held: dict[str, bytes] = {}
+        self._held: dict[str, tuple[bytes, bool]] = {}
 
-    def admit(self, key: str, value: bytes, nodes: int, now: float, *, is_urgent: bool) -> bool:
-        """Whether to say this now; otherwise it is held for `due`."""
+    def admit(
+        self, key: str, value: bytes, nodes: int, now: float, *, is_urgent: bool = False, is_quiet: bool = False
+    ) -> bool:
+        """Whether to say this now; otherwise it is held for `due`, as quiet as all that it replaces."""
         said_at = self._said_at.get(key)
         if is_urgent or said_at is None or now - said_at >= least_interval_s(nodes):
             self._said_at[key] = now
             self._held.pop(key, None)
             return True
-        self._held[key] = value
+        self._held[key] = (value, is_quiet and self._held.get(key, (b"", True))[1])
         return False
 
-    def due(self, nodes: int, now: float) -> list[tuple[str, bytes]]:
-        """Updates whose time has come."""
+    def due(self, nodes: int, now: float) -> list[tuple[str, bytes, bool]]:
+        """Updates whose time has come: key, value, whether quiet."""
         if not self._held:
             return []
         interval_s = least_interval_s(nodes)
         ready = [key for key in self._held if now - self._said_at[key] >= interval_s]
         self._said_at.update(dict.fromkeys(ready, now))
-        return [(key, self._held.pop(key)) for key in ready]
+        return [(key, *self._held.pop(key)) for key in ready]

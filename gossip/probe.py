@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gossip.timing import MAX_HEALTH, Timing
+from gossip.timing import FAR_S, MAX_HEALTH, WAN, Timing
 from transport.interface import NodeId
 
 MAX_ERRANDS = 1024
 ACCUSED_AGAIN_S = 10.0
+MAX_ROUND_TRIPS = 1024
+ROUND_TRIP_GAIN = 0.25
 
 
 class Dice(Protocol):
@@ -38,6 +40,7 @@ class Probe:
 
     target: NodeId
     sequence: int
+    begun_at: float
     ask_at: float
     fails_at: float
     hinted_at: float | None
@@ -104,6 +107,7 @@ class Prober:
         self._probes: dict[int, Probe] = {}
         self._targets: dict[NodeId, Probe] = {}
         self._errands: dict[int, Errand] = {}
+        self._round_trips_s: dict[NodeId, float] = {}
         self._sequence = dice.randrange(1 << 32)
         self.rotation = Rotation(dice)
         self.health = 0
@@ -135,10 +139,10 @@ class Prober:
             if is_hinted and self._targets[target].hinted_at is None:
                 self._targets[target].hinted_at = now
             return None
-        stretch = self.health + 1
-        ask_at = now + self._timing.probe_timeout_s * stretch
-        fails_at = now + self._timing.probe_s * stretch
-        probe = Probe(target, self._number(), ask_at, fails_at, now if is_hinted else None)
+        timing, stretch = self._timing_for(target), self.health + 1
+        ask_at = now + timing.probe_timeout_s * stretch
+        fails_at = now + timing.probe_s * stretch
+        probe = Probe(target, self._number(), now, ask_at, fails_at, now if is_hinted else None)
         self._probes[probe.sequence] = self._targets[target] = probe
         return probe
 
@@ -162,7 +166,7 @@ class Prober:
             self.worsen(probe.missing_nacks if probe.helpers else 1)
         return over
 
-    def acknowledge(self, sequence: int, peer: NodeId) -> Errand | Probe | None:
+    def acknowledge(self, sequence: int, peer: NodeId, now: float) -> Errand | Probe | None:
         """Take an Ack from `peer`: the probe that it ended, the errand to report on, or None."""
         errand = self._errands.get(sequence)
         if errand is not None and errand.target == peer:
@@ -172,6 +176,8 @@ class Prober:
             return None
         self._end(probe)
         self.health = max(0, self.health - 1)
+        if peer == probe.target:
+            self._measure(peer, now - probe.begun_at)
         return probe
 
     def deny(self, sequence: int, peer: NodeId, linked: bool) -> None:
@@ -212,6 +218,16 @@ class Prober:
         self._errands.clear()
         self.health = MAX_HEALTH
         self._next_round = now + self._timing.probe_timeout_s
+
+    def _timing_for(self, target: NodeId) -> Timing:
+        """More patience for a member that is far away, so that distance is not taken for silence."""
+        return WAN if self._round_trips_s.get(target, 0.0) > FAR_S else self._timing
+
+    def _measure(self, target: NodeId, sample_s: float) -> None:
+        average_s = self._round_trips_s.pop(target, sample_s)
+        if len(self._round_trips_s) >= MAX_ROUND_TRIPS:
+            del self._round_trips_s[next(iter(self._round_trips_s))]
+        self._round_trips_s[target] = average_s + ROUND_TRIP_GAIN * (sample_s - average_s)
 
     def _number(self) -> int:
         self._sequence = (self._sequence + 1) % (1 << 52)

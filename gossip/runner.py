@@ -147,12 +147,13 @@ class GossipRunner:
             await self._changed.wait()
         return self.view
 
-    def publish(self, key: str, value: bytes, *, is_urgent: bool = False) -> None:
-        """Say something about this node; empty withdraws it. Often repeated changes are merged.
+    def publish(self, key: str, value: bytes, *, is_urgent: bool = False, is_quiet: bool = False) -> None:
+        """Say something about this node; empty withdraws it. Often repeated changes are merged, but for urgent ones.
 
+        is_quiet: a change too small to be told around; it is seen when nodes compare notes, every ten seconds.
         ValueError when it breaks a bound of `gossip.facts`.
         """
-        self._tell(LocalUpdate(key, value, is_urgent))
+        self._tell(LocalUpdate(key, value, is_urgent, is_quiet))
 
     def hint(self, node: NodeId, reason: str) -> None:
         """Something that used `node` failed: ask at once whether it is there."""

@@ -22,6 +22,9 @@ class Timing:
 LAN = Timing()
 WAN = Timing(probe_s=3.0, probe_timeout_s=1.5)
 
+FAR_S = 0.15
+"""A member whose answers take longer on average is probed as over a WAN: three round trips fit the LAN's time-out."""
+
 # Three indirect probes: fewer misjudge a lossy link, more only add traffic (SWIM §4.1).
 INDIRECT_PROBES = 3
 GOSSIP_FANOUT = 3

@@ -337,6 +337,31 @@ def test_often_changed_facts_are_merged_and_the_last_value_is_said() -> None:
     assert bench.engine.view(bench.now, {}).me.facts["load"] == b"9"
 
 
+def test_a_quiet_change_is_told_to_those_that_compare_notes_and_to_nobody_else() -> None:
+    bench = Bench("alice")
+    bench.tell(LocalUpdate("load", b"much"))
+    bench.run(10.0)
+    effects = bench.tell(LocalUpdate("load", b"a little more", is_quiet=True), after_s=5.0)
+    effects += bench.run(5.0)
+    assert not any(b"a little more" in one.payload for one in of(SendDatagram, effects))
+    answers = replies(bench.hear_reliably(ALICE, Digest(True, ())))
+    assert any(isinstance(answer, Delta) and b"a little more" in encode(answer) for answer in answers)
+
+
+def test_every_ten_seconds_notes_are_compared_with_one_that_lives_and_one_that_is_dead() -> None:
+    bench = Bench("alice", "bob", "carol")
+    for other in (ALICE, BOB, CAROL):
+        bench.hear_reliably(other, Delta((), False))
+    bench.bury(ALICE)
+    effects = bench.run(40.0)
+    asked = [
+        one.peer for one in of(SendReliable, effects) if isinstance(decode_reliable(one.payload, one.peer), Digest)
+    ]
+    # Nobody answers here, so the living die of silence too; the dead one is asked all the while.
+    assert 3 <= asked.count(ALICE.node) <= 5
+    assert len(asked) > asked.count(ALICE.node)
+
+
 def test_saying_the_same_again_says_nothing() -> None:
     bench = Bench("alice")
     bench.tell(LocalUpdate("load", b"1", is_urgent=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from gossip.probe import Errand, Probe, Prober, Rotation
-from gossip.timing import LAN, MAX_HEALTH
+from gossip.timing import LAN, MAX_HEALTH, WAN
 from transport.interface import NodeId
 
 NODES = [NodeId(bytes([index]) * 32) for index in range(1, 7)]
@@ -78,17 +78,17 @@ def test_a_hint_during_a_probe_is_kept_with_it_and_the_first_one_counts() -> Non
 def test_an_ack_of_the_target_ends_the_probe() -> None:
     one = prober()
     probe = begin(one)
-    assert one.acknowledge(probe.sequence, ALICE) is probe
+    assert one.acknowledge(probe.sequence, ALICE, 0.1) is probe
     assert one.failed(5.0) == []
 
 
 def test_an_ack_counts_only_from_the_target_or_a_helper_that_was_asked() -> None:
     one = prober()
     probe = begin(one)
-    assert one.acknowledge(probe.sequence, BOB) is None
+    assert one.acknowledge(probe.sequence, BOB, 0.1) is None
     probe.helpers[BOB] = None
-    assert one.acknowledge(probe.sequence, CAROL) is None
-    assert one.acknowledge(probe.sequence, BOB) is probe
+    assert one.acknowledge(probe.sequence, CAROL, 0.1) is None
+    assert one.acknowledge(probe.sequence, BOB, 0.1) is probe
 
 
 def test_health_stretches_the_round() -> None:
@@ -118,7 +118,7 @@ def test_health_is_bounded_and_recovers_with_answers() -> None:
     one = prober(health=50)
     assert one.health == MAX_HEALTH
     for _ in range(20):
-        one.acknowledge(begin(one).sequence, ALICE)
+        one.acknowledge(begin(one).sequence, ALICE, 0.1)
     assert one.health == 0
 
 
@@ -139,12 +139,12 @@ def test_an_errand_ends_with_the_targets_ack_or_with_a_nack_before_the_asker_giv
     one = prober()
     sequence = one.run_errand(ALICE, BOB, 77, 0.0)
     assert sequence is not None
-    assert one.acknowledge(sequence, CAROL) is None
-    assert one.acknowledge(sequence, ALICE) == Errand(ALICE, BOB, 77, 0.4)
+    assert one.acknowledge(sequence, CAROL, 0.1) is None
+    assert one.acknowledge(sequence, ALICE, 0.1) == Errand(ALICE, BOB, 77, 0.4)
     other = one.run_errand(ALICE, BOB, 78, 1.0)
     assert other is not None
     assert [errand.client_sequence for errand in one.failed_errands(1.4)] == [78]
-    assert one.acknowledge(other, ALICE) is None
+    assert one.acknowledge(other, ALICE, 0.1) is None
 
 
 def test_errands_are_bounded() -> None:
@@ -162,3 +162,25 @@ def test_after_a_pause_nothing_under_way_counts() -> None:
     assert one.health == MAX_HEALTH
     assert one.begin_round(100.4) is None
     assert one.begin_round(100.5) is not None
+
+
+def test_one_that_answers_from_far_away_is_given_the_time_of_a_wan() -> None:
+    one = prober()
+    for _ in range(12):
+        one.acknowledge(begin(one, 10.0).sequence, ALICE, 10.3)
+    far, near = begin(one, 20.0), begin(one, 20.0, BOB)
+    assert (far.ask_at, far.fails_at) == (20.0 + WAN.probe_timeout_s, 20.0 + WAN.probe_s)
+    assert (near.ask_at, near.fails_at) == (20.0 + LAN.probe_timeout_s, 20.0 + LAN.probe_s)
+    one.acknowledge(far.sequence, ALICE, 20.01)
+    for _ in range(12):
+        one.acknowledge(begin(one, 30.0).sequence, ALICE, 30.01)
+    assert begin(one, 40.0).fails_at == 40.0 + LAN.probe_s
+
+
+def test_what_a_helper_heard_says_nothing_of_the_distance() -> None:
+    one = prober()
+    for _ in range(12):
+        probe = begin(one)
+        probe.helpers[BOB] = None
+        one.acknowledge(probe.sequence, BOB, 0.9)
+    assert begin(one).fails_at == LAN.probe_s
