@@ -67,9 +67,9 @@ async def run(rounds: int, way: Way) -> tuple[list[Row], Fit, float]:
         for _ in range(rounds):
             for stages, rtt_ms in _cases(way):
                 times.setdefault((stages, rtt_ms), []).append(await _measure(model, folder, stages, rtt_ms, way))
-    token_ms = {key: min(values) for key, values in times.items()}
-    alone_ms = token_ms.pop((1, 0.0))
-    points = [Point(f"{s} stages", s, rtt_ms, alone_ms, found) for (s, rtt_ms), found in token_ms.items()]
+    fastest = {key: min(values) for key, values in times.items()}
+    alone_ms = fastest.pop((1, 0.0))
+    points = [Point(f"{s} stages", s, rtt_ms, alone_ms, found) for (s, rtt_ms), found in fastest.items()]
     fitted = Fit(0, 0, 0, 0) if way == "bare" else fit([point for point in points if point.rtt_ms in FITTED_MS])
     return [_row(point, fitted) for point in points], fitted, 1000 / alone_ms
 
@@ -91,16 +91,16 @@ async def _measure(model: Path, folder: Path, stages: int, rtt_ms: float, way: W
         with tempfile.TemporaryDirectory(prefix="meshd-split-agents-") as agents:
             return await mesh_token_ms(local_agents(Path(agents)), model, stages, rtt_ms)
     if stages == 1:
-        return await _token_ms(model, folder, [])
+        return await token_ms(model, folder, [])
     with rpc_servers(stages - 1, folder, threads=1) as servers:
         if way == "bare":
-            return await _token_ms(model, folder, servers)
-        async with _tunnelled(servers, rtt_ms) as listeners:
-            return await _token_ms(model, folder, listeners)
+            return await token_ms(model, folder, servers)
+        async with tunnelled(servers, rtt_ms) as listeners:
+            return await token_ms(model, folder, listeners)
 
 
 @asynccontextmanager
-async def _tunnelled(servers: list[str], rtt_ms: float) -> AsyncIterator[list[str]]:
+async def tunnelled(servers: list[str], rtt_ms: float) -> AsyncIterator[list[str]]:
     """Loopback addresses here that lead through tunnel and relay to `servers`."""
     (near_site, far_id), (far_site, _) = our_site(2), our_site(1)
     late = Conditions(delay_s=rtt_ms / 2000)
@@ -140,11 +140,11 @@ async def _serve(far: QuicTransport, service: TunnelServer) -> None:
             group.create_task(service.serve(stream))
 
 
-async def _token_ms(model: Path, folder: Path, servers: list[str]) -> float:
+async def token_ms(model: Path, folder: Path, servers: list[str], layers: int = MODEL.layers) -> float:
     """Time per generated token; the host keeps an equal part of the layers for itself."""
     arguments = ["-c", "1024", "--parallel", "1", "-fit", "off", "--threads", "1", "--poll", "0"]
     if servers:
-        offloaded = round((MODEL.layers + 1) * len(servers) / (len(servers) + 1))
+        offloaded = round((layers + 1) * len(servers) / (len(servers) + 1))
         equal = ",".join("1" for _ in servers)
         arguments += ["--rpc", ",".join(servers), "--tensor-split", equal, "-ngl", str(offloaded)]
     body = {"prompt": "w1 w2 w3", "n_predict": TOKENS, "ignore_eos": True, "temperature": 0, "cache_prompt": False}

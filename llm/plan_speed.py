@@ -97,10 +97,13 @@ def _round_trips(point: Point, stage_ms: float) -> float:
 
 
 def predict(fitted: Fit, alone: Speed, rtts_ms: Sequence[float]) -> Speed:
-    """Speed with workers at `rtts_ms`. alone: how fast it is without them, with its own uncertainty."""
+    """Speed with workers at `rtts_ms`. alone: how fast it is without them, with its own uncertainty.
+
+    At best a stage costs nothing but its distance: P was measured with every stage on the same two cores.
+    """
     fast, likely, slow = (1000 / speed for speed in (alone.high, alone.likely, alone.low))
     return Speed(
         low=1000 / fitted.token_ms(slow, rtts_ms, fitted.most),
         likely=1000 / fitted.token_ms(likely, rtts_ms),
-        high=1000 / fitted.token_ms(fast, rtts_ms, fitted.least),
+        high=1000 / (fast + fitted.least * sum(rtts_ms)),
     )
