@@ -115,7 +115,7 @@ class Bench:
     def bury(self, other: LocalNode) -> list[Effect]:
         """Let everyone say that `other` is dead, until this node's own clock on it has run out."""
         effects = self.hear(BOB, accuse(other, BOB, dead=True))
-        return [*effects, *self.run(3.1)]
+        return [*effects, *self.run_answered(3.2, *[one for one in (ALICE, BOB, CAROL, DAVE) if one is not other])]
 
     def status(self, other: LocalNode) -> Status | None:
         entry = self.engine.view(self.now, {}).get(other.node)
