@@ -10,8 +10,8 @@ from meshd.local_agents import LocalAgents
 from tools.scenarios.stage import ask, until_served
 from transport.impairment import Conditions
 
-# The same for all, so that every node gets as many layers as the next.
-EACH_GB = "2"
+# The same for all, so that every node gets as many layers as the next; for three, so little that two are not enough.
+EACH_GB = {1: "2", 2: "2", 3: "0.075"}
 TOKENS = 24
 ANSWERS = 4
 
@@ -19,14 +19,25 @@ ANSWERS = 4
 async def mesh_token_ms(agents: LocalAgents, model: Path, stages: int, rtt_ms: float) -> float:
     """Time per token of `model`, split over `stages` agents, or alone for one: the best of several answers."""
     impaired = ImpairedAgents(agents, Conditions(delay_s=rtt_ms / 2000))
-    serves = ("--model", str(model), "--threads", "1", "--parallel", "1", "--ctx", "1024", "--vram-limit", EACH_GB)
+    serves = (
+        "--model",
+        str(model),
+        "--threads",
+        "1",
+        "--parallel",
+        "1",
+        "--ctx",
+        "1024",
+        "--vram-limit",
+        EACH_GB[stages],
+    )
     name = f"s{stages}-{rtt_ms:g}"
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(
             impaired.start(f"{name}-host", [*serves, *(["--split"] if stages > 1 else [])])
         )
         for number in range(1, stages):
-            joins = ["--join", await host.token("member"), "--vram-limit", EACH_GB, "--threads", "1"]
+            joins = ["--join", await host.token("member"), "--vram-limit", EACH_GB[stages], "--threads", "1"]
             await stack.enter_async_context(impaired.start(f"{name}-{number}", joins))
         workers = stages if stages > 1 else 0
 
