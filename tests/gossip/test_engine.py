@@ -101,7 +101,7 @@ class Bench:
         return effects
 
     def run_answered(self, seconds: float, *others: LocalNode) -> list[Effect]:
-        """As `run`, while these others answer every ping."""
+        """As `run`, while these others answer every ping, and have nothing to tell whenever notes are compared."""
         effects: list[Effect] = []
         by_node = {other.node: other for other in others}
         for _ in range(int(seconds / 0.1)):
@@ -109,6 +109,9 @@ class Bench:
             for peer, word in words(sent):
                 if isinstance(word, Ping) and peer in by_node:
                     sent += self.hear(by_node[peer], word=Ack(word.sequence))
+            for one in digests(sent):
+                if one.peer in by_node:
+                    sent += self.hear_reliably(by_node[one.peer], Delta((), False))
             effects += sent
         return effects
 
@@ -133,6 +136,10 @@ def of(kind: type[E], effects: list[Effect]) -> list[E]:
 def words(effects: list[Effect]) -> list[tuple[NodeId, ProbeWord]]:
     packets = [(effect.peer, decode_packet(effect.payload, effect.peer)) for effect in of(SendDatagram, effects)]
     return [(peer, packet.probe) for peer, packet in packets if packet.probe is not None]
+
+
+def digests(effects: list[Effect]) -> list[SendReliable]:
+    return [one for one in of(SendReliable, effects) if isinstance(decode_reliable(one.payload, one.peer), Digest)]
 
 
 def replies(effects: list[Effect]) -> list[Packet | Digest | Delta]:
@@ -366,9 +373,7 @@ def test_every_ten_seconds_notes_are_compared_with_one_that_lives_and_one_that_i
         bench.hear_reliably(other, Delta((), False))
     bench.bury(ALICE)
     effects = bench.run_answered(40.0, BOB, CAROL)
-    asked = [
-        one.peer for one in of(SendReliable, effects) if isinstance(decode_reliable(one.payload, one.peer), Digest)
-    ]
+    asked = [one.peer for one in digests(effects)]
     assert 4 <= asked.count(ALICE.node) <= 5
     assert 4 <= asked.count(BOB.node) + asked.count(CAROL.node) <= 5
 
