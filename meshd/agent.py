@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.runner import GossipRunner
+from llm.engines.resident import Residence
 from llm.gguf import BadModelFile
 from llm.host import Host
 from meshd.api import ApiKeys, read_key_file
@@ -28,6 +29,7 @@ from meshd.engines import Kitchen, chosen_binary
 from meshd.hardware import GIB, Limits
 from meshd.http_server import listen_tcp, listen_unix
 from meshd.launcher import ProcessLauncher
+from meshd.memory import HostMemory
 from meshd.model_specs import BadModelSpec, parse_specs
 from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent, tell_founder
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
@@ -92,7 +94,8 @@ class Agent:
             yield node
 
     async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
-        specs, upstreams = parse_specs(self.config.model), parse_upstreams(self.config.upstream)
+        specs = parse_specs(self.config.model, self.config.lazy)
+        upstreams = parse_upstreams(self.config.upstream)
         invites = [parse_token(text) for text in self.config.join]
         self.directory.create()
         stack.enter_context(self.directory.locked())
@@ -105,10 +108,11 @@ class Agent:
         standing = Standing(belonging, self.unix_time, os.urandom)
         listeners = self._listen(stack)
         launcher = ProcessLauncher(os.environ)
-        splitting = self._splitting(launcher)
-        kitchen = Kitchen(self.config, self.directory, launcher, splitting)
+        memory = HostMemory(Limits(int(self.config.vram_limit * GIB)))
+        splitting = self._splitting(launcher, memory)
+        kitchen = Kitchen(self.config, self.directory, launcher, splitting, memory, Residence(memory))
         host = Host([kitchen.make(spec) for spec in specs])
-        offering = Offering(specs, host, self._limits(), splitting, upstreams, self.config.quorum)
+        offering = Offering(specs, host, memory, splitting, upstreams, self.config.quorum)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))
@@ -255,9 +259,6 @@ class Agent:
     def _mesh_name(self) -> str:
         return self.config.mesh or f"{self._name()[:50]}-mesh"
 
-    def _splitting(self, launcher: ProcessLauncher) -> Splitting:
+    def _splitting(self, launcher: ProcessLauncher, memory: HostMemory) -> Splitting:
         binary = chosen_binary(self.config, self.directory)
-        return Splitting(self.directory, launcher, binary, self.config.split, self.config.threads)
-
-    def _limits(self) -> Limits:
-        return Limits(int(self.config.vram_limit * GIB))
+        return Splitting(self.directory, launcher, binary, self.config.split, self.config.threads, memory)

@@ -26,6 +26,10 @@ class Config:
 
     join: Annotated[tuple[str, ...], "token of the mesh to join; may be repeated"] = ()
     model: Annotated[tuple[str, ...], "a GGUF file to serve, or echo:NAME for the built-in fake; may be repeated"] = ()
+    lazy: Annotated[
+        tuple[str, ...], "a GGUF file to load at its first request and unload when idle; may be repeated"
+    ] = ()
+    idle_ttl: Annotated[float, "seconds without a request after which a lazy model is unloaded; 0: never"] = 600.0
     upstream: Annotated[
         tuple[str, ...], "an OpenAI-compatible server this host runs already, NAME=URL; may be repeated"
     ] = ()
@@ -138,12 +142,13 @@ def _check_ranges(config: Config) -> None:
         ("parallel", config.parallel, 1, 256),
         ("threads", config.threads, 0, 1024),
         ("vram_limit", config.vram_limit, 0, 1 << 20),
+        ("idle_ttl", config.idle_ttl, 0, 1 << 31),
     )
     for name, value, low, high in limits:
         if not low <= value <= high:
             raise BadConfig(f"{name}: expected {low} to {high}, got {value}")
-    if config.client and (config.model or config.upstream):
-        raise BadConfig("a lite client hosts nothing: leave out --client, or --model and --upstream")
+    if config.client and (config.model or config.lazy or config.upstream):
+        raise BadConfig("a lite client hosts nothing: leave out --client, or --model, --lazy and --upstream")
     if not is_loopback(config.listen) and not config.api_key_file:
         raise BadConfig(f"--listen {config.listen} opens the API to the network: give --api-key-file as well")
 

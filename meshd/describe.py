@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
 from gossip.facts import GPU, SYSTEM, Device, GpuFact, SystemFact
-from meshd.hardware import Limits, read_devices, read_system
+from meshd.hardware import read_system
+from meshd.memory import HostMemory, Usage
 from transport.wire import encode
 
 Publish = Callable[[str, bytes], None]
 
 SAMPLE_INTERVAL_S = 5.0
+SHORTEST_INTERVAL_S = 0.2
 SYSTEM_INTERVAL_S = 30.0
 WORTH_TELLING = 0.05
 
@@ -29,21 +32,30 @@ def _fixed(device: Device) -> tuple[str, str, int]:
     return device.name, device.kind, device.total_bytes
 
 
-async def describe_host(publish: Publish, limits: Limits) -> None:
-    """Sample and publish until cancelled."""
+async def describe_host(publish: Publish, memory: HostMemory) -> None:
+    """Keep the ledger in step with the drivers, and publish, until cancelled."""
     started = time.monotonic()
     told: GpuFact | None = None
     told_system_at = float("-inf")
     while True:
-        system, devices = await asyncio.to_thread(_sample, started, limits)
+        system, usage = await asyncio.to_thread(_sample, started, memory)
+        memory.reconcile(usage)
+        devices = memory.fact()
         if is_worth_telling(told, devices):
             publish(GPU, encode(devices))
             told = devices
         if time.monotonic() - told_system_at >= SYSTEM_INTERVAL_S:
             publish(SYSTEM, encode(system))
             told_system_at = time.monotonic()
-        await asyncio.sleep(SAMPLE_INTERVAL_S)
+        await _interval_or_change(memory)
 
 
-def _sample(started: float, limits: Limits) -> tuple[SystemFact, GpuFact]:
-    return read_system(started), read_devices(limits)
+async def _interval_or_change(memory: HostMemory) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SAMPLE_INTERVAL_S):
+            await memory.changed()
+    await asyncio.sleep(SHORTEST_INTERVAL_S)
+
+
+def _sample(started: float, memory: HostMemory) -> tuple[SystemFact, Usage]:
+    return read_system(started), memory.usage()

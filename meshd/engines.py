@@ -12,13 +12,16 @@ from llm.digest import DigestCache, fingerprint
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
 from llm.engines.llama_server import Draft, LlamaServerOptions
+from llm.engines.resident import Residence, Resident
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.host import Host, ServedModel
 from llm.purpose import find_projector, purpose_arguments
+from llm.residency import Policy
 from meshd.config import Config
 from meshd.datadir import DataDir
+from meshd.memory import HostMemory
 from meshd.model_specs import EchoSpec, FileSpec, ModelSpec
-from meshd.split import Splitting
+from meshd.split import Splitting, needs_of
 
 logger = logging.getLogger("meshd.engines")
 
@@ -33,6 +36,8 @@ class Kitchen:
     directory: DataDir
     launcher: Launcher
     splitting: Splitting
+    memory: HostMemory
+    residence: Residence
 
     def make(self, spec: ModelSpec) -> ServedModel:
         """The model and its engine, not started. Reads the file's head. Raises BadModelFile."""
@@ -57,7 +62,20 @@ class Kitchen:
             more_arguments=purpose_arguments(file, find_projector(spec.path)),
         )
         which = fingerprint(file.paths, file.header_bytes)
-        return ServedModel(spec.name, self.splitting.engine(file, which, options), which)
+        resident = Resident(
+            spec.name,
+            make=lambda: self.splitting.engine(file, which, options),
+            need_bytes=self._reserved_bytes(file, options),
+            slots=options.slots,
+            policy=Policy.LAZY if spec.is_lazy else Policy.PINNED,
+            ttl_s=self.config.idle_ttl,
+        )
+        return ServedModel(spec.name, self.residence.add(resident), which)
+
+    def _reserved_bytes(self, file: ModelFile, options: LlamaServerOptions) -> int:
+        """What the model takes when this node serves it alone; 0 where it is split, so that its parts are leased."""
+        need = needs_of(file, options, in_ram=self.memory.is_ram)(())[0] + self.memory.context_bytes
+        return need if need <= self.memory.total_bytes and not self.splitting.is_forced else 0
 
     def _draft(self, file: ModelFile) -> Draft | None:
         """The draft model, where it fits this one. Raises BadModelFile where it does not."""

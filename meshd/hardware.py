@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,26 @@ def _nvidia_devices() -> tuple[Device, ...]:
         return ()
     finally:
         pynvml.nvmlShutdown()
+
+
+def nvidia_usage(pids: Collection[int]) -> tuple[int, ...]:
+    """What these processes hold of each NVIDIA device, in `read_devices`' order; () without NVML. Blocks."""
+    if not _has_nvidia_driver():
+        return ()
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return tuple(_held_by(pynvml, number, pids) for number in range(pynvml.nvmlDeviceGetCount()))
+    except pynvml.NVMLError as error:
+        logger.debug("NVML does not tell who holds what: %s", error)
+        return ()
+
+
+def _held_by(nvml: Any, number: int, pids: Collection[int]) -> int:
+    running = nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(number))
+    # In a container NVML may not say how much.
+    return sum(int(one.usedGpuMemory or 0) for one in running if one.pid in pids)
 
 
 def _has_nvidia_driver() -> bool:

@@ -39,7 +39,17 @@ class Ledger:
     @property
     def free_bytes(self) -> int:
         """What could be reserved now, on all devices together."""
-        return sum(self._free())
+        return sum(self.free_by_device)
+
+    @property
+    def free_by_device(self) -> tuple[int, ...]:
+        """What could be reserved now of each device."""
+        others = self._others or (0,) * len(self.accounts)
+        ours = [sum(one.parts[number] for one in self._held.values()) for number in range(len(self.accounts))]
+        return tuple(
+            max(0, account.total_bytes - other - our)
+            for account, other, our in zip(self.accounts, others, ours, strict=True)
+        )
 
     def reconcile(self, others_bytes: Sequence[int]) -> None:
         """Take over what other programs hold of each device; more than a device has counts as all of it."""
@@ -52,7 +62,7 @@ class Ledger:
 
         Raises NoRoom with the arithmetic; then nothing has changed.
         """
-        free = self._free()
+        free = self.free_by_device
         if need_bytes > sum(free):
             raise NoRoom(f"{holder} needs {need_bytes / GB:.2f} GB; {self._arithmetic()}")
         fitting = [number for number, left in enumerate(free) if left >= need_bytes]
@@ -68,14 +78,6 @@ class Ledger:
     def release(self, reservation: Reservation) -> None:
         """Give it back. Twice is an error: KeyError."""
         del self._held[id(reservation)]
-
-    def _free(self) -> list[int]:
-        others = self._others or (0,) * len(self.accounts)
-        ours = [sum(one.parts[number] for one in self._held.values()) for number in range(len(self.accounts))]
-        return [
-            max(0, account.total_bytes - other - our)
-            for account, other, our in zip(self.accounts, others, ours, strict=True)
-        ]
 
     def _arithmetic(self) -> str:
         total = sum(account.total_bytes for account in self.accounts)

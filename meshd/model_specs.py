@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ECHO = re.compile(r"echo:(?P<name>[A-Za-z0-9._-]{1,64})(?:@(?P<rate>\d{1,6}(?:\.\d+)?))?")
@@ -15,10 +15,11 @@ class BadModelSpec(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """A GGUF file on this host, known in the mesh by `name`."""
+    """A GGUF file on this host, known in the mesh by `name`. is_lazy: loads at its first request, leaves when idle."""
 
     name: str
     path: Path
+    is_lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,25 @@ def parse_spec(text: str) -> ModelSpec:
     return FileSpec(_model_name(path), path.resolve())
 
 
+def _parse_lazy(text: str) -> FileSpec:
+    spec = parse_spec(text)
+    if not isinstance(spec, FileSpec):
+        raise BadModelSpec(f"--lazy {text!r}: expected the path of a GGUF file; other engines have nothing to load")
+    return replace(spec, is_lazy=True)
+
+
 def _model_name(path: Path) -> str:
     """The file's name without its ending and without the number of a split part."""
     stem = path.name.removesuffix(".gguf")
     return re.sub(r"-\d{5}-of-\d{5}$", "", stem).replace("@", "-")[:128]
 
 
-def parse_specs(texts: tuple[str, ...]) -> tuple[ModelSpec, ...]:
-    """Read all specs. Raises BadModelSpec, also for two models of one name."""
-    specs = tuple(parse_spec(text) for text in texts)
+def parse_specs(texts: tuple[str, ...], lazy: tuple[str, ...] = ()) -> tuple[ModelSpec, ...]:
+    """Read all specs. lazy: those of files to load when they are asked for.
+
+    Raises BadModelSpec, also for two models of one name.
+    """
+    specs = (*(parse_spec(text) for text in texts), *(_parse_lazy(text) for text in lazy))
     names = [spec.name for spec in specs]
     for name in names:
         if names.count(name) > 1:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from llm.changes import Changes
@@ -180,7 +180,7 @@ class ResidentEngine:
             return EngineStatus(self._state, self._reason, self.in_flight, 0, self._resident.slots, 0.0)
         inner = self._inner.status
         state = EngineState.LOADING if inner.state is EngineState.STOPPED else inner.state
-        return EngineStatus(state, inner.reason, self.in_flight, inner.context_tokens, inner.slots, inner.tokens_per_s)
+        return replace(inner, state=state, in_flight=self.in_flight)
 
     async def changed(self) -> None:
         before = self.status.state
