@@ -138,6 +138,24 @@ def switched(count: int) -> Iterator[list[Namespace]]:
         yield hosts
 
 
+@contextlib.contextmanager
+def routed(mtu: int) -> Iterator[tuple[Namespace, Namespace]]:
+    """10.77.0.1 and 10.78.0.1 with a router between their segments; the second's carries `mtu` bytes a packet."""
+    with host("10.77.0.1") as first, host("10.78.0.1") as second, host("") as router:
+        for number, namespace in ((0, first), (1, second)):
+            device, gateway = f"port{number}", f"{namespace.host.rpartition('.')[0]}.254"
+            router.ip("link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", namespace.name)
+            router.ip("address", "add", f"{gateway}/24", "dev", device)
+            router.ip("link", "set", device, "up")
+            namespace.configure()
+            namespace.ip("route", "add", "default", "via", gateway)
+        router.ip("link", "set", "port1", "mtu", str(mtu))
+        second.ip("link", "set", "eth0", "mtu", str(mtu))
+        with router.entered():
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        yield first, second
+
+
 def remove_stale() -> list[str]:
     """Remove the namespaces of test runs that no longer live; say which."""
     made = Path("/run/netns")

@@ -7,11 +7,19 @@ import asyncio
 import pytest
 
 from tests.transport.contract import HEADER, message, next_stream
-from tests.transport.test_memory import connect
+from tests.transport.test_memory import connect, is_connected
 from transport.errors import ResetCode, StreamReset, Unreachable
-from transport.interface import LinkState, NodeId, Stream, StreamHeader, Transport
-from transport.link import DIAL_PROTOCOL, Slot
-from transport.memory import MemoryNetwork, MemoryTransport
+from transport.interface import LinkState, NodeId, Role, Stream, StreamHeader, Transport
+from transport.link import (
+    DIAL_PROTOCOL,
+    FIRST_BACKOFF_S,
+    HIGHER_ID_WAITS_S,
+    MAX_HURRIED_WAIT_S,
+    STEADY_AFTER_S,
+    Dial,
+    Slot,
+)
+from transport.memory import DETECTION_S, RETIRED_S, MemoryNetwork, MemoryTransport
 from transport.switchboard import DATA_DIAL_S, DATA_IDLE_S, IDLE_CHECK_S, MAX_WAITING_STREAMS
 from transport.virtual_time import VirtualTimeLoop
 
@@ -137,6 +145,76 @@ async def test_asking_to_dial_over_and_over_dials_once() -> None:
                 await stream.receive()
         await asyncio.sleep(1)
         assert len(one._connections) == 2
+
+
+async def test_who_waits_for_data_gets_it_though_the_right_to_dial_has_changed_hands() -> None:
+    """One end asks the other to dial; before that is heard, another control connection makes it its own turn."""
+    network = MemoryNetwork(delay_s=0.1)
+    async with network.transport(A) as one, network.transport(B) as other, asyncio.TaskGroup() as group:
+        other.keep(A, one.addresses)
+        await asyncio.sleep(HIGHER_ID_WAITS_S + 1)
+        assert is_connected(one, other) and not has_data(one, other)
+        group.create_task(one._dial(Dial(B, other.addresses)))
+        await asyncio.sleep(0.15)
+        async with asyncio.timeout(1.5):
+            await one.open(B, HEADER)
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.05, 0.1, 0.3])
+async def test_both_that_dial_at_once_keep_one_connection_of_each_kind(apart_s: float) -> None:
+    network = MemoryNetwork(delay_s=0.1)
+    async with network.transport(A) as one, network.transport(B) as other, asyncio.TaskGroup() as group:
+        for slot in (Slot.CONTROL, Slot.DATA):
+            group.create_task(one._dial(Dial(B, other.addresses, slot)))
+            await asyncio.sleep(apart_s)
+            group.create_task(other._dial(Dial(A, one.addresses, slot)))
+        await asyncio.sleep(1)
+        for slot in Slot:
+            here, there = one.switchboard.connection(B, slot), other.switchboard.connection(A, slot)
+            assert here is not None and there is not None
+            assert here.is_dialled_here and not there.is_dialled_here, "that of the lower id stays"
+        await exchange(one, other)
+        await exchange(other, one)
+        await asyncio.sleep(RETIRED_S + 1)
+        assert len(one._connections) == len(other._connections) == 2
+
+
+async def test_peer_that_restarts_takes_its_old_streams_with_it_at_once() -> None:
+    network = MemoryNetwork()
+    loop = asyncio.get_running_loop()
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        streams = [await one.open(B, header) for header in (HEADER, SMALL)]
+        other.kill()
+        died_at = loop.time()
+        async with network.transport(B, boot=2) as again:
+            again.keep(A, one.addresses)
+            for stream in streams:
+                with pytest.raises(Unreachable):
+                    await stream.receive()
+            assert loop.time() - died_at <= HIGHER_ID_WAITS_S + 1 < DETECTION_S
+            await exchange(again, one)
+
+
+@pytest.mark.parametrize(("up_s", "is_forgiven"), [(STEADY_AFTER_S - 5, False), (STEADY_AFTER_S + 5, True)])
+async def test_minute_up_makes_the_next_dial_as_quick_as_the_first(up_s: float, is_forgiven: bool) -> None:
+    """With dice that always fall high; a client dials nobody but by back-off."""
+    network = MemoryNetwork()
+    loop = asyncio.get_running_loop()
+    async with network.transport(A, Role.CLIENT) as one, network.transport(B) as other:
+        one.switchboard._table._uniform = lambda low, high: high
+        one.keep(B, other.addresses)
+        await asyncio.sleep(1)
+        for _ in range(4):
+            one.lose(B, "short")
+            await asyncio.sleep(3)
+        await asyncio.sleep(up_s)
+        one.lose(B, "at last")
+        broke_at = loop.time()
+        while not is_connected(one, other):  # noqa: ASYNC110 - the events are nobody's
+            await asyncio.sleep(0.01)
+        wanted_s = FIRST_BACKOFF_S if is_forgiven else MAX_HURRIED_WAIT_S
+        assert loop.time() - broke_at == pytest.approx(wanted_s, abs=0.02)
 
 
 async def open_many(one: Transport, other: NodeId, count: int) -> list[Stream]:
