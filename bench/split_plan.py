@@ -102,7 +102,8 @@ async def _measure(model: Path, folder: Path, stages: int, rtt_ms: float, way: W
 @asynccontextmanager
 async def tunnelled(servers: list[str], rtt_ms: float) -> AsyncIterator[list[str]]:
     """Loopback addresses here that lead through tunnel and relay to `servers`."""
-    (near_site, far_id), (far_site, _) = our_site(2), our_site(1)
+    # The lower id dials at once, the other only after seconds: near is who has the higher one for its peer.
+    (far_site, _), (near_site, far_id) = sorted((our_site(1), our_site(2)), key=lambda pair: pair[1])
     late = Conditions(delay_s=rtt_ms / 2000)
     over_quic = QuicOptions(bulk=False)  # a bulk lane would go around the relay
     async with (
@@ -140,7 +141,9 @@ async def _serve(far: QuicTransport, service: TunnelServer) -> None:
             group.create_task(service.serve(stream))
 
 
-async def token_ms(model: Path, folder: Path, servers: list[str], layers: int = MODEL.layers) -> float:
+async def token_ms(
+    model: Path, folder: Path, servers: list[str], layers: int = MODEL.layers, answers: int = ANSWERS
+) -> float:
     """Time per generated token; the host keeps an equal part of the layers for itself."""
     arguments = ["-c", "1024", "--parallel", "1", "-fit", "off", "--threads", "1", "--poll", "0"]
     if servers:
@@ -150,7 +153,7 @@ async def token_ms(model: Path, folder: Path, servers: list[str], layers: int = 
     body = {"prompt": "w1 w2 w3", "n_predict": TOKENS, "ignore_eos": True, "temperature": 0, "cache_prompt": False}
     async with serving(model, tuple(arguments), folder) as url, aiohttp.ClientSession() as session:
         times = []
-        for _ in range(ANSWERS):
+        for _ in range(answers):
             async with session.post(f"{url}/completion", json=body) as response:
                 times.append(float((await response.json())["timings"]["predicted_per_token_ms"]))
     return min(times)

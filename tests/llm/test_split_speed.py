@@ -14,7 +14,7 @@ from llm.plan_speed import Point, fit
 from tests.llm.architectures import Plan, write_architecture
 from tests.llm.engine_loads import rpc_servers
 
-SMALL = Plan("llama", layers=3, vocabulary=2000)
+SMALL = Plan("llama", layers=2, vocabulary=500)
 
 
 @pytest.mark.timeout(180)
@@ -24,10 +24,10 @@ async def test_split_at_twice_the_distance_is_predicted(tmp_path: Path) -> None:
     async def measured(rtt_ms: float) -> float:
         with rpc_servers(1, tmp_path, threads=1) as servers:
             async with tunnelled(servers, rtt_ms) as listeners:
-                return await token_ms(model, tmp_path, listeners, SMALL.layers)
+                return await token_ms(model, tmp_path, listeners, SMALL.layers, answers=2)
 
     near_ms = await measured(20)
-    alone_ms = await token_ms(model, tmp_path, [])
+    alone_ms = await token_ms(model, tmp_path, [], answers=2)
     fitted = fit([Point("20 ms", 2, 20, alone_ms, near_ms)])
     # llama.cpp needs at least one round trip for each token; many more would mean that the tunnel waits for nothing.
     assert 0.9 < fitted.round_trips < 2.5
