@@ -1,4 +1,4 @@
-"""Joins connections into links: performs what `link` decides, and queues what the layers above consume.
+"""Joins connections into links: performs what `link` decides. What the layers above consume waits in an `inbox`.
 
 Shared by every carrier. A carrier brings admitted connections and a way to dial; it keeps no state about
 peers of its own. Streams go over the control or the data connection by their protocol; a data connection is made
@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol
 
 from transport.errors import MeshError, Refused, ResetCode, TimedOut, Unreachable
-from transport.fair_queue import FairQueue, Sacrifice
 from transport.identity import short
+from transport.inbox import Inbox
 from transport.interface import (
     MAX_DATAGRAM_BYTES,
     Address,
-    DatagramReceived,
     Link,
     LinkChanged,
     LinkState,
@@ -63,10 +61,6 @@ DATA_IDLE_S = 120.0
 """A data connection without a stream for this long goes; people who chat come back sooner."""
 
 IDLE_CHECK_S = 10.0
-
-MAX_WAITING_STREAMS = 256
-MAX_WAITING_DATAGRAMS = 1024
-MAX_WAITING_CHANGES = 65536
 
 
 class Connection(Protocol):
@@ -110,7 +104,7 @@ DialNode = Callable[[Dial], Awaitable[object]]
 
 
 class Switchboard:
-    """Links, the two queues and the dials in progress of one endpoint. Use as `async with`.
+    """The links of one endpoint and the dials in progress. Use as `async with`.
 
     carrier: its name in `Link`.  generator: dice for back-off.
     """
@@ -127,14 +121,9 @@ class Switchboard:
         self._openings: dict[NodeId, asyncio.Future[Connection]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._changes: deque[LinkChanged] = deque()
-        self._datagrams: FairQueue[DatagramReceived] = FairQueue(MAX_WAITING_DATAGRAMS, Sacrifice.OLDEST)
-        self._streams: FairQueue[Stream] = FairQueue(MAX_WAITING_STREAMS, Sacrifice.NEWEST)
-        self._event_ready = asyncio.Event()
-        self._stream_ready = asyncio.Event()
+        self._inbox = Inbox()
         self._group = asyncio.TaskGroup()
         self._is_open = False
-        self.dropped_datagrams = 0
 
     async def __aenter__(self) -> Switchboard:
         await self._group.__aenter__()
@@ -157,8 +146,7 @@ class Switchboard:
             connection.close("shutting down")
         self._connections.clear()
         self._numbers.clear()
-        self._event_ready.set()
-        self._stream_ready.set()
+        self._inbox.close()
         # The group is told of cancellation only: what else ends the block leaves it as itself, not in a group.
         if isinstance(error, asyncio.CancelledError):
             await self._group.__aexit__(kind, error, trace)
@@ -194,24 +182,11 @@ class Switchboard:
         connection.send_datagram(payload)
         return True
 
-    async def streams(self) -> AsyncIterator[Stream]:
-        while True:
-            while self._streams:
-                yield self._streams.take()
-            if not self._is_open:
-                return
-            self._stream_ready.clear()
-            await self._stream_ready.wait()
+    def streams(self) -> AsyncIterator[Stream]:
+        return self._inbox.streams()
 
-    async def events(self) -> AsyncIterator[TransportEvent]:
-        while True:
-            while self._changes or self._datagrams:
-                # Changes first: nobody hears from a peer before hearing of it.
-                yield self._changes.popleft() if self._changes else self._datagrams.take()
-            if not self._is_open:
-                return
-            self._event_ready.clear()
-            await self._event_ready.wait()
+    def events(self) -> AsyncIterator[TransportEvent]:
+        return self._inbox.events()
 
     # For the carrier
 
@@ -277,23 +252,17 @@ class Switchboard:
         return self._group.create_task(work, name=name)
 
     def stream_arrived(self, stream: Stream) -> None:
-        """Queue a stream that a peer opened; of too many, the peer with the most of them sees one reset with BUSY."""
+        """A peer opened a stream."""
         if not self._is_open:
             stream.reset(ResetCode.SHUTDOWN)
         elif stream.header.protocol == DIAL_PROTOCOL:
             stream.reset(ResetCode.CANCELLED)  # was heard; there is nothing to say
             self._perform(self._table.asked_to_dial(stream.peer.node, self._loop.time()))
         else:
-            too_many = self._streams.put(stream.peer.node, stream)
-            if too_many is not None:
-                too_many.reset(ResetCode.BUSY)
-            self._stream_ready.set()
+            self._inbox.put_stream(stream)
 
     def datagram_arrived(self, node: NodeId, payload: bytes) -> None:
-        """Queue a datagram; when nobody takes them the oldest of the peer with the most goes."""
-        if self._datagrams.put(node, DatagramReceived(node, payload)) is not None:
-            self.dropped_datagrams += 1
-        self._event_ready.set()
+        self._inbox.put_datagram(node, payload)
 
     # Data connections
 
@@ -373,13 +342,10 @@ class Switchboard:
         return connection
 
     def _announce(self, change: LinkChanged) -> None:
-        if len(self._changes) >= MAX_WAITING_CHANGES:
-            raise RuntimeError("nobody takes the events of this transport")
         name = change.peer.name if change.peer else ""
         logger.info("link %s %s: %s (%s)", short(change.node), name, change.state.value, change.reason)
         self.board.heard(change)
-        self._changes.append(change)
-        self._event_ready.set()
+        self._inbox.put_change(change)
         if change.state is not LinkState.CONNECTED:
             self._opening_failed(change.node, Unreachable(f"no connection to node {short(change.node)}"))
 

@@ -357,7 +357,7 @@ async def test_datagrams_pass_while_a_stream_is_stuck(monkeypatch: pytest.Monkey
                     await stream.send(data(bytes(16384)))
         assert owner.send_datagram(member.node, b"on time")
         assert (await next_datagram(member)).payload == b"on time"
-        assert not member._switchboard._streams
+        assert not member._switchboard._inbox._streams
 
 
 async def test_both_connections_of_a_pair_use_one_port_at_each_end() -> None:

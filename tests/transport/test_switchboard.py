@@ -9,6 +9,7 @@ import pytest
 from tests.transport.contract import HEADER, message, next_stream
 from tests.transport.test_memory import connect, is_connected
 from transport.errors import ResetCode, StreamReset, Unreachable
+from transport.inbox import MAX_WAITING_STREAMS
 from transport.interface import LinkState, NodeId, Role, Stream, StreamHeader, Transport
 from transport.link import (
     DIAL_PROTOCOL,
@@ -20,7 +21,7 @@ from transport.link import (
     Slot,
 )
 from transport.memory import DETECTION_S, RETIRED_S, MemoryNetwork, MemoryTransport
-from transport.switchboard import DATA_DIAL_S, DATA_IDLE_S, IDLE_CHECK_S, MAX_WAITING_STREAMS
+from transport.switchboard import DATA_DIAL_S, DATA_IDLE_S, IDLE_CHECK_S
 from transport.virtual_time import VirtualTimeLoop
 
 loop_factory = VirtualTimeLoop
