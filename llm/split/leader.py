@@ -38,7 +38,7 @@ from llm.split.weights import Part as Span
 from transport.address import format_address
 from transport.errors import MeshError, ResetCode
 from transport.interface import NodeId, StreamHeader, Transport
-from transport.tunnel import Destination, TunnelClient
+from transport.tunnel import Destination, TunnelClient, TunnelListener
 
 logger = logging.getLogger("meshd.llm")
 
@@ -121,6 +121,7 @@ class Leader:
         self._means = means
         self._what = what
         self._say = say
+        self._listeners: dict[str, TunnelListener] = {}
 
     @contextlib.asynccontextmanager
     async def leading(self) -> AsyncIterator[LlamaServerEngine]:
@@ -137,7 +138,7 @@ class Leader:
     async def watch(self, engine: LlamaServerEngine) -> str:
         """Wait until the split cannot go on; why."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._lost_lease()), group.create_task(_failed(engine))]
+            tasks = [group.create_task(self._lost_ground()), group.create_task(_failed(engine))]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
@@ -173,10 +174,14 @@ class Leader:
             async with asyncio.timeout(LEASE_LOOK_S):
                 await self._means.keeper.changed()
 
-    async def _lost_lease(self) -> str:
+    async def _lost_ground(self) -> str:
+        """Wait until a lease or a tunnel is gone; which."""
         loop = asyncio.get_running_loop()
         missing_since: float | None = None
         while True:
+            if broken := [name for name, listener in self._listeners.items() if listener.failures]:
+                # An idle llama-server notices only when it is asked next, and then takes the request along.
+                return f"the tunnel to {', '.join(broken)} broke"
             missing = self._missing()
             missing_since = (missing_since or loop.time()) if missing else None
             if missing_since is not None and loop.time() - missing_since >= REGAIN_S:
@@ -285,6 +290,7 @@ class Leader:
     async def _reach(self, stack: contextlib.AsyncExitStack, part: Part, lease: Lease, prepared: Prepared) -> _Reached:
         destination = Destination(part.holder.node, SERVICE, lease_text(lease.lease, lease.term), lease.term)
         listener = await stack.enter_async_context(self._means.tunnels.listen(destination))
+        self._listeners[part.holder.name] = listener
         return _Reached(format_address(listener.address), _divided(part.share, prepared.device_bytes))
 
     def _options(self, reached: Sequence[_Reached]) -> LlamaServerOptions:

@@ -35,7 +35,8 @@ from llm.split.weight_cache import WeightCache, WeightFolder
 from llm.split.weights import Part, WeightFiller
 from transport.errors import MeshError, ResetCode, TimedOut, Unreachable
 from transport.identity import short
-from transport.interface import Address, NodeId, Peer, Stream
+from transport.interface import NodeId, Peer, Stream
+from transport.pipe import Pipe, connect
 from transport.tunnel_message import Denial, ServiceRefused
 from transport.tunnel_server import TunnelRequest
 
@@ -100,6 +101,36 @@ class _Work:
     failure: str = "it has not started yet"
 
 
+class RpcPipe:
+    """A connection to an RPC server, where an end that comes from there is its death.
+
+    An idle client would hear of that only when it is asked next: its kernel takes the end of one direction for orderly.
+    """
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._has_finished = False
+
+    async def read(self, max_bytes: int) -> bytes:
+        data = await self._pipe.read(max_bytes)
+        if not data and not self._has_finished:
+            raise ConnectionResetError("the RPC server has ended")
+        return data
+
+    async def write(self, data: bytes) -> int:
+        return await self._pipe.write(data)
+
+    async def finish(self) -> None:
+        self._has_finished = True
+        await self._pipe.finish()
+
+    def close(self) -> None:
+        self._pipe.close()
+
+    def abort(self) -> None:
+        self._pipe.abort()
+
+
 class SplitWorker:
     """Every part that this node computes for others."""
 
@@ -147,8 +178,11 @@ class SplitWorker:
         if isinstance(answer, Refused):
             logger.info("refused node %s a part of %s: %s", short(stream.peer.node), prepare.model, answer.reason)
 
-    async def admit(self, request: TunnelRequest) -> Address:
-        """Where a tunnel of service `rpc` goes. Raises ServiceRefused without a lease, Unreachable without a server."""
+    async def admit(self, request: TunnelRequest) -> Pipe:
+        """What a tunnel of service `rpc` is connected to.
+
+        Raises ServiceRefused without a lease, Unreachable or TimedOut without a server.
+        """
         grant = self._leases.find(request.peer, request.lease)
         if grant is None or grant.term != request.term:
             raise ServiceRefused(Denial.NO_LEASE, "no lease of yours that counts now covers this")
@@ -157,7 +191,7 @@ class SplitWorker:
             raise ServiceRefused(Denial.NOT_ALLOWED, "nothing was prepared under this lease: ask on split/1 first")
         if work.server is None:
             raise Unreachable(f"the RPC server for this lease does not run: {work.failure}")
-        return work.server.address
+        return RpcPipe(await connect(work.server.address))
 
     # Preparing
 
