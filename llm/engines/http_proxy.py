@@ -10,6 +10,7 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from weakref import WeakSet
 
 from llm.engines.interface import EngineFailed, Headers, Request
 
@@ -41,6 +42,7 @@ class HttpProxy:
         self.base = base
         self._credentials = [("authorization", f"Bearer {api_key}")] if api_key else []
         self._name = name
+        self._answering: WeakSet[aiohttp.ClientResponse] = WeakSet()
 
     async def __aenter__(self) -> Self:
         import aiohttp
@@ -62,12 +64,18 @@ class HttpProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # aiohttp forgets whoever reads a body when it closes the connection under it, and they wait for ever.
+        for response in list(self._answering):
+            if not response.content.at_eof():
+                response.content.set_exception(self._aiohttp.ClientConnectionError(f"{self._name} was ended"))
         await self._session.close()
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Send `request` and return when the head of the answer is there. Raises EngineFailed, retryable."""
         try:
-            return await self._send(request)
+            response = await self._send(request)
+            self._answering.add(response)
+            return response
         except (self._aiohttp.ClientError, TimeoutError) as error:
             raise self._failed(error) from error
 

@@ -176,3 +176,31 @@ async def test_closing_half_way_closes_the_connection() -> None:
         await reply.close()
         async with asyncio.timeout(5):
             await closed.wait()
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"])
+async def test_leaving_the_proxy_breaks_off_what_is_still_being_answered(head: bytes) -> None:
+    """An engine that is ended must not leave anybody waiting for the rest of its answer."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(head)
+        await writer.drain()
+        await reader.read()
+
+    async def ask_and_read(proxy: HttpProxy) -> bytes:
+        return await read(await ask(proxy, get("m", "/")))
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with proxy_to(talk) as proxy:
+            asking = group.create_task(_outcome(ask_and_read(proxy)))
+            await asyncio.sleep(0.2)  # the answer has begun by then, or the question has arrived
+            assert not asking.done()
+        assert isinstance(await asking, EngineFailed)
+
+
+async def _outcome(asking: Awaitable[bytes]) -> bytes | EngineFailed:
+    try:
+        return await asking
+    except EngineFailed as error:
+        return error
