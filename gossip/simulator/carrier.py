@@ -1,7 +1,7 @@
 """Performs what link tables decide: dials, connections, and what travels on them.
 
 Stands where `transport.quic` and the switchboard stand in an agent. A handshake takes two round trips and may
-fail; an end whose packets stay unanswered for `SILENCE_S` gives its connection up, as `transport.quic` does.
+fail; an end whose packets stay unanswered for long gives its connection up, as `transport.quic` does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from transport.interface import Address, LinkChanged, LinkState, NodeId
 from transport.link import AskToDial, Close, ConnectionId, Dial, Effect, Probe, Retire, Slot, StopDialling
 
 HANDSHAKE_S = 5.0
-SILENCE_S = 4.0
 CHECK_S = 0.5
 KEEPALIVE_S = 10.0
 EXCHANGE_S = 10.0
@@ -51,14 +50,14 @@ class World(Protocol):
 
 
 class Carrier:
-    """Connections of every process. notices_silence: whether a connection to nobody ends by itself."""
+    """Connections of every process. silence_s: after how long without an answer an end gives one up."""
 
-    def __init__(self, world: World, dice: random.Random, *, notices_silence: bool) -> None:
+    def __init__(self, world: World, dice: random.Random, silence_s: float) -> None:
         self._world = world
         self._agenda = world.agenda
         self._network = world.network
         self._dice = dice
-        self._notices_silence = notices_silence
+        self._silence_s = silence_s
         self._last_number = 0
         self.dials = 0
         self.liars: dict[NodeId, Liar] = {}
@@ -286,7 +285,7 @@ class Carrier:
             self._expect_answer(end)
 
     def _expect_answer(self, end: WireEnd) -> None:
-        if end.unanswered_since is None and self._notices_silence:
+        if end.unanswered_since is None and self._silence_s < float("inf"):
             end.unanswered_since = self._agenda.now
             self._agenda.after(CHECK_S, partial(self._check, end))
 
@@ -302,7 +301,7 @@ class Carrier:
             end.unanswered_since = None
             if far.process.is_running:
                 self.perform(process, process.links.answered(far.process.node, end.number))
-        elif self._agenda.now - end.unanswered_since >= SILENCE_S:
+        elif self._agenda.now - end.unanswered_since >= self._silence_s:
             self._break(end, "no sign of life")
         else:
             self._agenda.after(CHECK_S, partial(self._check, end))

@@ -14,7 +14,7 @@ from gossip.simulator.hosting import Hosting
 from gossip.simulator.inviting import Inviting
 from gossip.simulator.liar import Liar
 from gossip.simulator.network import Bursts, Conditions
-from gossip.simulator.world import World
+from gossip.simulator.world import QUIC_SILENCE_S, World
 from transport.interface import NodeId
 
 
@@ -78,13 +78,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A whole run. faults_s: when the faults stop.  ends_with_crash: one more, of a mesh at peace."""
+    """A whole run. silence_s: as in `Settings`.  faults_s: when the faults stop.
+
+    ends_with_crash: one more, of a mesh at peace.
+    """
 
     seed: int
     nodes: int
     conditions: Conditions
     has_real_keys: bool
-    notices_silence: bool
+    silence_s: float
     ends_with_crash: bool
     faults_s: float
     faults: tuple[Fault, ...]
@@ -115,7 +118,7 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         size,
         conditions,
         has_real_keys=dice.random() < 0.05,
-        notices_silence=dice.random() < 0.8,
+        silence_s=QUIC_SILENCE_S if dice.random() < 0.8 else 20.0,
         ends_with_crash=dice.random() < 0.35,
         faults_s=faults_s,
         faults=tuple(faults),

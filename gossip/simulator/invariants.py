@@ -9,12 +9,13 @@ from itertools import combinations, product
 from gossip import tenure
 from gossip.broadcast import MAX_RUMOURS
 from gossip.event import Disconnected, Effect, Event, Hint, LocalUpdate, Notify, ReliableReceived, SendDatagram
+from gossip.fence import Fences
 from gossip.lease import all_claims
 from gossip.member import Standing, merge
 from gossip.message import Delta, decode_reliable
 from gossip.roster import Member
 from gossip.simulator import inside
-from gossip.simulator.host import Host, Process
+from gossip.simulator.host import Disk, Host, Process
 from gossip.simulator.hosting import RESOURCE, Agent, Hosting, Served
 from gossip.simulator.inviting import Inviting
 from gossip.simulator.world import World
@@ -76,6 +77,8 @@ class Invariants:
         self._dead: dict[tuple[NodeId, int, int], None] = {}
         self._served: dict[NodeId, tuple[int, NodeId]] = {}
         self._samples: dict[NodeId, dict[Standing, None]] = {}
+        self._disks: dict[NodeId, Disk] = {}
+        self._accused: dict[tuple[NodeId, int, int, NodeId], None] = {}
         if hosting is not None:
             hosting.on_served.append(self._check_served)
             hosting.on_gained.append(self._check_gained)
@@ -85,8 +88,9 @@ class Invariants:
     def started(self, process: Process) -> None:
         self._observers[process.node] = _Observer(process)
         self._note_own(process)
-        if not process.host.disk.fences:
-            self._served.pop(process.node, None)  # it lost its disk, and with it what it promised
+        if self._disks.setdefault(process.node, process.host.disk) is not process.host.disk:
+            self._disks[process.node] = process.host.disk
+            self._served.pop(process.node, None)  # what it promised was on the disk that it lost
 
     def handled(self, process: Process, event: Event, effects: Sequence[Effect]) -> None:
         if isinstance(event, LocalUpdate):
@@ -138,6 +142,8 @@ class Invariants:
         if before is not None and before.standing == standing:
             return
         self._check_numbers(observer, member, before)
+        if standing.status in (Status.SUSPECT, Status.DEAD) and len(self._world.hosts) <= LARGE:
+            self._check_accuser(observer, member)
         if standing.status is Status.DEAD:
             self._check_death(observer, member, before, event)
         if standing.status is Status.LEFT and (member.node, standing.boot) not in self._left:
@@ -153,6 +159,15 @@ class Invariants:
             self._raise("numbers grow", observer, member, f"fell back from {before.standing[:2]} to {numbers}")
         if numbers > self._truth.get(member.node, (0, 0)):
             self._raise("own words only", observer, member, f"is at {numbers}, which it never said")
+
+    def _check_accuser(self, observer: _Observer, member: Member) -> None:
+        """Whoever is named as accuser has suspected this very incarnation itself."""
+        me, accuser = observer.process.node, member.accuser
+        boot, incarnation, _ = member.standing
+        self._accused[member.node, boot, incarnation, me] = None
+        if accuser is not None and (member.node, boot, incarnation, accuser) not in self._accused:
+            what = f"is accused at {boot, incarnation} by {self._names(accuser)}, which never did"
+            self._raise("accusers mean this life", observer, member, what)
 
     def _check_death(self, observer: _Observer, member: Member, before: _Seen | None, event: Event) -> None:
         standing = member.standing
@@ -198,12 +213,25 @@ class Invariants:
         """No other process may still use a lease on that worker."""
         assert self._hosting is not None
         now = self._world.now
+        self._check_promise(lease)
         for other in self._hosting.agents.values():
             if other is agent or not other.process.is_running:
                 continue
             if lease.seat.worker in other.tenure.leases(now, lease.seat.resource):
                 names = agent.process.host.name, other.process.host.name, self._names(lease.seat.worker)
                 raise Violation("one host at a worker", f"{names[0]} and {names[1]} both use {names[2]}")
+
+    def _check_promise(self, lease: tenure.Lease) -> None:
+        """What a worker has told its host is on its disk, so that it knows of it after a crash."""
+        worker = self._world.hosts[lease.seat.worker]
+        if worker.process is None or self._world.now - worker.process.started_at < tenure.ASK_S:
+            return
+        stored = worker.disk.fences
+        fences = Fences.decode(stored, worker.name) if stored else Fences()
+        term = fences.get(lease.seat.resource).term
+        if term < lease.term:
+            what = f"{worker.name} has granted term {lease.term}, and its disk knows of {term}"
+            raise Violation("promises are on disk", what)
 
     def _raise(self, name: str, observer: _Observer, member: Member, what: str) -> None:
         raise Violation(name, f"{observer.process.host.name} thinks that {self._names(member.node)} {what}")

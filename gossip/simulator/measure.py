@@ -11,7 +11,7 @@ from gossip.event import Effect, Event, LocalUpdate, Notify
 from gossip.simulator import inside
 from gossip.simulator.host import Host, Process
 from gossip.simulator.network import Conditions
-from gossip.simulator.world import Settings, World
+from gossip.simulator.world import QUIC_SILENCE_S, Settings, World
 from gossip.timing import LAN, Timing
 from gossip.view import Status
 from transport.interface import NodeId
@@ -144,7 +144,9 @@ class _Mesh:
 
     def __init__(self, plan: Plan) -> None:
         conditions = Conditions(rtt_s=plan.rtt_s, loss=plan.loss)
-        settings = Settings(conditions, plan.timing, notices_silence=plan.with_hints, with_trace=False)
+        settings = Settings(
+            conditions, plan.timing, silence_s=QUIC_SILENCE_S if plan.with_hints else float("inf"), with_trace=False
+        )
         self.plan = plan
         self.world = World(plan.seed, settings)
         self.dice = random.Random(f"measure {plan.seed}")

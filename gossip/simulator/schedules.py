@@ -85,7 +85,7 @@ def run_schedule(schedule: Schedule) -> Outcome:
 class _Run:
     def __init__(self, schedule: Schedule) -> None:
         seed = schedule.seed
-        settings = Settings(schedule.conditions, notices_silence=schedule.notices_silence)
+        settings = Settings(schedule.conditions, silence_s=schedule.silence_s)
         keys = RealKeys(str(seed)) if schedule.has_real_keys else FakeKeys()
         self.schedule = schedule
         self.world = World(seed, settings, keys)

@@ -41,6 +41,8 @@ from transport.interface import Address, NodeId, Role
 from transport.link import LinkTable
 
 START = 1000.0
+QUIC_SILENCE_S = 4.0
+"""As `transport.quic` has it."""
 
 
 class Watcher(Protocol):
@@ -55,11 +57,11 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a world is made of. notices_silence: whether a dead connection gives a hint (QUIC's does, after 4 s)."""
+    """What a world is made of. silence_s: when a dead connection ends and so gives a hint, infinite for never."""
 
     conditions: Conditions = field(default_factory=Conditions)
     timing: Timing = LAN
-    notices_silence: bool = True
+    silence_s: float = QUIC_SILENCE_S
     with_trace: bool = True
 
 
@@ -72,7 +74,7 @@ class World:
         self.dice = random.Random(f"world {seed}")
         self.agenda = Agenda(START)
         self.network = Network(settings.conditions, random.Random(f"network {seed}"))
-        self.carrier = Carrier(self, random.Random(f"carrier {seed}"), notices_silence=settings.notices_silence)
+        self.carrier = Carrier(self, random.Random(f"carrier {seed}"), settings.silence_s)
         self.keys = keys if keys is not None else FakeKeys()
         self.hosts: dict[NodeId, Host] = {}
         self.trace = Trace()
