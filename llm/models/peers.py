@@ -1,0 +1,112 @@
+"""Model files between nodes: says which files a model here is made of, and asks others.
+
+The bytes go over `transport.blobs`, from a store that only lends: what this node has on its disk and has hashed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llm.models.message import (
+    FILE_NAME,
+    PROTOCOL,
+    NoFiles,
+    PeerFile,
+    TheseFiles,
+    WhichFiles,
+    read_answer,
+    read_question,
+    to_record,
+)
+from llm.models.selection import identity_of
+from transport.blob_store import BlobDigest, BlobStore
+from transport.errors import ProtocolError, ResetCode, TimedOut
+from transport.identity import short
+from transport.interface import NodeId, Stream, StreamHeader, Transport
+
+QUESTION_S = 5.0
+ANSWER_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFiles:
+    """The files of a model here. digests: the SHA-256 of each, in order."""
+
+    paths: tuple[Path, ...]
+    digests: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def identity(self) -> str:
+        """What offers call their digest."""
+        return identity_of(self.digests)
+
+
+@dataclass(slots=True)
+class Lending:
+    """What this node gives to others. store: lends, and takes nothing."""
+
+    store: BlobStore
+    _models: dict[str, LocalFiles] = field(default_factory=dict)
+
+    def add(self, files: LocalFiles) -> None:
+        """Give these out from now on; but not under names that no other node would take."""
+        if not all(FILE_NAME.match(path.name) for path in files.paths):
+            return
+        self._models[files.identity] = files
+        for digest, path in zip(files.digests, files.paths, strict=True):
+            self.store.lend(BlobDigest(bytes.fromhex(digest)), path)
+
+    def remove(self, paths: tuple[Path, ...]) -> None:
+        """Give them out no longer."""
+        for identity, files in list(self._models.items()):
+            if set(files.paths) & set(paths):
+                del self._models[identity]
+                for digest in files.digests:
+                    self.store.remove(BlobDigest(bytes.fromhex(digest)))
+
+    async def serve(self, stream: Stream) -> None:
+        """Answer the one question of a `files/1` stream. Raises MeshError."""
+        peer = stream.peer.node
+        try:
+            async with asyncio.timeout(QUESTION_S):
+                question = read_question(await stream.receive(), peer)
+        except TimeoutError as error:
+            raise TimedOut(f"node {short(peer)} did not say which model within {QUESTION_S:g} s") from error
+        await stream.send(to_record(_answer(question, self._models)))
+        await stream.finish()
+
+
+def _answer(question: WhichFiles, models: Mapping[str, LocalFiles]) -> TheseFiles | NoFiles:
+    files = models.get(question.model)
+    if files is None:
+        return NoFiles()
+    described = zip(files.paths, files.sizes, files.digests, strict=True)
+    return TheseFiles(tuple(PeerFile(path.name, size, bytes.fromhex(digest)) for path, size, digest in described))
+
+
+async def ask_files(transport: Transport, node: NodeId, identity: str) -> tuple[PeerFile, ...]:
+    """What `node` says the model with that SHA-256 is made of, checked against it; nothing when it has none.
+
+    Raises MeshError.
+    """
+    stream = await transport.open(node, StreamHeader(PROTOCOL, ""))
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            await stream.send(to_record(WhichFiles(identity)))
+            await stream.finish()
+            answer = read_answer(await stream.receive(), node)
+    except TimeoutError as error:
+        stream.reset(ResetCode.DEADLINE)
+        raise TimedOut(f"node {short(node)} did not say which files within {ANSWER_S:g} s") from error
+    except BaseException:
+        stream.reset(ResetCode.CANCELLED)
+        raise
+    if isinstance(answer, NoFiles):
+        return ()
+    if identity_of([file.digest.hex() for file in answer.files]) != identity:
+        raise ProtocolError(f"node {short(node)} names other files than those whose SHA-256 is {identity[:16]}")
+    return answer.files
