@@ -1,7 +1,7 @@
 """Split models: what the mesh costs, and what distance and a draft model do: `python -m bench.split [--json]`.
 
-`split-tokens`: tokens a second of a model over two agents, beside the very same split over bare loopback TCP (two
-`ggml-rpc-server`s and a llama-server with the same command line). Both stand at the same time and are asked in turns.
+`split-tokens`: tokens a second of a model over two agents, beside the very same split over bare loopback TCP (a
+`ggml-rpc-server` and a llama-server with the same command line). Both stand at the same time and are asked in turns.
 The other cases serve the shipped toy by agents, alone and split, prose and code asked for, with and without its draft
 model, at 0 and 20 ms of round trip (relays make packets late); the baseline is the same toy alone without draft.
 Everything shares this machine's cores. mesh-llm's own figures, on its hardware, stand below as theirs.
@@ -29,6 +29,7 @@ from gguf import GGMLQuantizationType
 from llm.engines.interface import EngineState, Request
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, RpcDevices
 from llm.engines.rpc_server import RpcServerOptions, running_rpc_server
+from llm.split.layout import own_layers
 from meshd.impaired_agents import ImpairedAgents
 from meshd.launcher import ProcessLauncher
 from meshd.local_agents import LocalAgents, local_agents
@@ -110,23 +111,19 @@ async def over_bare_tcp(model: Path, folder: Path) -> AsyncIterator[Asking]:
     """The same processes with the same arguments, and nothing between them but loopback."""
     launcher = ProcessLauncher(os.environ)
     async with AsyncExitStack() as stack:
-        servers = []
-        for number in range(2):
-            options = RpcServerOptions(folder / f"rpc-{number}.log", threads=1, device="CPU")
-            server = await stack.enter_async_context(running_rpc_server(options, launcher))
-            servers.append(format_address(server.address))
-        engine = LlamaServerEngine(
-            LlamaServerOptions(
-                model,
-                "bare",
-                folder / "bare.log",
-                CONTEXT_TOKENS,
-                1,
-                threads=1,
-                rpc=RpcDevices(tuple(servers), (0.5, 0.5)),
-            ),
-            launcher,
+        options = RpcServerOptions(folder / "rpc.log", threads=1, device="CPU")
+        server = await stack.enter_async_context(running_rpc_server(options, launcher))
+        same = LlamaServerOptions(
+            model,
+            "bare",
+            folder / "bare.log",
+            CONTEXT_TOKENS,
+            slots=1,
+            gpu_layers=MODEL.layers + 1 - own_layers((0.5, 0.5), MODEL.layers),
+            threads=1,
+            rpc=RpcDevices((format_address(server.address),), (0.5,)),
         )
+        engine = LlamaServerEngine(same, launcher)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         running = group.create_task(engine.run())
         stack.callback(running.cancel)

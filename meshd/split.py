@@ -30,7 +30,7 @@ from llm.memory.shape import UnknownShape, read_shape
 from llm.offer import Hosting, MeshModel, catalogue
 from llm.split.build import EngineBuild, read_build
 from llm.split.engine import Elsewhere, PlacedEngine, PlacedModel, Way
-from llm.split.layout import Holder, Needs, Solo, Split, decide, in_gb
+from llm.split.layout import Holder, Needs, Solo, Split, decide, in_gb, own_layers
 from llm.split.leader import Means, SplitFailed
 from llm.split.message import SERVICE
 from llm.split.weight_cache import WeightCache
@@ -77,6 +77,10 @@ class Splitting:
         mesh = ModelMesh(self, file, options)
         model = PlacedModel(fingerprint, _layers(file), mesh.resource, options)
         return PlacedEngine(model, mesh, self.launcher)
+
+    def forget(self, name: str) -> None:
+        """That model's files are about to leave this disk."""
+        self._own.pop(name, None)
 
     def attach(self, parts: MeshParts) -> SplitWorker:
         """Say what the mesh is, before any engine runs. Returns `worker`, to be run and offered."""
@@ -158,9 +162,7 @@ class ModelMesh:
             tunnels=parts.tunnels.client,
             keeper=parts.leases.keeper,
             launcher=splitting.launcher,
-            logs=splitting.directory.logs,
             build=build,
-            threads=splitting.worker_threads,
             computes_in_ram=_computes_in_ram(parts.gossip.view.me),
             own_shares=_own_shares(parts.gossip.view.me),
         )
@@ -276,8 +278,8 @@ def _predict(file: ModelFile, settings: EngineSettings, shares: tuple[float, ...
         parts = footprint(file, settings, () if in_ram else (1.0,))
         return [parts[0].total]
     if in_ram:
-        first, *rest, host = footprint(file, settings, shares)
-        return [first.total + host.total, *(one.total for one in rest)]
+        *rest, host = footprint(file, settings, shares[1:], own_layers(shares, _layers(file)))
+        return [host.total, *(one.total for one in rest)]
     # llama.cpp puts its own devices after those of RPC servers; what stays on the host is not in its GPUs.
     *rest, first, _ = footprint(file, settings, (*shares[1:], shares[0]))
     return [first.total, *(one.total for one in rest)]

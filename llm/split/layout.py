@@ -197,6 +197,11 @@ def _why_never(me: Holder, others: Sequence[Holder], needs: Needs, layers: int) 
     )
 
 
+def own_layers(shares: Sequence[float], layers: int) -> int:
+    """How many layers a leader keeps on its own CPU, of a split with these shares, its own first."""
+    return min(layers, max(1, round(shares[0] / sum(shares) * (layers + 1))))
+
+
 def in_gb(count: int) -> str:
     """Bytes as people read them: three digits that count."""
     return f"{count / GB:.3g}"

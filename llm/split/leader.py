@@ -11,17 +11,15 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 from gossip.lease_message import lease_text
 from gossip.tenure import Hold, Lease
-from llm.engines.interface import EngineFailed, EngineState, Launcher
+from llm.engines.interface import EngineState, Launcher
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, RpcDevices
-from llm.engines.rpc_server import RpcServerOptions, running_rpc_server
 from llm.memory.footprint import placement
 from llm.split.build import EngineBuild
-from llm.split.layout import Part, Split
+from llm.split.layout import Part, Split, own_layers
 from llm.split.message import (
     PREPARE_S,
     PROTOCOL,
@@ -72,20 +70,17 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a leader works with. build: of its engine.  threads: of its own RPC server.
+    """What a leader works with. build: of its engine.
 
-    computes_in_ram: this host's own part is computed by an RPC server here, too: llama.cpp knows no share of the CPU
-    beside other devices. A host with GPUs lets llama-server use them itself.  own_shares: how its part divides over
-    those GPUs.
+    computes_in_ram: this host has no GPU, so its own part are the first layers, which llama-server keeps on the CPU;
+    GPUs it uses itself, beside the workers'.  own_shares: how its part divides over those GPUs.
     """
 
     transport: Transport
     tunnels: TunnelClient
     keeper: Keeper
     launcher: Launcher
-    logs: Path
     build: EngineBuild
-    threads: int
     computes_in_ram: bool
     own_shares: tuple[float, ...] = (1.0,)
 
@@ -130,9 +125,10 @@ class Leader:
             stack.callback(self._hold, {})
             leases = await self._gain_leases()
             prepared = await self._prepare_all(leases)
-            reached = [await self._reach_own(stack)] if self._means.computes_in_ram else []
-            for part in self._what.workers:
-                reached.append(await self._reach(stack, part, leases[part.holder.node], prepared[part.holder.node]))
+            reached = [
+                await self._reach(stack, part, leases[part.holder.node], prepared[part.holder.node])
+                for part in self._what.workers
+            ]
             yield LlamaServerEngine(self._options(reached), self._means.launcher)
 
     async def watch(self, engine: LlamaServerEngine) -> str:
@@ -222,10 +218,10 @@ class Leader:
 
     def _spans(self) -> dict[NodeId, Span]:
         """The layers of each part, as llama.cpp cuts them."""
-        parts = (
-            self._what.split.parts if self._means.computes_in_ram else (*self._what.workers, self._what.split.parts[0])
-        )
-        place = placement(self._what.layers, tuple(part.share for part in parts))
+        # llama.cpp puts the servers' devices before its own.
+        leader = self._what.split.parts[0]
+        parts = self._what.workers if self._means.computes_in_ram else (*self._what.workers, leader)
+        place = placement(self._what.layers, tuple(part.share for part in parts), self._kept_layers())
         spans = {}
         for number, part in enumerate(parts):
             mine = [layer for layer, device in enumerate(place.layers) if device == number]
@@ -274,19 +270,6 @@ class Leader:
 
     # Reaching
 
-    async def _reach_own(self, stack: contextlib.AsyncExitStack) -> _Reached:
-        options = RpcServerOptions(
-            self._means.logs / f"rpc-own-{self._what.options.name}.log",
-            threads=self._means.threads,
-            device="CPU",
-            binary=self._what.options.binary,
-        )
-        try:
-            server = await stack.enter_async_context(running_rpc_server(options, self._means.launcher))
-        except EngineFailed as error:
-            raise SplitFailed(f"this node's own part: {error}") from error
-        return _Reached(format_address(server.address), (self._what.split.parts[0].share,))
-
     async def _reach(self, stack: contextlib.AsyncExitStack, part: Part, lease: Lease, prepared: Prepared) -> _Reached:
         destination = Destination(part.holder.node, SERVICE, lease_text(lease.lease, lease.term), lease.term)
         listener = await stack.enter_async_context(self._means.tunnels.listen(destination))
@@ -296,10 +279,18 @@ class Leader:
     def _options(self, reached: Sequence[_Reached]) -> LlamaServerOptions:
         shares = [share for one in reached for share in one.device_shares]
         if not self._means.computes_in_ram:
-            # llama.cpp puts the servers' devices before its own.
             shares += [round(self._what.split.parts[0].share * share, 4) for share in self._means.own_shares]
-        devices = RpcDevices(tuple(one.address for one in reached), tuple(shares))
-        return replace(self._what.options, rpc=devices)
+        return replace(
+            self._what.options,
+            rpc=RpcDevices(tuple(one.address for one in reached), tuple(shares)),
+            gpu_layers=self._what.layers + 1 - self._kept_layers(),
+        )
+
+    def _kept_layers(self) -> int:
+        """How many layers stay on this host's CPU."""
+        if not self._means.computes_in_ram:
+            return 0
+        return own_layers([part.share for part in self._what.split.parts], self._what.layers)
 
 
 async def _failed(engine: LlamaServerEngine) -> str:
