@@ -1,8 +1,9 @@
 """How long datagrams take beside a bulk stream, with a connection of their own and without: python -m bench.datagrams.
 
-A child process stands behind a UDP relay and sends every datagram back, while this one pushes a stream through as hard
-as it is let. `two`: as the transport does it, the stream on the data connection.  `one`: the stream on the control
-connection, where the datagrams are.  `idle`: no stream.  Latencies are round trips of the datagrams that came back.
+A child process sends every datagram back, while this one pushes a stream through as hard as it is let; but for the
+clear way, a UDP relay in the child stands between them. `two`: as the transport does it, the stream on the data
+connection.  `one`: the stream on the control connection, where the datagrams are.  `idle`: no stream.  Latencies are
+round trips of the datagrams that came back.
 """
 
 from __future__ import annotations
@@ -54,18 +55,27 @@ WAYS: dict[str, Conditions] = {
 
 
 async def serve(way: str) -> None:
-    """Behind a relay: send datagrams back, take streams to their end."""
+    """Send datagrams back, take streams to their end."""
     site, _ = our_site(1)
-    conditions = WAYS[way]
     async with (
         QuicTransport(site, LOOPBACK) as transport,
-        UdpRelay(transport.addresses[0], conditions, conditions) as relay,
+        way_to(transport.addresses[0], WAYS[way]) as entrance,
         asyncio.TaskGroup() as group,
     ):
-        print(relay.address.port, flush=True)
+        print(entrance.port, flush=True)
         group.create_task(send_back(transport))
         async for stream in transport.streams():
             group.create_task(take(stream))
+
+
+@contextlib.asynccontextmanager
+async def way_to(address: Address, conditions: Conditions) -> AsyncIterator[Address]:
+    """Where to send to for `address` to get it."""
+    if conditions == CLEAR:
+        yield address
+        return
+    async with UdpRelay(address, conditions, conditions) as relay:
+        yield relay.address
 
 
 async def send_back(transport: Transport) -> None:
@@ -118,7 +128,8 @@ async def round_trips(transport: Transport, far: NodeId) -> list[float]:
     return times
 
 
-async def measure(way: str, kind: str) -> list[float]:
+async def measure(way: str, kind: str) -> tuple[list[float], float]:
+    """Round trips of datagrams in ms, and what passed beside them in MB/s."""
     site, far = our_site(2)
     protocol = PROTOCOLS[kind]
     async with far_end(way) as address, QuicTransport(site, LOOPBACK) as transport, asyncio.timeout(120):
@@ -131,10 +142,12 @@ async def measure(way: str, kind: str) -> list[float]:
             if protocol is not None:
                 pushing = group.create_task(push(await transport.open(far, StreamHeader(protocol, "bench"))))
                 await asyncio.sleep(1.0)
+            sent, start = transport.links()[0].bytes_sent, time.monotonic()
             times = await round_trips(transport, far)
+            mb_per_s = (transport.links()[0].bytes_sent - sent) / 1e6 / (time.monotonic() - start)
             if pushing is not None:
                 pushing.cancel()
-        return times
+        return times, mb_per_s
 
 
 async def compare(ways: list[str]) -> list[Row]:
@@ -142,10 +155,10 @@ async def compare(ways: list[str]) -> list[Row]:
     rows: list[Row] = []
     for way in ways:
         figures = {kind: await measure(way, kind) for kind in PROTOCOLS}
-        cuts = {kind: statistics.quantiles(times, n=100) for kind, times in figures.items()}
-        for kind, times in figures.items():
-            p50, p99 = cuts[kind][49], cuts[kind][98]
-            print(f"{way:8} {kind:5} p50 {p50:8.1f} ms  p99 {p99:8.1f} ms  back {len(times)}/{COUNT}", file=sys.stderr)
+        cuts = {kind: statistics.quantiles(times, n=100) for kind, (times, _) in figures.items()}
+        for kind, (times, mb_per_s) in figures.items():
+            shown = f"p50 {cuts[kind][49]:8.1f} ms  p99 {cuts[kind][98]:8.1f} ms  back {len(times)}/{COUNT}"
+            print(f"{way:8} {kind:5} {shown}  beside {mb_per_s:5.1f} MB/s", file=sys.stderr)
         for baseline in ("one", "idle"):
             mine, theirs = cuts["two"][98], cuts[baseline][98]
             rows.append(Row(f"datagram-p99-{way}", mine, theirs, baseline, mine / theirs, "ms", "lower", 0.0))
