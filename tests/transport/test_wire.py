@@ -52,6 +52,39 @@ def test_union_is_told_apart_by_its_tag() -> None:
     assert read_any == Right("x")
 
 
+class Point(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    x: int
+
+
+class Name(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    name: str
+
+
+tags = st.sampled_from(["left", "right", "up", 1, 2, 3, True, 1.0, None, b"left", [1], -1])
+tagged = st.one_of(
+    st.builds(lambda tag, rest: [tag, *rest], tags, st.lists(values, max_size=2)),
+    st.builds(lambda tag, value: {"type": tag, "value": value}, tags, values),
+    values,
+)
+
+
+@given(tagged)
+@settings(max_examples=400, deadline=None)
+def test_union_read_by_its_tag_is_what_msgspec_makes_of_the_whole_union(raw: object) -> None:
+    try:
+        data = msgpack.packb(raw)
+    except (ValueError, OverflowError):
+        return
+    for union in (Left | Right, Point | Name):
+        try:
+            plain = msgspec.convert(wire._unpack(data, 256), union, strict=True, builtin_types=(bytes,))
+        except (msgspec.MsgspecError, msgpack.UnpackException, ValueError, TypeError):
+            with pytest.raises(ProtocolError):
+                wire.decode(data, union, peer=None, max_bytes=10_000)
+        else:
+            assert wire.decode(data, union, peer=None, max_bytes=10_000) == plain
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=400, deadline=None)
 def test_any_bytes_end_in_a_value_or_a_protocol_error(data: bytes) -> None:
