@@ -35,6 +35,9 @@ from transport.site import Site
 CLIENTS_OPEN = {"gossip/1", "chat/1", "form/1", "renew/1"}
 MAY = {Role.CLIENT: CLIENTS_OPEN, Role.MEMBER: set(PROTOCOLS), Role.OWNER: set(PROTOCOLS)}
 
+EVERY_PROTOCOL = [*PROTOCOLS, link.DIAL_PROTOCOL]
+"""The last is for the transport itself, whose answer no service sees."""
+
 Forge = Callable[[House, Intruder, bytes], Awaitable[bytes]]
 """Makes the second message of a handshake, given the first."""
 
@@ -201,7 +204,7 @@ def shut_out(house: House, names: Names) -> None:
     house.owner.revise(replace(house.owner.site, revoked=list_of.revoked))
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize(("forge", "code"), REFUSED, ids=[forge.__name__ for forge, _ in REFUSED])
 async def test_who_is_refused_opens_nothing(forge: Forge, code: RefusalCode, protocol: str) -> None:
     async with open_house() as house, Intruder(house.owner.addresses[0]) as intruder:
@@ -217,7 +220,7 @@ async def test_who_is_refused_opens_nothing(forge: Forge, code: RefusalCode, pro
         assert house.served == [] and house.owner.peers() == ()
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVERY_PROTOCOL)
 @pytest.mark.parametrize("moment", ["before TLS is done", "before the proof", "with the proof"])
 async def test_a_stream_before_its_time_ends_the_connection(
     moment: str, protocol: str, monkeypatch: pytest.MonkeyPatch

@@ -25,6 +25,7 @@ CASES = {
     "one of eight, never read": Case(siblings=7, stalled=1),
     "one of eight, after its window grew": Case(siblings=7, stalled=1, read_first_bytes=4 << 20),
     "eight of sixteen, never read": Case(siblings=8, stalled=8),
+    "most of two hundred, never read": Case(siblings=8, stalled=192),
 }
 
 
