@@ -21,7 +21,7 @@ from llm.affinity import Affinity, prefixes
 from llm.chat import ACCEPT_TIMEOUT_S, MAX_BODY_BYTES
 from llm.deadline import Deadline
 from llm.engines.interface import Headers, Reply, Request
-from llm.errors import BodyTooLarge, DeadlineExceeded, HostSilent, NoHost, RequestFailed
+from llm.errors import BodyTooLarge, DeadlineExceeded, HostSilent, NoHost, RequestFailed, UnknownModel
 from llm.events import WholeEvents
 from llm.host import Host
 from llm.offer import MeshModel, Mode, catalogue
@@ -37,6 +37,10 @@ RECOVERY_S = 2.5
 ACCEPT_TIMEOUT_S before it a dead host is reported within 5 s."""
 SAME_NODE_PAUSE_S = 0.25
 SHORTEST_ACCEPT_S = 0.5
+ACCEPT_WITH_OTHERS_S = 1.0
+"""Half of ACCEPT_TIMEOUT_S: where another host has the model, one that is slow today is not worth waiting for."""
+MEETING_S = 2.5
+"""A node that has just started may not have met anybody yet: for so long it does not say that a model is unknown."""
 
 
 class Views(Protocol):
@@ -63,6 +67,7 @@ class Router:
         self._busy: Counter[NodeId] = Counter()
         self._silences = Silences()
         self._affinity = Affinity()
+        self._began = asyncio.get_running_loop().time()
 
     def catalogue(self) -> tuple[MeshModel, ...]:
         """Every model that can be asked for."""
@@ -71,8 +76,9 @@ class Router:
     async def answer(self, request: Request) -> Answer:
         """The answer to `request` from the best host for `request.model` that gives one.
 
-        Returns when the first piece of the body is there. Raises RequestFailed: UnknownModel at once, any other
-        when `request.deadline_s` is over or no host answered within RECOVERY_S after the first failure.
+        Returns when the first piece of the body is there. Raises RequestFailed: UnknownModel at once (a node that
+        has met nobody since it started waits a little), any other when `request.deadline_s` is over or no host
+        answered within RECOVERY_S after the first failure.
         """
         if len(request.body) > MAX_BODY_BYTES:
             raise BodyTooLarge(MAX_BODY_BYTES)
@@ -88,24 +94,34 @@ class Router:
         beginnings = prefixes(request.model, request.body)
         while True:
             try:
-                choice = self._best(request.model, tries, self._affinity.holder(beginnings))
+                choice, *others = self._rank(request.model, tries, self._affinity.holder(beginnings))
             except NoHost as error:
                 await self._pause(tries.time_left_s(error))
+                continue
+            except UnknownModel:
+                if (left_s := self._meeting_left_s()) <= 0:
+                    raise
+                await self._pause(left_s)
                 continue
             if choice.node in tries.failed:
                 await self._pause(SAME_NODE_PAUSE_S)
             try:
-                answer = await self._try(choice, request, deadline, tries.accept_timeout_s())
+                answer = await self._try(choice, request, deadline, tries.accept_timeout_s(has_others=bool(others)))
                 self._affinity.note(beginnings, choice.node)
                 return answer
             except RequestFailed as error:
                 logger.info("request %s at node %s: %s", request.request_id, choice.node_name, error)
                 tries.note(choice.node, error)
 
-    def _best(self, model: str, tries: _Tries, holder: NodeId | None) -> Choice:
+    def _rank(self, model: str, tries: _Tries, holder: NodeId | None) -> list[Choice]:
         view = self._views.view
         failed = tries.failed | self._silences.among(view, asyncio.get_running_loop().time())
-        return rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out, holder))[0]
+        return rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out, holder))
+
+    def _meeting_left_s(self) -> float:
+        """How long this node may yet meet those who know more; 0 once it has met anybody."""
+        has_met = len(self._views.view.nodes) > 1
+        return 0.0 if has_met else self._began + MEETING_S - asyncio.get_running_loop().time()
 
     async def _try(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Answer:
         """One node's answer, with the first piece of its body. Raises RequestFailed."""
@@ -181,11 +197,12 @@ class _Tries:
             raise first
         return self._left_s()
 
-    def accept_timeout_s(self) -> float:
+    def accept_timeout_s(self, *, has_others: bool) -> float:
         """How long the next node may take to accept."""
+        longest_s = ACCEPT_WITH_OTHERS_S if has_others else ACCEPT_TIMEOUT_S
         if self.first_error is None:
-            return ACCEPT_TIMEOUT_S
-        return min(ACCEPT_TIMEOUT_S, max(SHORTEST_ACCEPT_S, self._left_s()))
+            return longest_s
+        return min(longest_s, max(SHORTEST_ACCEPT_S, self._left_s()))
 
     def _start_clock(self, error: RequestFailed) -> None:
         if self.first_error is None:
