@@ -14,7 +14,7 @@ import tools.scenarios
 from meshd.local_agents import AgentFailed, local_agents
 from tools.scenarios.stage import DidNotHold, Stage
 
-HARNESS = {"__main__", "stage"}
+HARNESS = {"__main__", "listener", "stage"}
 
 
 def names() -> list[str]:
