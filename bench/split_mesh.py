@@ -13,7 +13,7 @@ from transport.impairment import Conditions
 # The same for all, so that every node gets as many layers as the next; for three, so little that two are not enough.
 EACH_GB = {1: "2", 2: "2", 3: "0.075"}
 TOKENS = 24
-ANSWERS = 4
+ANSWERS = 10
 
 
 async def mesh_token_ms(agents: LocalAgents, model: Path, stages: int, rtt_ms: float) -> float:

@@ -106,7 +106,7 @@ class _Outline:
         if kind not in QUANTISED or len(head_sizes) != 1:
             return None
         (head_size,) = head_sizes
-        if head_size % ROTATED_SIZE:
+        if not head_size or head_size % ROTATED_SIZE:
             return None
         size = ROTATED_SIZE
         while largest and head_size % (2 * size) == 0:

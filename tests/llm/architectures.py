@@ -58,6 +58,9 @@ PLANS: dict[str, Plan] = {
     "granite": Plan("granite"),
     "deepseek2": Plan("deepseek2", layers=3, experts=4, feed=256, shared=256, kv_heads=1, head_size=192),
 }
+MAMBA = Plan("mamba", heads=0, kv_heads=0, head_size=0, feed=0)
+"""Beside the others, for what its layers do is not outlined: only its weights and its state are held to anything."""
+SCAN_SIZE, SCAN_COLUMNS, SCAN_RANK = 16, 4, 16  # of mamba: its state, its convolution, its time step
 LAYER_NORM = ("starcoder2", "command-r")
 LORA_RANK, TURNED = 128, 64  # of deepseek2's keys and values: what is cached, and the part that has a position
 
@@ -68,7 +71,8 @@ def write_architecture(path: Path, plan: Plan) -> Path:
     _write_numbers(writer, plan)
     _write_vocabulary(writer, plan.vocabulary)
     for name, shape in _tensors(plan):
-        is_matrix = len(shape) > 1 and not name.endswith(".bias") and "ffn_gate_inp" not in name
+        is_matrix = len(shape) > 1 and not name.endswith((".bias", "ssm_a")) and "ffn_gate_inp" not in name
+        is_matrix &= "conv1d" not in name
         kind = plan.kind if is_matrix else F32
         writer.add_tensor(name, _zeros(shape, kind), raw_dtype=kind)
     writer.write_header_to_file()
@@ -109,6 +113,11 @@ def _write_numbers(writer: GGUFWriter, plan: Plan) -> None:
         writer.add_logit_scale(1.0)
     if plan.architecture == "deepseek2":
         _write_latent_numbers(writer, plan)
+    if plan.architecture == "mamba":
+        writer.add_ssm_conv_kernel(SCAN_COLUMNS)
+        writer.add_ssm_inner_size(2 * plan.width)
+        writer.add_ssm_state_size(SCAN_SIZE)
+        writer.add_ssm_time_step_rank(SCAN_RANK)
     if plan.architecture == "gemma2":
         writer.add_attn_logit_softcapping(50.0)
         writer.add_final_logit_softcapping(30.0)
@@ -152,6 +161,9 @@ def _tensors(plan: Plan) -> Shapes:
     if not plan.is_tied:
         yield "output.weight", (plan.width, plan.vocabulary)
     for layer in range(plan.layers):
+        if plan.architecture == "mamba":
+            yield from ((f"blk.{layer}.{name}", shape) for name, shape in _scan(plan))
+            continue
         for part in (_latent if plan.architecture == "deepseek2" else _attention, _feed, _norms):
             for name, shape in part(plan if layer or plan.architecture != "deepseek2" else replace(plan, experts=0)):
                 yield f"blk.{layer}.{name}", shape
@@ -189,6 +201,20 @@ def _latent(plan: Plan) -> Shapes:
     yield "attn_k_b.weight", (plain, LORA_RANK, plan.heads)
     yield "attn_v_b.weight", (LORA_RANK, plain, plan.heads)
     yield "attn_output.weight", (plan.heads * plain, plan.width)
+
+
+def _scan(plan: Plan) -> Shapes:
+    inner = 2 * plan.width
+    yield "attn_norm.weight", (plan.width,)
+    yield "ssm_in.weight", (plan.width, 2 * inner)
+    yield "ssm_conv1d.weight", (SCAN_COLUMNS, inner)
+    yield "ssm_conv1d.bias", (inner,)
+    yield "ssm_x.weight", (inner, SCAN_RANK + 2 * SCAN_SIZE)
+    yield "ssm_dt.weight", (SCAN_RANK, inner)
+    yield "ssm_dt.bias", (inner,)
+    yield "ssm_a", (SCAN_SIZE, inner)
+    yield "ssm_d", (inner,)
+    yield "ssm_out.weight", (inner, plan.width)
 
 
 def _feed(plan: Plan) -> Shapes:

@@ -18,7 +18,7 @@ from llm.memory.need import GPU_CONTEXT_BYTES, MARGIN_SHARE, PROCESS_BYTES, UNSU
 from llm.memory.reported import read_reported
 from llm.memory.settings import EngineSettings, kv_bytes, sizes, window_cells
 from llm.memory.shape import UnknownShape, read_shape
-from tests.llm.architectures import PLANS, write_architecture
+from tests.llm.architectures import MAMBA, PLANS, write_architecture
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -205,6 +205,13 @@ def test_file_that_says_too_little_is_refused_by_name(files: dict[str, ModelFile
         read_shape(dataclasses.replace(files["llama"], tensors=()))
 
 
+def test_layers_without_heads_have_nothing_to_rotate(tmp_path: Path) -> None:
+    file = read_header(write_architecture(tmp_path / "mamba.gguf", MAMBA))
+    quantised = need(file, EngineSettings(1024, 2, "q8_0", "q8_0"))
+    assert quantised.parts[0].cache == need(file, EngineSettings(1024, 2)).parts[0].cache > 0
+    assert quantised.unsure == ("ssm_",)
+
+
 NUMBERS: tuple[str, ...] = (
     "block_count",
     "embedding_length",
@@ -223,12 +230,12 @@ NUMBERS += ("attention.key_length", "attention.value_length", "attention.sliding
 def test_strange_file_gives_a_number_or_a_reason(
     files: dict[str, ModelFile], changes: dict[str, int | str], dropped: set[int]
 ) -> None:
-    for name in ("llama", "gemma3"):
+    for name, told in (("llama", EngineSettings(1024, 2)), ("gemma3", EngineSettings(1024, 2, "q8_0", "q8_0"))):
         file = files[name]
         metadata = file.metadata | {f"{file.architecture}.{key}": value for key, value in changes.items()}
         kept = tuple(each for at, each in enumerate(file.tensors) if at not in dropped)
         try:
-            found = need(dataclasses.replace(file, metadata=metadata, tensors=kept), EngineSettings(1024, 2), (1.0,))
+            found = need(dataclasses.replace(file, metadata=metadata, tensors=kept), told, (1.0,))
         except UnknownShape as reason:
             assert str(file.paths[0]) in str(reason)
         else:

@@ -14,7 +14,7 @@ from llm.memory.check import MemoryCheck, check, predict
 from llm.memory.command_line import read_command_line
 from llm.memory.footprint import footprint
 from llm.memory.reported import read_reported
-from tests.llm.architectures import PLANS, write_architecture
+from tests.llm.architectures import MAMBA, PLANS, write_architecture
 from tests.llm.engine_loads import gpu_devices, load, rpc_servers
 
 TOLERANCE = 0.05
@@ -67,6 +67,16 @@ def test_prediction_is_what_the_engine_allocates(
     assert part.output == pytest.approx(said.output, rel=TOLERANCE, abs=ROUNDING_BYTES)
     if not result.predicted.unsure:
         assert part.compute == pytest.approx(said.compute, rel=TOLERANCE, abs=ROUNDING_BYTES)
+
+
+def test_recurrent_layers_have_their_weights_and_their_state_predicted(tmp_path: Path) -> None:
+    model = write_architecture(tmp_path / "mamba.gguf", MAMBA)
+    result = checked("mamba", model, OPTIONS["two slots"], tmp_path)
+    part, said = result.predicted.parts[-1], result.reported
+    assert part.weights == pytest.approx(said.weights, rel=TOLERANCE)
+    assert part.cache == pytest.approx(said.cache, rel=TOLERANCE)
+    # How much work its layers need is only guessed, and the margin says so.
+    assert result.predicted.total > said.total
 
 
 def test_every_option_meets_several_architectures() -> None:
