@@ -42,12 +42,14 @@ class Victims:
     done: Counter[str] = field(default_factory=Counter)
     kills: list[tuple[str, float]] = field(default_factory=list)
     """Which agent was killed when, by the monotonic clock."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set: what is broken is mended now."""
 
     def was_killed(self, name: str, since: float, until: float) -> bool:
         return any(victim == name and since <= at <= until for victim, at in self.kills)
 
     async def harm(self) -> None:
-        """Break one thing, and mend it after a while. Cancelled, it mends it at once."""
+        """Break one thing, and mend it after a while."""
         (kind,) = self.dice.choices(KINDS, WEIGHTS)
         name = self.dice.choice(sorted(set(self.doors) - self.spared))
         match kind:
@@ -68,7 +70,7 @@ class Victims:
         await self.mesh.kill(name)
         self._note("agent killed", name)
         try:
-            await asyncio.sleep(self.dice.uniform(*DOWN_S))
+            await self._rest(self.dice.uniform(*DOWN_S))
         finally:
             await self.start_again(name)
 
@@ -82,7 +84,7 @@ class Victims:
         with suspended(self.mesh.agents[name].child.pid):
             door = self.doors.pop(name)  # its door would only make whoever asks there wait as long
             self._note("agent stopped", name)
-            await asyncio.sleep(self.dice.uniform(*STOPPED_S))
+            await self._rest(self.dice.uniform(*STOPPED_S))
         self.doors[name] = door
 
     async def _cut(self, names: list[str], seconds: float) -> None:
@@ -90,10 +92,16 @@ class Victims:
             self.ways.ways[name].cut()
         self._note("all links cut" if len(names) > 1 else "link cut", f"{', '.join(names)} for {seconds:.1f} s")
         try:
-            await asyncio.sleep(seconds)
+            await self._rest(seconds)
         finally:
             for name in names:
                 self.ways.ways[name].mend()
+
+    async def _rest(self, seconds: float) -> None:
+        """Leave things as they are for so long, or until all is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
 
     def _kill_engine(self, kind: str) -> None:
         running = [
@@ -139,10 +147,10 @@ def _is_called(process: psutil.Process, name: str) -> bool:
         return False
 
 
-async def harm_until(victims: Victims, over: asyncio.Event, pause_s: tuple[float, float]) -> None:
-    """Break one thing after the other until `over`; the last is mended before this returns."""
-    while not over.is_set():
+async def harm_until_over(victims: Victims, pause_s: tuple[float, float]) -> None:
+    """Break one thing after the other until all is over; the last is mended before this returns."""
+    while not victims.over.is_set():
         await victims.harm()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(victims.dice.uniform(*pause_s)):
-                await over.wait()
+                await victims.over.wait()

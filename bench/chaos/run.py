@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import numpy
 
-from bench.chaos.harm import Victims, harm_until
+from bench.chaos.harm import Victims, harm_until_over
 from bench.chaos.request import Judgement, Outcome, Question, expected_text, outcome
 from meshd.impaired_agents import ImpairedAgents
 from meshd.local_agents import LocalAgents
@@ -82,10 +82,9 @@ async def run(plan: Plan, agents: LocalAgents, say: Say) -> Result:
         )
         asked = Asked(http, victims, expected, lambda words: say(_at(began, words)))
         async with asyncio.TaskGroup() as group:
-            over = asyncio.Event()
-            harming = [group.create_task(harm_until(victims, over, plan.pause_s)) for _ in range(HARMS_AT_ONCE)]
+            harming = [group.create_task(harm_until_over(victims, plan.pause_s)) for _ in range(HARMS_AT_ONCE)]
             await asked.ask_all(group, plan, dice)
-            over.set()
+            victims.over.set()
             await asyncio.wait(harming)
             say(_at(began, f"all is mended; {len(asked.open)} requests are open"))
             still_open = await asked.give_up()

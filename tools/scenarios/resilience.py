@@ -182,7 +182,7 @@ async def _until_used(laptop: LocalAgent, name: str) -> None:
 
 async def _a_load_takes_long(stage: Stage) -> None:
     ways = ImpairedAgents(stage.agents, CLEAR)
-    path = stage.model("large", width=768, layers=6, context_tokens=512)
+    path = stage.model("large", width=640, layers=6, context_tokens=512)
     async with LocalMesh(ways) as mesh:
         stage.step(f"a model of {path.stat().st_size / 1e6:.0f} MB is to be split over a link of 1 MB/s each way")
         small = await mesh.start("small", *SERVES, "--vram-limit", "1")
@@ -218,7 +218,8 @@ async def _ask_meanwhile(stage: Stage, mesh: LocalMesh, expected: str) -> float:
         found = entry(status, "large")
         if found["state"] == "ready" and found["mode"] == "split":
             break
-        stage.check("it is still loading", time.monotonic() - began < 4 * LOAD_S, found)
+        if time.monotonic() - began > PATIENCE_S:
+            stage.check("it loads in the end", False, found)
         asked = time.monotonic()
         answer = await ask(loader, MODEL, QUESTION)
         slowest = max(slowest, time.monotonic() - asked)
