@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -92,6 +94,7 @@ class Splitting:
             threads=self.worker_threads,
             build=self.build,
             models=lambda: tuple(self._own.values()),
+            reserved=self.reserved,
             binary=self.binary,
         )
         self._worker = SplitWorker(parts.leases.service, workshop)
@@ -118,17 +121,28 @@ class Splitting:
             self._build = await read_build(self.binary, self.launcher, self.directory.logs / "engine-build.log")
         return self._build
 
+    @contextlib.contextmanager
+    def reserved(self, holder: str, need_bytes: int) -> Iterator[None]:
+        """Hold so much of this host's memory while the block lasts. Raises NoRoom."""
+        reservation = self.memory.reserve(holder, need_bytes)
+        try:
+            yield
+        finally:
+            self.memory.release(reservation)
+
     def room(self, host: NodeId, request: LeaseRequest) -> LeaseRefused | None:
-        """Whether a leader may use so much memory here: what is free, less what was promised to others."""
+        """Whether a leader may use so much memory here: what is free, less what was promised and is not in use yet."""
         parts = self._parts
         if parts is None:
             return LeaseRefused(RefusalCode.BUSY, "this node has just started")
         others = [
             grant
             for grant in parts.leases.service.grants()
-            if grant.purpose == "work" and (grant.resource, grant.host) != (request.resource, host)
+            if grant.purpose == "work"
+            and (grant.resource, grant.host) != (request.resource, host)
+            and not self.worker.works_for(grant)
         ]
-        free = usable_bytes(parts.gossip.view.me) - sum(grant.memory_bytes for grant in others)
+        free = self.memory.free_bytes - self.memory.context_bytes - sum(grant.memory_bytes for grant in others)
         if request.memory_bytes <= free:
             return None
         words = f"asked for {in_gb(request.memory_bytes)} GB, this node has {in_gb(max(0, free))} GB free"
@@ -170,9 +184,7 @@ class ModelMesh:
     def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
         view = self._look()
         needs = self._needs(view.me)
-        # What is reserved for it already is not free, and yet its own.
-        held = self._splitting.memory.held_by(self._options.name)
-        me = _holder(view.me, held)
+        me = self._me(view.me)
         workers = [_holder(node) for node in _workers(view) if node.node not in left_out]
         is_forced = self._splitting.is_forced
         decision = decide(me, workers, needs, _layers(self._file), is_forced=is_forced)
@@ -186,6 +198,11 @@ class ModelMesh:
             case _:
                 return Way(decision)
 
+    def reserved(self, need_bytes: int) -> AbstractContextManager[None]:
+        if self._splitting.memory.held_by(self._options.name) >= need_bytes:
+            return contextlib.nullcontext()  # it was reserved before the engine was made
+        return self._splitting.reserved(self._options.name, need_bytes)
+
     def successor(self) -> str:
         return self._leader_but_me(self._look())
 
@@ -196,6 +213,12 @@ class ModelMesh:
         """What a claim to lead this model is called."""
         model = self._model(self._look())
         return resource_of(model.name if model is not None else self._options.name)
+
+    def _me(self, me: NodeView) -> Holder:
+        """This node, with what is free on it now. What is reserved for the model already is not, and yet its own."""
+        memory = self._splitting.memory
+        free = memory.free_bytes + memory.held_by(self._options.name) - memory.context_bytes
+        return Holder(me.node, me.name, max(0, free))
 
     def _look(self) -> View:
         view = self._splitting.parts.gossip.view
@@ -300,11 +323,8 @@ def usable_bytes(node: NodeView) -> int:
     return max(0, sum(device.free_bytes for device in devices) - contexts)
 
 
-def _holder(node: NodeView, held_bytes: int = 0) -> Holder:
-    """held_bytes: in use there by what would make room."""
-    fact = read_gpu(node)
-    total = sum(device.total_bytes for device in fact.devices) if fact is not None else 0
-    return Holder(node.node, node.name, min(total, usable_bytes(node) + held_bytes), node.rtt_ms or 0.0)
+def _holder(node: NodeView) -> Holder:
+    return Holder(node.node, node.name, usable_bytes(node), node.rtt_ms or 0.0)
 
 
 def _workers(view: View) -> list[NodeView]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -17,6 +18,7 @@ from llm.changes import Changes
 from llm.engines.interface import EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
 from llm.offer import OfferedPart
+from llm.residency import NoRoom
 from llm.split.layout import Decision, Refuse, Solo, Split, Wait
 from llm.split.leader import Leader, Means, SplitFailed, Undertaking
 from transport.interface import NodeId
@@ -55,6 +57,9 @@ class Mesh(Protocol):
 
     async def means(self) -> Means:
         """What leading takes. Raises SplitFailed where this node cannot lead: its engine has no RPC."""
+
+    def reserved(self, need_bytes: int) -> AbstractContextManager[None]:
+        """Hold so much of this host's memory for the model while the block lasts. Raises NoRoom."""
 
     def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
         """How the model is to be served now. left_out: workers that would not.  is_served_here: alone, already."""
@@ -129,10 +134,8 @@ class PlacedEngine:
             while True:
                 way = self._way()
                 match way.decision:
-                    case Solo():
-                        await self._serve_alone(way)
-                    case Split():
-                        await self._serve_split(way.decision, way.term)
+                    case Solo() | Split():
+                        await self._serve(way)
                     case Wait(missing_bytes, reason):
                         await self._rest(EngineState.WAITING, reason, missing_bytes)
                     case Elsewhere(reason):
@@ -147,15 +150,30 @@ class PlacedEngine:
 
     # Ways
 
+    async def _serve(self, way: Way) -> None:
+        try:
+            if isinstance(way.decision, Split):
+                await self._serve_split(way.decision, way.term)
+            else:
+                await self._serve_alone(way)
+        except NoRoom as error:
+            await self._rest(EngineState.WAITING, f"no room on this node: {error}", 0, mode_split=True)
+
     async def _serve_alone(self, way: Way) -> None:
-        """Serve here until another way is better, then let what runs end first."""
+        """Serve here until another way is better."""
+        assert isinstance(way.decision, Solo)
         self._show(EngineState.LOADING, way.note)
         engine = LlamaServerEngine(self._model.options, self._launcher)
-        async with self._running(engine):
-            while isinstance((now := self._way(is_served_here=True)).decision, Solo):
-                self._note(self._why_no_split() or now.note)
-                await self._mesh_changed()
-            await self._drain("a split takes over")
+        with self._mesh.reserved(way.decision.needed_bytes):
+            async with self._running(engine):
+                await self._until_better()
+
+    async def _until_better(self) -> None:
+        """Wait until another way is better than alone, and let what runs end."""
+        while isinstance((now := self._way(is_served_here=True)).decision, Solo):
+            self._note(self._why_no_split() or now.note)
+            await self._mesh_changed()
+        await self._drain("another way takes over")
 
     async def _serve_split(self, split: Split, term: int) -> None:
         """Lead until the split breaks, or another way is better."""
@@ -167,9 +185,10 @@ class PlacedEngine:
                 self._model.resource(), term, self._model.fingerprint, self._model.layers, split, self._model.options
             )
             leader = Leader(means, what, lambda words: self._show(EngineState.LOADING, words, parts, mode_split=True))
-            async with leader.leading() as engine, self._running(engine):
-                self._note(_describe(split))
-                reason = await self._until_it_ends(leader, engine)
+            with self._mesh.reserved(split.parts[0].needed_bytes):
+                async with leader.leading() as engine, self._running(engine):
+                    self._note(_describe(split))
+                    reason = await self._until_it_ends(leader, engine)
             logger.warning("the split of %s is over: %s", self._model.options.name, reason)
             self._show(EngineState.LOADING, f"the split ended: {reason}")
         except SplitFailed as error:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from llm.engines.interface import EngineFailed, Launcher
 from llm.engines.llama_binary import EngineMissing
 from llm.engines.rpc_server import RpcServer, RpcServerOptions, running_rpc_server
 from llm.gguf import ModelFile
+from llm.residency import NoRoom
 from llm.split.build import EngineBuild, why_not_together
 from llm.split.message import (
     PREPARE_S,
@@ -70,7 +72,10 @@ class OwnModel:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What a worker works with. build: of its engine.  models: those on its disk, now.  binary: its llama-server."""
+    """What a worker works with. build: of its engine.  models: those on its disk, now.  binary: its llama-server.
+
+    reserved: holds so many bytes of this host's memory for a named holder while the block lasts; raises NoRoom.
+    """
 
     launcher: Launcher
     logs: Path
@@ -78,6 +83,7 @@ class Workshop:
     threads: int
     build: Callable[[], Awaitable[EngineBuild]]
     models: Callable[[], tuple[OwnModel, ...]]
+    reserved: Callable[[str, int], AbstractContextManager[None]]
     binary: Path | None = None
 
 
@@ -96,6 +102,7 @@ class _Work:
 
     place: _Place
     options: RpcServerOptions
+    memory_bytes: int
     task: asyncio.Task[None] | None = None
     server: RpcServer | None = None
     failure: str = "it has not started yet"
@@ -145,6 +152,10 @@ class SplitWorker:
     def servers(self) -> tuple[RpcServer, ...]:
         """Those that run now."""
         return tuple(work.server for work in self._works.values() if work.server is not None)
+
+    def works_for(self, grant: Grant) -> bool:
+        """Whether there is an RPC server under this lease, or about to be; its memory is reserved then."""
+        return _place(grant) in self._works
 
     async def run(self) -> None:
         """End each RPC server with its lease, until cancelled."""
@@ -270,7 +281,7 @@ class SplitWorker:
             self._workshop.threads,
             binary=self._workshop.binary,
         )
-        work = self._works[place] = _Work(place, options)
+        work = self._works[place] = _Work(place, options, grant.memory_bytes)
         work.task = self._group.create_task(self._keep(work), name=f"RPC server for {prepare.model}")
         return work
 
@@ -287,6 +298,16 @@ class SplitWorker:
         return work.server
 
     async def _keep(self, work: _Work) -> None:
+        """Hold its memory and run the server, until cancelled."""
+        holder = f"{work.place.resource} of node {short(work.place.host)}"
+        try:
+            with self._workshop.reserved(holder, work.memory_bytes):
+                await self._keep_running(work)
+        except NoRoom as error:
+            work.failure = str(error)
+            logger.error("%s", error)
+
+    async def _keep_running(self, work: _Work) -> None:
         """Run the server, again after each death, until cancelled."""
         backoff_s = FIRST_BACKOFF_S
         while True:
