@@ -60,7 +60,10 @@ class MeshParts:
 
 @dataclass(slots=True)
 class Splitting:
-    """This node's part in split models. is_forced: `--split`.  binary: the llama-server, None for the usual one."""
+    """This node's part in split models. is_forced: `--split`.  binary: the llama-server, None for the usual one.
+
+    known_build: of that engine, once it was asked.
+    """
 
     directory: DataDir
     launcher: Launcher
@@ -70,7 +73,7 @@ class Splitting:
     memory: HostMemory
     _parts: MeshParts | None = None
     _own: dict[str, OwnModel] = field(default_factory=dict)
-    _build: EngineBuild | None = None
+    known_build: EngineBuild | None = None
     _worker: SplitWorker | None = None
 
     def engine(self, file: ModelFile, fingerprint: str, options: LlamaServerOptions) -> PlacedEngine:
@@ -117,9 +120,9 @@ class Splitting:
 
     async def build(self) -> EngineBuild:
         """Which build of llama.cpp this node's engine is. Raises EngineMissing."""
-        if self._build is None:
-            self._build = await read_build(self.binary, self.launcher, self.directory.logs / "engine-build.log")
-        return self._build
+        if self.known_build is None:
+            self.known_build = await read_build(self.binary, self.launcher, self.directory.logs / "engine-build.log")
+        return self.known_build
 
     @contextlib.contextmanager
     def reserved(self, holder: str, need_bytes: int) -> Iterator[None]:

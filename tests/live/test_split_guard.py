@@ -15,6 +15,7 @@ import pytest
 import llm.demo
 from gossip.lease_message import lease_text
 from gossip.tenure import Hold
+from llm.split.build import EngineBuild
 from tests.mesh.agents import RunningAgent, running_agents, until
 from transport.errors import MeshError
 from transport.interface import LinkState, NodeId
@@ -126,3 +127,22 @@ async def test_a_lease_that_ends_takes_the_rpc_server_and_its_tunnels_along(tmp_
             await server.ended()
         again = Destination(mesh.worker_id, "rpc", text, term)
         assert isinstance(await how_it_ends(mesh.host, again), ServiceRefused)
+
+
+async def test_another_build_of_the_engine_is_refused_by_name(tmp_path: Path) -> None:
+    async with running_agents(tmp_path) as agents:
+        host = await agents.start("host", split=True, model=(str(TOY),), threads=1, vram_limit=2.0)
+        worker = await agents.start("older", await host.token(), vram_limit=1.0)
+        worker.node.offering.splitting.known_build = EngineBuild("0.1.0", "0123456", 95)
+
+        await until(lambda: says(host, "no split"), "the refusal shows")
+        (model,) = (await host.call("status"))["models"]
+
+    assert "older: another build of the engine" in model["reason"]
+    assert "ggml 0.1.0 (0123456, 95 operations)" in model["reason"]
+    assert model["mode"] == "solo"
+
+
+async def says(agent: RunningAgent, words: str) -> bool:
+    models: list[dict[str, Any]] = (await agent.call("status"))["models"]
+    return any(words in one["reason"] and one["state"] == "ready" for one in models)
