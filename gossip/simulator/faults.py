@@ -40,6 +40,8 @@ class Kind(Enum):
 
 
 JOIN_AGAIN_S = 1.0
+LARGE = 20
+"""Nodes. Of a larger mesh fewer things are asked, since each costs more."""
 
 WEIGHTS: dict[Kind, int] = {
     Kind.CRASH: 6,
@@ -59,6 +61,9 @@ WEIGHTS: dict[Kind, int] = {
     Kind.JOIN: 4,
     Kind.UNWELL: 1,
 }
+
+OF_MANY = (Kind.PART, Kind.BRIDGE, Kind.ALL_CRASH)
+"""What befalls half a mesh or all of it, and would take minutes to compute in a large one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Schedule:
 
 
 def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
-    """The schedule of a seed. nodes: instead of the few that it would have."""
+    """The schedule of a seed. nodes: instead of the few that it would have; more than `LARGE` are not parted."""
     dice = random.Random(f"schedule {seed}")
     size = dice.choice((2, 2, 3, 3, 3, 4, 4, 5, 6, 8))
     size = nodes if nodes is not None else size
@@ -111,7 +116,7 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         bursts=dice.choice((None, None, None, Bursts())),
     )
     faults_s = dice.uniform(8.0, 20.0)
-    count = dice.choice((1, 2, 2, 3, 3, 4, 5))
+    count = dice.choice((1, 2, 2, 3, 3, 4, 5)) if size <= LARGE else 8
     faults = sorted((_draw_fault(dice, size, faults_s) for _ in range(count)), key=lambda fault: fault.at_s)
     return Schedule(
         seed,
@@ -119,16 +124,17 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         conditions,
         has_real_keys=dice.random() < 0.05,
         silence_s=QUIC_SILENCE_S if dice.random() < 0.8 else 20.0,
-        ends_with_crash=dice.random() < 0.35,
+        ends_with_crash=dice.random() < 0.35 and size <= LARGE,
         faults_s=faults_s,
         faults=tuple(faults),
     )
 
 
 def _draw_fault(dice: random.Random, nodes: int, faults_s: float) -> Fault:
-    kind = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    kinds = {kind: weight for kind, weight in WEIGHTS.items() if nodes <= LARGE or kind not in OF_MANY}
+    kind = dice.choices(list(kinds), list(kinds.values()))[0]
     at_s = dice.uniform(1.5, faults_s - 2.0)
-    order = tuple(dice.sample(range(nodes), nodes))
+    order = tuple(dice.sample(range(nodes), min(nodes, LARGE)))
     lasts_s = min(faults_s - at_s, dice.choice((dice.uniform(0.2, 3.0), dice.uniform(3.0, 20.0))))
     match kind:
         case Kind.CRASH | Kind.LOST_DISK | Kind.LEAVE:

@@ -26,6 +26,9 @@ from transport.interface import NodeId, Role
 RESOURCE = "host/model"
 STEP_S = 1.0
 USE_EVERY_S = 0.5
+MAX_WORKERS = 8
+"""Of one host: more than a split model has."""
+
 DISK_S = 0.03
 """How long a write and its fsync take: long enough for a crash to come between."""
 
@@ -155,7 +158,7 @@ class Agent:
     def _hold(self, view: View) -> None:
         me, now = view.me.node, self.hosting.world.now
         usable = [node.node for node in view.nodes if node.is_usable and node.linked and node.node != me]
-        self.wanted = dict.fromkeys(usable, 0) if self.claim is not None else {}
+        self.wanted = dict.fromkeys(usable[:MAX_WORKERS], 0) if self.claim is not None else {}
         term = self.claim.term if self.claim is not None else 0
         self._perform_host(self.tenure.handle(now, tenure.Hold(RESOURCE, "work", term, self.wanted)))
 

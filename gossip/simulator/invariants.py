@@ -15,6 +15,7 @@ from gossip.member import Standing, merge
 from gossip.message import Delta, decode_reliable
 from gossip.roster import Member
 from gossip.simulator import inside
+from gossip.simulator.faults import LARGE
 from gossip.simulator.host import Disk, Host, Process
 from gossip.simulator.hosting import RESOURCE, Agent, Hosting, Served
 from gossip.simulator.inviting import Inviting
@@ -28,7 +29,6 @@ from transport.link import Slot
 EVERY_S = 0.5
 """How often each node of a large mesh is looked at; a small one is looked at whenever its view changes."""
 
-LARGE = 20
 PAUSE_S = 2.0
 HINT_COUNTS_S = 10.0
 """A probe lasts no longer, however unwell the prober, so an older hint led to nothing."""
@@ -287,18 +287,26 @@ def loose_ends(world: World) -> list[str]:
     running = [process for process in world.running() if not process.has_left]
     talkers = running if len(running) > 1 else []
     found = [f"{one.host.name} still tells rumours" for one in talkers if inside.rumours_waiting(one.engine)]
+    wires = _control_wires(running)
     for one, other in combinations(running, 2):
-        wires = {
-            id(end.wire): end.is_open and end.far is not None and end.far.is_open
-            for process, far in ((one, other), (other, one))
-            for end in process.wires.values()
-            if end.far is not None and end.far.process is far and end.wire.slot is Slot.CONTROL
-        }
+        shared = wires.get(frozenset((one.node, other.node)), {})
         is_linked = all(
             process.links.state(far.node) is LinkState.CONNECTED for process, far in ((one, other), (other, one))
         )
-        if len(wires) != 1 or not all(wires.values()) or not is_linked:
-            found.append(f"{one.host.name} and {other.host.name} have {len(wires)} connections")
+        if len(shared) != 1 or not all(shared.values()) or not is_linked:
+            found.append(f"{one.host.name} and {other.host.name} have {len(shared)} connections")
+    return found
+
+
+def _control_wires(running: list[Process]) -> dict[frozenset[NodeId], dict[int, bool]]:
+    """By pair of running processes: every control connection that either still has, and whether both do."""
+    found: dict[frozenset[NodeId], dict[int, bool]] = {}
+    for process in running:
+        for end in process.wires.values():
+            far = end.far
+            if far is not None and far.process.is_running and end.wire.slot is Slot.CONTROL:
+                pair = found.setdefault(frozenset((process.node, far.process.node)), {})
+                pair[id(end.wire)] = end.is_open and far.is_open
     return found
 
 
@@ -317,10 +325,9 @@ def unsettled_claims(world: World, hosting: Hosting) -> list[str]:
         said = {claim.host for claim in all_claims(process.engine.view(world.now, {})) if claim.host in _nodes(running)}
         if said != {host.node}:
             found.append(f"{process.host.name} sees {len(said)} hosts")
-    leases = hosting.agents[host.node].tenure.leases(world.now, RESOURCE)
-    found += [
-        f"{one.host.name} grants its host no lease" for one in running if one is not host and one.node not in leases
-    ]
+    agent = hosting.agents[host.node]
+    leases = agent.tenure.leases(world.now, RESOURCE)
+    found += [f"{world.hosts[worker].name} grants its host no lease" for worker in agent.wanted if worker not in leases]
     return found
 
 

@@ -33,7 +33,7 @@ def read_losses(text: str) -> list[float]:
 
 
 def sim(
-    nodes: Annotated[str, typer.Option(metavar="N,N", help="sizes of meshes")] = "10,50",
+    nodes: Annotated[str, typer.Option(metavar="N,N", help="sizes of meshes (default 10,50)")] = "",
     loss: Annotated[str, typer.Option(metavar="%,%", help="datagrams lost, per cent (or shares: 0.05)")] = "0,5,20,30",
     trials: Annotated[int, typer.Option(min=1, max=10_000, help="crashes and facts for each line")] = 10,
     seed: Annotated[int, typer.Option(help="where all dice come from; the same seed does the same")] = 1,
@@ -45,11 +45,23 @@ def sim(
         bool, typer.Option("--hints", help="let connections that fall silent count, as in real life")
     ] = False,
     png: Annotated[str, typer.Option(metavar="FILE", help="draw detection and convergence (needs matplotlib)")] = "",
+    schedules: Annotated[
+        int,
+        typer.Option(min=0, metavar="COUNT", help="no figures: so many random schedules of faults, every rule checked"),
+    ] = 0,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="with --schedules: the faults and last events of each")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Simulate meshes with the real gossip code under a virtual clock: how soon deaths and facts are known to all."""
-    sizes, losses = read_nodes(nodes), read_losses(loss)
+    sizes, losses = read_nodes(nodes) if nodes else [], read_losses(loss)
     from meshd.cli import sim_show
 
-    plans = sim_show.plans(sizes, losses, trials=trials, seed=seed, rtt_ms=rtt, node_hours=hours, with_hints=hints)
+    if schedules:
+        sim_show.show_schedules(range(seed, seed + schedules), sizes[0] if sizes else None, trace, as_json)
+        return
+    plans = sim_show.plans(
+        sizes or [10, 50], losses, trials=trials, seed=seed, rtt_ms=rtt, node_hours=hours, with_hints=hints
+    )
     sim_show.show_figures(plans, png, as_json)

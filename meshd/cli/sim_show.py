@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from gossip.simulator.faults import draw_schedule
 from gossip.simulator.measure import Plan, Row, measure, median, percentile
-from meshd.cli.output import fail, print_json
+from gossip.simulator.schedules import Failed, Outcome, command, run_schedule
+from meshd.cli.output import fail, print_json, say
 
 COLUMNS = (
     "nodes",
@@ -71,14 +74,18 @@ def show_figures(plans: list[Plan], png: str, as_json: bool) -> None:
 
 
 def _measure_all(plans: list[Plan]) -> list[Row]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     rows = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("", total=len(plans))
         for plan in plans:
             rows.append(measure(plan, lambda text: progress.update(task, description=text)))
             progress.advance(task)
     return rows
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def table(rows: list[Row]) -> Table:
@@ -132,3 +139,66 @@ def as_object(row: Row) -> dict[str, Any]:
         "packets_per_s": round(row.packets_per_s, 2),
         "largest_datagram": row.largest_datagram,
     }
+
+
+def show_schedules(seeds: Sequence[int], nodes: int | None, with_trace: bool, as_json: bool) -> None:
+    """Run the schedule of every seed; exit 1 when one breaks a rule, with what led to it and how to see it again."""
+    logging.getLogger("meshd").setLevel(logging.ERROR)
+    outcomes: list[Outcome] = []
+    failures: list[Failed] = []
+    with _progress() as progress:
+        task = progress.add_task("", total=len(seeds))
+        for seed in seeds:
+            progress.update(task, description=f"seed {seed}, {len(failures)} failed", advance=1)
+            try:
+                outcomes.append(run_schedule(draw_schedule(seed, nodes)))
+            except Failed as failed:
+                failures.append(failed)
+    if as_json:
+        print_json(
+            {"name": "schedules", "rows": [_outcome_object(one) for one in outcomes], "failed": _failed(failures)}
+        )
+    else:
+        _show_outcomes(outcomes, with_trace)
+    for failure in failures:
+        say(f"\n{failure}")
+    if failures:
+        fail(f"{len(failures)} of {len(seeds)} schedules broke a rule")
+
+
+def _show_outcomes(outcomes: list[Outcome], with_trace: bool) -> None:
+    for outcome in outcomes if with_trace else ():
+        faults = "\n".join(f"  {fault}" for fault in outcome.schedule.faults)
+        events = "\n".join(f"  {line}" for line in outcome.trace)
+        print(
+            f"seed {outcome.schedule.seed}, {outcome.schedule.nodes} nodes\nfaults:\n{faults}\nlast events:\n{events}"
+        )
+    if outcomes:
+        virtual_s = sum(outcome.virtual_s for outcome in outcomes)
+        slowest = max(outcomes, key=lambda outcome: outcome.calm_s)
+        print(
+            f"{len(outcomes)} schedules kept every rule in {virtual_s:.0f} virtual seconds; the views agreed at most "
+            f"{slowest.calm_s:.1f} s after the last fault (seed {slowest.schedule.seed})"
+        )
+
+
+def _outcome_object(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "seed": outcome.schedule.seed,
+        "nodes": outcome.schedule.nodes,
+        "digest": outcome.digest,
+        "calm_s": outcome.calm_s,
+        "virtual_s": round(outcome.virtual_s, 3),
+    }
+
+
+def _failed(failures: list[Failed]) -> list[dict[str, Any]]:
+    return [
+        {
+            "seed": one.schedule.seed,
+            "rule": one.violation.name,
+            "what": str(one.violation),
+            "again": command(one.schedule),
+        }
+        for one in failures
+    ]
