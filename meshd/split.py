@@ -22,7 +22,7 @@ from gossip.view import NodeView, View
 from llm.claims import resource_of
 from llm.engines.interface import Launcher
 from llm.engines.llama_binary import EngineMissing
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_server import Draft, LlamaServerOptions
 from llm.gguf import ModelFile
 from llm.host import Host
 from llm.memory.footprint import footprint
@@ -281,9 +281,9 @@ def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> N
         slots=options.slots,
         key_type=options.kv_type,
         value_type=options.kv_type,
-        drafts=options.draft.tokens if options.draft is not None else 0,
+        drafts=options.draft.tokens if isinstance(options.draft, Draft) else 0,
     )
-    draft_bytes = options.draft.model.stat().st_size if options.draft is not None else 0
+    draft_bytes = options.draft.model.stat().st_size if isinstance(options.draft, Draft) else 0
 
     @lru_cache(maxsize=256)
     def needs(shares: tuple[float, ...]) -> tuple[int, ...]:

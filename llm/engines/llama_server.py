@@ -63,6 +63,10 @@ class Draft:
     tokens: int = 8
 
 
+NGRAM = "ngram"
+"""In place of a draft model: what was said before is proposed again where its beginning comes again."""
+
+
 @dataclass(frozen=True, slots=True)
 class LlamaServerOptions:
     """How to serve one model.
@@ -85,7 +89,7 @@ class LlamaServerOptions:
     start_timeout_s: float = 600.0
     binary: Path | None = None
     rpc: RpcDevices | None = None
-    draft: Draft | None = None
+    draft: Draft | Literal["ngram"] | None = None
     more_arguments: tuple[str, ...] = ()
 
 
@@ -113,9 +117,12 @@ def _rpc_arguments(rpc: RpcDevices | None) -> list[str]:
     return [*("--rpc", ",".join(rpc.servers)), *("--tensor-split", ",".join(map(str, rpc.shares))), *("--fit", "off")]
 
 
-def _draft_arguments(draft: Draft | None) -> list[str]:
+def _draft_arguments(draft: Draft | Literal["ngram"] | None) -> list[str]:
     if draft is None:
         return []
+    if draft == NGRAM:
+        return ["--spec-type", "ngram-simple"]
+    assert isinstance(draft, Draft)
     # Left alone it would follow the model onto other hosts, a round trip for each proposed token.
     argv = ["--spec-type", "draft-simple", "--spec-draft-model", str(draft.model)]
     return [*argv, *("--spec-draft-n-max", str(draft.tokens)), *("--spec-draft-device", draft.device)]
