@@ -1,4 +1,4 @@
 """Runs named GPU computations, here or on the node that finishes first.
 
-Empty until the forms are built; the package exists so that its place in the layers is held.
+Text is `reader` and `writer`, frames are `frame`; a form is what `form` says, and `live` holds the ones that ship.
 """
