@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from llm.models.selection import identity_of
 from transport.whole_file import replace_file
 
 SAMPLES = 16
@@ -43,15 +44,21 @@ class DigestCache:
         self._file = file
 
     def digest(self, paths: Sequence[Path]) -> str:
-        """SHA-256 over the files' own SHA-256 in order, 64 hex digits; over one file, just its SHA-256."""
+        """What the files are called in offers: `identity_of` their SHA-256."""
+        return identity_of(self.each(paths))
+
+    def each(self, paths: Sequence[Path]) -> tuple[str, ...]:
+        """The SHA-256 of each file, 64 hex digits."""
         known = self._load()
         keys = [_key(path) for path in paths]
-        digests = [known.get(key) or _sha256(path) for key, path in zip(keys, paths, strict=True)]
+        digests = tuple(known.get(key) or _sha256(path) for key, path in zip(keys, paths, strict=True))
         if any(key not in known for key in keys):
             self._save(known | dict(zip(keys, digests, strict=True)))
-        if len(digests) == 1:
-            return digests[0]
-        return hashlib.sha256("".join(digests).encode()).hexdigest()
+        return digests
+
+    def note(self, paths: Sequence[Path], digests: Sequence[str]) -> None:
+        """Remember the SHA-256 of files that somebody has just hashed."""
+        self._save(self._load() | dict(zip((_key(path) for path in paths), digests, strict=True)))
 
     def _load(self) -> dict[str, str]:
         try:

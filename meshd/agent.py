@@ -19,7 +19,7 @@ from pathlib import Path
 from gossip.runner import GossipRunner
 from llm.engines.resident import Residence
 from llm.gguf import BadModelFile
-from llm.host import Host
+from llm.models.shelf import ShelfDamaged
 from meshd.api import ApiKeys, read_key_file
 from meshd.asking import Asking
 from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
@@ -33,6 +33,7 @@ from meshd.memory import HostMemory
 from meshd.model_specs import BadModelSpec, parse_specs
 from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent, tell_founder
 from meshd.node import Identity, Listeners, Node, Offering, make_gossip
+from meshd.pantry import Pantry
 from meshd.ports import Door, PortTaken, naming_the_holder
 from meshd.split import Splitting
 from meshd.standing import Standing, UnixTime
@@ -58,7 +59,17 @@ class CannotStart(Exception):
 
 
 KNOWN_CAUSES = (
-    *(BadModelSpec, BadModelFile, BadToken, CannotBelong, DataDirBusy, DataDirDamaged, PortTaken, MeshError),
+    *(
+        BadModelSpec,
+        BadModelFile,
+        BadToken,
+        CannotBelong,
+        DataDirBusy,
+        DataDirDamaged,
+        PortTaken,
+        MeshError,
+        ShelfDamaged,
+    ),
     *(OSError, ValueError),
 )
 
@@ -111,8 +122,7 @@ class Agent:
         memory = HostMemory(Limits(int(self.config.vram_limit * GIB)))
         splitting = self._splitting(launcher, memory)
         kitchen = Kitchen(self.config, self.directory, launcher, splitting, memory, Residence(memory))
-        host = Host([kitchen.make(spec) for spec in specs])
-        offering = Offering(specs, host, memory, splitting, upstreams, self.config.quorum)
+        offering = Offering(Pantry(kitchen, specs), memory, splitting, upstreams, self.config.quorum)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))

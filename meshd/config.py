@@ -25,9 +25,12 @@ class Config:
     """Everything `meshd` may be told, each with the help a person gets. Flags spell `_` as `-`."""
 
     join: Annotated[tuple[str, ...], "token of the mesh to join; may be repeated"] = ()
-    model: Annotated[tuple[str, ...], "a GGUF file to serve, or echo:NAME for the built-in fake; may be repeated"] = ()
+    model: Annotated[
+        tuple[str, ...],
+        "a GGUF file to serve, hf:OWNER/REPOSITORY[:QUANT], or echo:NAME for the built-in fake; may be repeated",
+    ] = ()
     lazy: Annotated[
-        tuple[str, ...], "a GGUF file to load at its first request and unload when idle; may be repeated"
+        tuple[str, ...], "a GGUF file or hf:… to load at its first request and unload when idle; may be repeated"
     ] = ()
     idle_ttl: Annotated[float, "seconds without a request after which a lazy model is unloaded; 0: never"] = 600.0
     upstream: Annotated[
@@ -35,7 +38,7 @@ class Config:
     ] = ()
     client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
     split: Annotated[bool, "share the models of this node with others, also where it could serve them alone"] = False
-    draft: Annotated[str, "a GGUF file that proposes tokens to the models of this node (speculation)"] = ""
+    draft: Annotated[str, "who proposes tokens to this node's models: a small GGUF file, ngram, or none"] = ""
     quorum: Annotated[
         tuple[str, ...], "a model that is led only with the leave of most members, or `all`; may be repeated"
     ] = ()

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from llm.digest import DigestCache, fingerprint
+from llm.digest import fingerprint
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
 from llm.engines.llama_server import Draft, LlamaServerOptions
 from llm.engines.resident import Residence, Resident
 from llm.gguf import BadModelFile, ModelFile, read_header
-from llm.host import Host, ServedModel
+from llm.host import ServedModel
 from llm.purpose import find_projector, purpose_arguments
 from llm.residency import Policy
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.memory import HostMemory
-from meshd.model_specs import EchoSpec, FileSpec, ModelSpec
+from meshd.model_specs import EchoSpec, FileSpec
 from meshd.split import Splitting, needs_of
-
-logger = logging.getLogger("meshd.engines")
 
 DEFAULT_CONTEXT_TOKENS = 8192
 
@@ -39,7 +36,7 @@ class Kitchen:
     memory: HostMemory
     residence: Residence
 
-    def make(self, spec: ModelSpec) -> ServedModel:
+    def make(self, spec: FileSpec | EchoSpec) -> ServedModel:
         """The model and its engine, not started. Reads the file's head. Raises BadModelFile."""
         match spec:
             case EchoSpec():
@@ -77,10 +74,12 @@ class Kitchen:
         need = needs_of(file, options, in_ram=self.memory.is_ram)(())[0] + self.memory.context_bytes
         return need if need <= self.memory.total_bytes and not self.splitting.is_forced else 0
 
-    def _draft(self, file: ModelFile) -> Draft | None:
+    def _draft(self, file: ModelFile) -> Draft | Literal["ngram"] | None:
         """The draft model, where it fits this one. Raises BadModelFile where it does not."""
-        if not self.config.draft:
+        if self.config.draft in ("", "none"):
             return None
+        if self.config.draft == "ngram":
+            return "ngram"
         path = Path(self.config.draft).expanduser().resolve()
         if read_header(path).vocabulary_digest != file.vocabulary_digest:
             raise BadModelFile(
@@ -102,13 +101,3 @@ def _echo(spec: EchoSpec, slots: int) -> ServedModel:
     options = EchoOptions(tokens_per_s=spec.tokens_per_s, slots=max(slots, EchoOptions().slots))
     what_it_is = hashlib.sha256(f"echo {spec.name}".encode()).hexdigest()
     return ServedModel(spec.name, EchoEngine(spec.name, options), what_it_is)
-
-
-async def identify_models(specs: tuple[ModelSpec, ...], host: Host, cache: DigestCache) -> None:
-    """Compute the SHA-256 of every file in the background, one after the other."""
-    for spec in specs:
-        if isinstance(spec, FileSpec):
-            file: ModelFile = await asyncio.to_thread(read_header, spec.path)
-            digest = await asyncio.to_thread(cache.digest, file.paths)
-            host.identify(spec.name, digest)
-            logger.info("model %s is sha256 %s", spec.name, digest[:16])

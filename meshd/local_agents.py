@@ -10,8 +10,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,13 @@ class LocalAgents:
     """Starts agents below `folder`. Several starts of one name share a data directory, one after the other.
 
     prefix: a command to run them under, such as `ip netns exec NAME`, that ends by becoming what it runs.
+    environment: variables that they get beside the few that every child has.
     """
 
     folder: Path
     launcher: ProcessLauncher
     prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
     async def start(self, name: str, arguments: Sequence[str] = ()) -> AsyncIterator[LocalAgent]:
@@ -86,7 +88,7 @@ class LocalAgents:
         directory, log = self.folder / name, self.folder / f"{name}.log"
         argv = [*self.prefix, sys.executable, "-m", "meshd", "--name", name, "--data-dir", str(directory)]
         argv += ["--port", "0", "--bind", "127.0.0.1:0", *arguments]
-        async with self.launcher.start(argv, {}, log) as child:
+        async with self.launcher.start(argv, self.environment, log) as child:
             yield LocalAgent(name, child, ControlClient(directory / "control.sock"), directory, log)
 
 

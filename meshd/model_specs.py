@@ -1,10 +1,12 @@
-"""Reads `--model SPEC`: a GGUF file, or `echo:NAME` for the fake that ships."""
+"""Reads `--model SPEC`: a GGUF file, `hf:owner/repo[:quant]`, or `echo:NAME` for the fake that ships."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from llm.models.selection import parse_hub_spec
 
 ECHO = re.compile(r"echo:(?P<name>[A-Za-z0-9._-]{1,64})(?:@(?P<rate>\d{1,6}(?:\.\d+)?))?")
 
@@ -30,7 +32,15 @@ class EchoSpec:
     tokens_per_s: float
 
 
-ModelSpec = FileSpec | EchoSpec
+@dataclass(frozen=True, slots=True)
+class BroughtSpec:
+    """A model that has to be brought here first, unless it was. name: what was asked for."""
+
+    name: str
+    is_lazy: bool = False
+
+
+ModelSpec = FileSpec | EchoSpec | BroughtSpec
 
 
 def parse_spec(text: str) -> ModelSpec:
@@ -40,21 +50,24 @@ def parse_spec(text: str) -> ModelSpec:
     if text.startswith("echo:"):
         raise BadModelSpec(f"{text!r}: expected echo:NAME or echo:NAME@TOKENS_PER_S")
     if text.startswith("hf:"):
-        raise BadModelSpec(f"{text!r}: meshd does not download models yet; fetch the GGUF file and give its path")
+        hub = parse_hub_spec(text)
+        if hub is None:
+            raise BadModelSpec(f"{text!r}: expected hf:OWNER/REPOSITORY or hf:OWNER/REPOSITORY:QUANT")
+        return BroughtSpec(hub.name)
     path = Path(text).expanduser()
     if not path.is_file():
         raise BadModelSpec(f"{text!r}: there is no such file; expected the path of a GGUF file")
-    return FileSpec(_model_name(path), path.resolve())
+    return FileSpec(model_name(path), path.absolute())
 
 
-def _parse_lazy(text: str) -> FileSpec:
+def _parse_lazy(text: str) -> FileSpec | BroughtSpec:
     spec = parse_spec(text)
-    if not isinstance(spec, FileSpec):
+    if isinstance(spec, EchoSpec):
         raise BadModelSpec(f"--lazy {text!r}: expected the path of a GGUF file; other engines have nothing to load")
     return replace(spec, is_lazy=True)
 
 
-def _model_name(path: Path) -> str:
+def model_name(path: Path) -> str:
     """The file's name without its ending and without the number of a split part."""
     stem = path.name.removesuffix(".gguf")
     return re.sub(r"-\d{5}-of-\d{5}$", "", stem).replace("@", "-")[:128]

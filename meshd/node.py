@@ -24,10 +24,10 @@ from gossip.timing import LAN
 from gossip.trust import CertificateVerifier
 from llm.chat import CHAT_PROTOCOL
 from llm.client import Router
-from llm.digest import DigestCache
 from llm.engines.upstream import Upstream, UpstreamOptions
 from llm.host import Host
 from llm.hosting import claim_hosting
+from llm.models.message import PROTOCOL as FILES_PROTOCOL
 from llm.offer import MODELS_FACT
 from llm.split.message import PROTOCOL as SPLIT_PROTOCOL
 from llm.split.worker import SplitWorker
@@ -39,7 +39,6 @@ from meshd.control import control_app
 from meshd.datadir import DataDir
 from meshd.describe import describe_host
 from meshd.dispatch import Dispatch
-from meshd.engines import identify_models
 from meshd.http_server import serve_http
 from meshd.introducers import introducers
 from meshd.joining import Joining
@@ -48,10 +47,12 @@ from meshd.leases import Leases
 from meshd.loaded import LOADED_AT
 from meshd.memory import HostMemory
 from meshd.mesh_news import MeshNews
-from meshd.model_specs import ModelSpec
+from meshd.model_commands import ModelCommands
+from meshd.model_finder import ModelFinder
 from meshd.neighbourhood import Neighbourhood
 from meshd.owner_commands import OwnerCommands
 from meshd.pairing_commands import PairingCommands
+from meshd.pantry import Pantry
 from meshd.renewals import Renewals
 from meshd.split import MeshParts, Splitting, work_for_others
 from meshd.standing import Doorkeeper, Standing
@@ -59,6 +60,7 @@ from meshd.status import Situation, build_health, build_models
 from meshd.tunnels import PROTOCOL as TUNNEL_PROTOCOL
 from meshd.tunnels import Tunnels, make_tunnels
 from transport.address import format_address
+from transport.blob_message import PROTOCOL as BLOB_PROTOCOL
 from transport.certificate import MemberCertificate
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Role
@@ -89,12 +91,15 @@ class Identity:
 class Offering:
     """What this node serves and how much of its memory it gives. quorum: models whose host needs a majority."""
 
-    specs: tuple[ModelSpec, ...]
-    host: Host
+    pantry: Pantry
     memory: HostMemory
     splitting: Splitting
     upstreams: tuple[UpstreamOptions, ...] = ()
     quorum: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> Host:
+        return self.pantry.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +176,17 @@ class Node:
             self.standing.belonging.forget()
 
     def _works(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
+        pantry = self.offering.pantry
+        pantry.attach(ModelFinder(self.transport, self.gossip, pantry.digests))
         router = Router(self.offering.host, self.transport, self.gossip, self.gossip.hint)
         situation = self.situation
         api: ASGIApp = Api(
             router, self.listeners.keys, lambda: build_models(situation()), lambda: build_health(situation())
         )
         owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
-        control = control_app(self._commands().table() | owner.table() | self._pairing_commands().table())
+        control = control_app(
+            self._commands().table() | owner.table() | self._pairing_commands().table() | self._model_commands().table()
+        )
         worker = self.offering.splitting.attach(
             MeshParts(self.gossip, self.transport, self.tunnels, self.offering.host, self.leases)
         )
@@ -190,6 +199,8 @@ class Node:
             TUNNEL_PROTOCOL: self.tunnels.server.serve,
             LEASE_PROTOCOL: self.leases.service.serve,
             SPLIT_PROTOCOL: worker.serve,
+            FILES_PROTOCOL: pantry.lending.serve,
+            BLOB_PROTOCOL: pantry.serve_blob,
         }
         works: dict[str, Coroutine[Any, Any, None]] = {
             "gossip": self.gossip.run(),
@@ -206,11 +217,10 @@ class Node:
         if self.identity.role is Role.CLIENT:
             return {}
         host, gossip = self.offering.host, self.gossip
-        cache = DigestCache(self.standing.belonging.directory.root / "digests.json")
         return (
             {
                 "models": host.run(partial(gossip.publish, MODELS_FACT)),
-                "identify models": identify_models(self.offering.specs, host, cache),
+                "pantry": self.offering.pantry.run(),
                 "describe host": describe_host(gossip.publish, self.offering.memory),
                 "claim hosting": claim_hosting(gossip, self.leases.claims, host.offers, self.leases.keep_claim),
                 "split work": work_for_others(worker, self.tunnels),
@@ -236,6 +246,9 @@ class Node:
         belonging, clock = self.standing.belonging, self.standing.unix_time
         return PairingCommands(self.desk, lambda: belonging.signer(clock()) is not None, clock)
 
+    def _model_commands(self) -> ModelCommands:
+        return ModelCommands(self.offering.pantry, self.situation, self.identity.role is not Role.CLIENT)
+
     async def _leave(self) -> None:
         self._leaving.set()
 
@@ -254,6 +267,7 @@ class Node:
             uptime_s=time.monotonic() - LOADED_AT,
             surroundings=self.neighbourhood.surroundings,
             leases=self.leases.now(),
+            bringings=self.offering.pantry.bringings,
         )
 
     def _doors(self) -> dict[str, str]:
@@ -271,7 +285,7 @@ class Node:
             role=self.identity.role,
             mesh_name=self.identity.mesh_name,
             doors=self._doors(),
-            models=tuple(spec.name for spec in self.offering.specs),
+            models=tuple(spec.name for spec in self.offering.pantry.specs),
             token=token,
             seconds=time.monotonic() - LOADED_AT,
         )

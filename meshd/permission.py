@@ -21,6 +21,7 @@ OPENERS: dict[str, frozenset[Role]] = {
     "split/1": _MEMBERS,
     "tunnel/1": _MEMBERS,
     "blob/1": _MEMBERS,
+    "files/1": _MEMBERS,
     "bulk/1": _MEMBERS,  # answered by the transport itself, where it has bulk lanes
     "session/1": _MEMBERS,
     "draft/1": _MEMBERS,

@@ -6,6 +6,7 @@ Made before the node, for engines are, and told of the mesh once there is one. H
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -184,13 +185,14 @@ class ModelMesh:
             own_shares=_own_shares(parts.gossip.view.me),
         )
 
-    def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
+    async def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
         view = self._look()
         needs = self._needs(view.me)
         me = self._me(view.me)
         workers = [_holder(node) for node in _workers(view) if node.node not in left_out]
         is_forced = self._splitting.is_forced
-        decision = decide(me, workers, needs, _layers(self._file), is_forced=is_forced)
+        # Each prediction walks a graph, and there may be hundreds of sets of nodes to look at.
+        decision = await asyncio.to_thread(decide, me, workers, needs, _layers(self._file), is_forced=is_forced)
         match decision:
             case Solo():
                 return Way(decision, note=_note_on_idle(workers, is_forced=is_forced))
@@ -331,7 +333,7 @@ def _holder(node: NodeView) -> Holder:
 
 
 def _workers(view: View) -> list[NodeView]:
-    return [node for node in view.nodes[1:] if node.is_usable and node.linked]
+    return [node for node in view.nodes[1:] if node.is_usable and node.linked and read_gpu(node) is not None]
 
 
 def _computes_in_ram(node: NodeView) -> bool:

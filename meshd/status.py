@@ -16,6 +16,7 @@ from gossip.tenure import Lease
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import Hosting, MeshModel, Offer, catalogue
+from meshd.bringing import Bringing
 from transport.address import format_address
 from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
@@ -56,7 +57,7 @@ NO_LEASES = LeasesNow({}, {}, {})
 class Situation:
     """Everything a status is made of. doors: name → address as a person types it.  refusals: by code.
 
-    gossip: what gossip refused or could not judge, by kind.
+    gossip: what gossip refused or could not judge, by kind.  bringings: models on their way to this node's disk.
     """
 
     mesh_id: bytes
@@ -71,6 +72,7 @@ class Situation:
     uptime_s: float
     surroundings: Surroundings
     leases: LeasesNow = NO_LEASES
+    bringings: tuple[Bringing, ...] = ()
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -90,7 +92,8 @@ def build_status(now: Situation) -> dict[str, Any]:
         "host": any(claim.host == me.node for claim in terms.values()),
         "peers": [_peer(node, now.links) for node in now.view.nodes[1:]],
         "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
-        "models": [_model(model, terms, now.view) for model in models],
+        "models": [_model(model, terms, now.view) for model in models] + _coming(now, models),
+        "downloads": [one.as_json() for one in now.bringings if not one.is_over],
         "forms": [],
         "links": [_link(link) for link in now.links],
         "waiting": [waiting for model in models if (waiting := _waiting(model, terms))],
@@ -219,6 +222,27 @@ def _model(model: MeshModel, terms: Mapping[str, Claim], view: View) -> dict[str
         "state": best.offer.state,
         "reason": best.offer.reason,
     }
+
+
+def _coming(now: Situation, models: Sequence[MeshModel]) -> list[dict[str, Any]]:
+    """Models that this node is bringing here and that no other node has either."""
+    known = {model.name for model in models}
+    coming = [one for one in now.bringings if not one.is_over and (one.name or one.wanted) not in known]
+    return [
+        {
+            "name": one.name or one.wanted,
+            "digest": "",
+            "mode": "solo",
+            "host": now.view.me.name,
+            "term": 0,
+            "workers": [],
+            "hosts": [now.view.me.name],
+            "in_flight": 0,
+            "state": "loading",
+            "reason": one.words,
+        }
+        for one in coming
+    ]
 
 
 def _link(link: Link) -> dict[str, Any]:

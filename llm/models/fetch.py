@@ -86,11 +86,11 @@ class Fetcher:
         """The folder that a model with these files has here."""
         return self.folder / identity_of([file.sha256 for file in files])[:16]
 
-    def forget(self, files: Sequence[WantedFile]) -> None:
-        """Delete what has arrived of them so far. Blocks."""
+    def forget(self, sha256s: Sequence[str]) -> None:
+        """Delete what has arrived of these files so far. Blocks."""
         store = self._store()
-        for file in files:
-            store.remove(_digest(file))
+        for sha256 in sha256s:
+            store.remove(BlobDigest(bytes.fromhex(sha256)))
 
     def _store(self) -> BlobStore:
         return BlobStore(self.folder / "arriving", QUOTA_BYTES)

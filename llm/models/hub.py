@@ -129,7 +129,10 @@ def _endpoint() -> str | None:
 
 
 def _hub_file(entry: Any) -> HubFile:
-    return HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else "")
+    sha256 = entry.lfs.sha256 if entry.lfs else ""
+    if not isinstance(entry.size, int) or entry.size < 0 or not (_SHA256.fullmatch(sha256) or not sha256):
+        raise ValueError(f"expected a size and a SHA-256 of {entry.path!r}, got {entry.size!r} and {sha256!r}")
+    return HubFile(str(entry.path), entry.size, sha256)
 
 
 def _cached_files(repo: str) -> tuple[HubFile, ...]:
@@ -170,3 +173,6 @@ def _translated(repo: str) -> Iterator[None]:
         ) from error
     except (errors.OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError) as error:
         raise HubFailed(f"the hub cannot be reached for {repo}: {error}", is_weather=True) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        words = f"the hub's answer for {repo} cannot be used: {error or type(error).__name__}"
+        raise HubFailed(words, is_weather=False) from error

@@ -5,13 +5,13 @@ Their bytes are then asked for by digest, on `blob/1`.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from llm.gguf import BadModelFile, split_parts
+from llm.models.selection import FILE_NAME
 from llm.offer import Hex
 from transport import wire
 from transport.blob_message import Size
@@ -21,11 +21,10 @@ from transport.interface import NodeId, Record, RecordKind
 from transport.wire import Bytes32
 
 PROTOCOL = "files/1"
-MAX_FILES = 512
+MAX_FILES = 256
 MAX_QUESTION_BYTES = 256
-MAX_MESSAGE_BYTES = 256 << 10
+MAX_MESSAGE_BYTES = 128 << 10
 
-FILE_NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9 ._+()-]{0,190}\.gguf\Z")
 FileName = Annotated[str, msgspec.Meta(pattern=FILE_NAME.pattern)]
 """It becomes a name on the asker's disk."""
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm.models.message import (
-    FILE_NAME,
     PROTOCOL,
     NoFiles,
     PeerFile,
@@ -21,7 +20,7 @@ from llm.models.message import (
     read_question,
     to_record,
 )
-from llm.models.selection import identity_of
+from llm.models.selection import FILE_NAME, identity_of
 from transport.blob_store import BlobDigest, BlobStore
 from transport.errors import ProtocolError, ResetCode, TimedOut
 from transport.identity import short

@@ -21,6 +21,10 @@ _QUANT = re.compile(
 )
 
 
+FILE_NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9 ._+()-]{0,190}\.gguf\Z")
+"""What others may call a file that is to lie on this disk."""
+
+
 class NotChosen(Exception):
     """The spec means no model of the repository, or more than one; the message lists what there is."""
 
@@ -73,7 +77,7 @@ def choose(spec: HubSpec, files: Iterable[HubFile]) -> tuple[HubFile, ...]:
 
 
 def identity_of(sha256s: Sequence[str]) -> str:
-    """What `llm.digest.DigestCache.digest` says of files with these SHA-256, in order."""
+    """What offers call a model whose files have these SHA-256: of one just that, else the SHA-256 over all in order."""
     return sha256s[0] if len(sha256s) == 1 else hashlib.sha256("".join(sha256s).encode()).hexdigest()
 
 
@@ -82,7 +86,7 @@ def _models(files: Iterable[HubFile]) -> dict[str, list[HubFile]]:
     models: defaultdict[str, list[HubFile]] = defaultdict(list)
     for file in files:
         name = file.file_name
-        if name.endswith(".gguf") and not name.lower().startswith(("mmproj", "imatrix")):
+        if FILE_NAME.match(name) and not name.lower().startswith(("mmproj", "imatrix")):
             split = SPLIT_NAME.match(file.path)
             models[split["stem"] if split else file.path.removesuffix(".gguf")].append(file)
     return dict(models)

@@ -11,6 +11,7 @@ from llm.chat import MAX_MESSAGE_BYTES, read_answer, read_ask
 from llm.errors import BadRequest
 from llm.events import WholeEvents
 from llm.gguf import ARRAY, STRING, UINT16, UINT32, BadModelFile, read_header
+from llm.models import message as files
 from llm.offer import MAX_FACT_BYTES, decode_offers
 from llm.openai import read_request
 from llm.split import message as split
@@ -83,6 +84,18 @@ DECODERS = (
         lambda data: split.read_answer(Record(RecordKind.MESSAGE, data), PEER),
         seeds_of("llm", "split_preparing", "split_prepared", "split_refused"),
         split.MAX_MESSAGE_BYTES,
+    ),
+    Decoder(
+        "files-question",
+        lambda data: files.read_question(Record(RecordKind.MESSAGE, data), PEER),
+        seeds_of("llm", "files_which"),
+        files.MAX_QUESTION_BYTES,
+    ),
+    Decoder(
+        "files-answer",
+        lambda data: files.read_answer(Record(RecordKind.MESSAGE, data), PEER),
+        seeds_of("llm", "files_these", "files_none"),
+        files.MAX_MESSAGE_BYTES,
     ),
     Decoder(
         "openai-request",

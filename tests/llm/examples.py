@@ -6,6 +6,7 @@ import msgspec
 
 from gossip.lease_message import lease_text
 from llm.chat import Accepted, Ask, Failure, Head, Working
+from llm.models.message import NoFiles, PeerFile, TheseFiles, WhichFiles
 from llm.offer import Offer, OfferedPart, encode_offers
 from llm.split.build import EngineBuild
 from llm.split.message import Prepare, Prepared, Preparing, Refused
@@ -56,6 +57,10 @@ def examples() -> dict[str, Example]:
     }
     for name, answer in splits.items():
         found[f"split_{name}"] = Example("split/1", f"llm.split.message.{type(answer).__name__}", encode(answer))
+    parts = tuple(PeerFile(f"big-{number:05d}-of-00002.gguf", 17 << 30, bytes([number] * 32)) for number in (1, 2))
+    files = {"which": WhichFiles("d1" * 32), "these": TheseFiles(parts), "none": NoFiles()}
+    for name, said in files.items():
+        found[f"files_{name}"] = Example("files/1", f"llm.models.message.{type(said).__name__}", encode(said))
     found["fact_models_split"] = Example(
         "The value of the fact `models`", "llm.offer.Offers", encode_offers([split, waiting])
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm.chat import read_answer, read_ask
+from llm.models import message as files
 from llm.offer import decode_offers
 from llm.split import message as split
 from tests.golden import Vector, check, vectors
@@ -37,6 +38,10 @@ def test_it_passes_the_limits_of_its_place(vector: Vector) -> None:
             assert decode_offers(vector.data, PEER)
         case "llm.split.message.Prepare":
             split.read_prepare(Record(RecordKind.MESSAGE, vector.data), PEER)
+        case "llm.models.message.WhichFiles":
+            files.read_question(Record(RecordKind.MESSAGE, vector.data), PEER)
+        case codec if codec.startswith("llm.models."):
+            files.read_answer(Record(RecordKind.MESSAGE, vector.data), PEER)
         case codec if codec.startswith("llm.split."):
             split.read_answer(Record(RecordKind.MESSAGE, vector.data), PEER)
         case _:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.model_specs import BadModelSpec, EchoSpec, FileSpec, parse_spec, parse_specs
+from meshd.model_specs import BadModelSpec, BroughtSpec, EchoSpec, FileSpec, parse_spec, parse_specs
 
 
 def test_a_file_is_known_by_its_name_without_ending(tmp_path: Path) -> None:
@@ -28,11 +28,19 @@ def test_the_echo_engine_may_have_a_pace() -> None:
     assert parse_spec("echo:parrot@12.5") == EchoSpec("parrot", 12.5)
 
 
+def test_a_model_of_the_hub_is_brought_first() -> None:
+    assert parse_specs(("hf:o/r:Q4_0",), ("hf:o/s",)) == (
+        BroughtSpec("hf:o/r:Q4_0"),
+        BroughtSpec("hf:o/s", is_lazy=True),
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("nowhere.gguf", "there is no such file"),
-        ("hf:owner/repo", "does not download models yet"),
+        ("hf:owner", "expected hf:OWNER/REPOSITORY"),
+        ("hf:owner/repo:", "expected hf:OWNER/REPOSITORY"),
         ("echo:", "expected echo:NAME"),
         ("echo:a@fast", "expected echo:NAME"),
     ],
