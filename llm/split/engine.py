@@ -61,7 +61,7 @@ class Mesh(Protocol):
     def reserved(self, need_bytes: int) -> AbstractContextManager[None]:
         """Hold so much of this host's memory for the model while the block lasts. Raises NoRoom."""
 
-    def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
+    async def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
         """How the model is to be served now. left_out: workers that would not.  is_served_here: alone, already."""
 
     def successor(self) -> str:
@@ -132,7 +132,7 @@ class PlacedEngine:
     async def run(self) -> None:
         try:
             while True:
-                way = self._way()
+                way = await self._way()
                 match way.decision:
                     case Solo() | Split():
                         await self._serve(way)
@@ -170,7 +170,7 @@ class PlacedEngine:
 
     async def _until_better(self) -> None:
         """Wait until another way is better than alone, and let what runs end."""
-        while isinstance((now := self._way(is_served_here=True)).decision, Solo):
+        while isinstance((now := await self._way(is_served_here=True)).decision, Solo):
             self._note(self._why_no_split() or now.note)
             await self._mesh_changed()
         await self._drain("another way takes over")
@@ -256,10 +256,10 @@ class PlacedEngine:
             async with asyncio.timeout(RECONSIDER_S):
                 await self._mesh.changed()
 
-    def _way(self, *, is_served_here: bool = False) -> Way:
+    async def _way(self, *, is_served_here: bool = False) -> Way:
         now = asyncio.get_running_loop().time()
         left_out = frozenset(node for node, entry in self._unwilling.items() if entry.until > now)
-        return self._mesh.way(left_out, is_served_here=is_served_here)
+        return await self._mesh.way(left_out, is_served_here=is_served_here)
 
     def _leave_out(self, workers: Mapping[NodeId, str]) -> None:
         now = asyncio.get_running_loop().time()
