@@ -182,6 +182,7 @@ class ModelMesh:
             launcher=splitting.launcher,
             build=build,
             computes_in_ram=_computes_in_ram(parts.gossip.view.me),
+            is_there=lambda node: any(one.node == node for one in _workers(parts.gossip.view)),
             own_shares=_own_shares(parts.gossip.view.me),
         )
 

@@ -73,7 +73,8 @@ class Means:
     """What a leader works with. build: of its engine.
 
     computes_in_ram: this host has no GPU, so its own part are the first layers, which llama-server keeps on the CPU;
-    GPUs it uses itself, beside the workers'.  own_shares: how its part divides over those GPUs.
+    GPUs it uses itself, beside the workers'.  own_shares: how its part divides over those GPUs.  is_there: whether a
+    node could work for others now.
     """
 
     transport: Transport
@@ -82,6 +83,7 @@ class Means:
     launcher: Launcher
     build: EngineBuild
     computes_in_ram: bool
+    is_there: Callable[[NodeId], bool]
     own_shares: tuple[float, ...] = (1.0,)
 
 
@@ -153,6 +155,9 @@ class Leader:
         try:
             async with asyncio.timeout(LEASE_WAIT_S):
                 while missing := self._missing():
+                    if gone := [node for node in missing if not self._means.is_there(node)]:
+                        # Nobody's refusal: it may be asked again as soon as it is back.
+                        raise SplitFailed(self._explain(dict.fromkeys(gone, "it went away before it gave a lease")))
                     await self._keeper_changed()
         except TimeoutError:
             refusals = self._means.keeper.refusals(self._what.resource)
