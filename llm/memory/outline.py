@@ -228,7 +228,7 @@ class _Outline:
 
     def _feed(self, layer: Layer, source: Node) -> Node:
         down = layer.tensors.get("ffn_down.weight")
-        if down is None:
+        if down is None or len(down.shape) != 2:
             return source
         rows = layer.rows("ffn_up.weight")
         up = self._biased(layer, "ffn_up", self._matmul(rows, source))

@@ -17,7 +17,7 @@ WINDOW_IGNORED = frozenset({"phi3", "phimoe", "llama", "qwen2", "qwen3", "qwen2m
 DEFAULT_WINDOW = {"gemma2": 4096, "exaone4": 4096}
 # Parts of a layer whose computation is not outlined here; their weights and caches are still counted.
 NOT_OUTLINED = ("ssm_", "attn_kv_a_mqa", "attn_q_a", "time_mix", "shortconv", "indexer", "attn_compressor")
-MAX_LAYERS = 4096
+MAX_LAYERS, MAX_EXPERTS_USED = 4096, 512
 LAYER = re.compile(r"blk\.(\d+)\.(.+)\Z")
 
 
@@ -81,9 +81,12 @@ class ModelShape:
 
 def read_shape(file: ModelFile) -> ModelShape:
     """The shape of the model. Raises UnknownShape."""
-    count = _number(file, "block_count")
-    if not 0 < count <= MAX_LAYERS:
-        raise UnknownShape(f"{file.paths[0]}: expected 1 to {MAX_LAYERS} layers, it says {count}")
+    count, experts_used = _number(file, "block_count"), _number(file, "expert_used_count", 0)
+    if not 0 < count <= MAX_LAYERS or experts_used > MAX_EXPERTS_USED:
+        raise UnknownShape(
+            f"{file.paths[0]}: expected 1 to {MAX_LAYERS} layers and at most {MAX_EXPERTS_USED} experts used, "
+            f"it says {count} and {experts_used}"
+        )
     head_tensors, layer_tensors = _sort_tensors(file, count)
     embedding = head_tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
@@ -97,7 +100,7 @@ def read_shape(file: ModelFile) -> ModelShape:
         vocabulary=embedding.shape[1],
         trained_tokens=file.context_length,
         layers=tuple(_layer(file, index, tensors) for index, tensors in enumerate(layer_tensors)),
-        experts_used=_number(file, "expert_used_count", 0),
+        experts_used=experts_used,
         is_output_tied="output.weight" not in head_tensors,
         centres=f"{file.architecture}.attention.layer_norm_epsilon" in file.metadata,
         head_tensors=head_tensors,
