@@ -27,6 +27,7 @@ from llm.host import Host
 from llm.offer import MeshModel, Mode, catalogue
 from llm.placement import Choice, Experience, rank
 from llm.remote import ask
+from llm.sightings import Sightings
 from llm.silences import Silences
 from transport.interface import NodeId, Transport
 
@@ -39,7 +40,7 @@ SAME_NODE_PAUSE_S = 0.25
 SHORTEST_ACCEPT_S = 0.5
 ACCEPT_WITH_OTHERS_S = 1.0
 """Half of ACCEPT_TIMEOUT_S: where another host has the model, one that is slow today is not worth waiting for."""
-MEETING_S = 2.5
+MEETING_S = 5.0
 """A node that has just started may not have met anybody yet: for so long it does not say that a model is unknown."""
 
 
@@ -66,6 +67,7 @@ class Router:
         self._hint = hint
         self._busy: Counter[NodeId] = Counter()
         self._silences = Silences()
+        self._sightings = Sightings()
         self._affinity = Affinity()
         self._began = asyncio.get_running_loop().time()
 
@@ -76,9 +78,9 @@ class Router:
     async def answer(self, request: Request) -> Answer:
         """The answer to `request` from the best host for `request.model` that gives one.
 
-        Returns when the first piece of the body is there. Raises RequestFailed: UnknownModel at once (a node that
-        has met nobody since it started waits a little), any other when `request.deadline_s` is over or no host
-        answered within RECOVERY_S after the first failure.
+        Returns when the first piece of the body is there. Raises RequestFailed: UnknownModel at once, but where this
+        node has just started or the model was there a moment ago; any other when `request.deadline_s` is over or no
+        host answered within RECOVERY_S after the first failure.
         """
         if len(request.body) > MAX_BODY_BYTES:
             raise BodyTooLarge(MAX_BODY_BYTES)
@@ -114,9 +116,18 @@ class Router:
                 tries.note(choice.node, error)
 
     def _rank(self, model: str, tries: _Tries, holder: NodeId | None) -> list[Choice]:
-        view = self._views.view
-        failed = tries.failed | self._silences.among(view, asyncio.get_running_loop().time())
-        return rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out, holder))
+        view, now = self._views.view, asyncio.get_running_loop().time()
+        failed = tries.failed | self._silences.among(view, now)
+        try:
+            choices = rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out, holder))
+        except UnknownModel as error:
+            if self._sightings.is_recent(model, now):
+                raise NoHost(
+                    f"no node offers model {model!r} any more, since a moment ago; try again shortly"
+                ) from error
+            raise
+        self._sightings.note(model, now)
+        return choices
 
     def _meeting_left_s(self) -> float:
         """How long this node may yet meet those who know more; 0 once it has met anybody."""

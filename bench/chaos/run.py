@@ -26,7 +26,8 @@ from transport.impairment import CLEAR
 MODELS = ("red", "green", "blue")
 """Red and green are on two hosts each, blue is split over two."""
 PROMPTS = ("Once", "Tell me", "What is it")
-LENGTHS = (8, 40, 300)
+MODEL_WEIGHTS = (2, 2, 1)
+LENGTHS = (8, 40, 160)
 LENGTH_WEIGHTS = (5, 4, 1)
 SPARED = "laptop"
 PATIENCE_S = 120.0
@@ -145,7 +146,7 @@ class Asked:
             await asyncio.sleep(dice.expovariate(plan.rate))
             door = dice.choice(sorted(self._victims.doors))
             question = Question(
-                dice.choice(MODELS),
+                dice.choices(MODELS, MODEL_WEIGHTS)[0],
                 dice.choice(PROMPTS),
                 dice.choices(LENGTHS, LENGTH_WEIGHTS)[0],
                 is_stream=dice.random() < 0.5,

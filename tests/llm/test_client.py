@@ -284,14 +284,30 @@ async def test_a_node_that_has_just_started_meets_others_before_it_calls_a_model
             client.views.show(client.seen(), host.seen())
         assert asking.result().node_name == "n2"
 
+
+async def test_a_node_that_meets_nobody_says_after_a_while_that_a_model_is_unknown() -> None:
+    async with mesh({}, {"tiny": EchoEngine("tiny")}) as (client, _):
         client.views.show(client.seen())
         start = now()
-        with pytest.raises(UnknownModel):
+        for _ in range(2):  # the second time at once
+            with pytest.raises(UnknownModel):
+                await client.router.answer(chat())
+            assert 1.0 < now() - start < PROMISED_S
+
+
+async def test_a_model_that_was_there_a_moment_ago_has_no_host_now_or_comes_back() -> None:
+    async with mesh({}, {"tiny": EchoEngine("tiny")}) as (client, host):
+        await read(await client.router.answer(chat()))
+        starting = replace(host.seen(), boot=2, facts={})
+        client.views.show(client.seen(), starting)
+        with pytest.raises(NoHost, match="since a moment ago"):
             await client.router.answer(chat())
-        assert 1.0 < now() - start < PROMISED_S
-        with pytest.raises(UnknownModel):
-            await client.router.answer(chat())
-        assert now() - start < PROMISED_S
+
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(client.router.answer(chat()))
+            await asyncio.sleep(1.0)
+            client.views.show(client.seen(), host.seen())
+        assert asking.result().node_name == "n2"
 
 
 async def test_host_that_lost_the_model_since_refuses_it() -> None:
