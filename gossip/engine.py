@@ -158,7 +158,7 @@ class Engine:
                     self._contacts.forget(node, "it has been revoked")
             case Leave():
                 self._leave()
-        if not self._has_left:
+        if not self._has_left and self._may_be_due(now, event):
             self._on_time(now)
         self._settle(now)
         self._deadline = None
@@ -182,6 +182,12 @@ class Engine:
             logger.warning("this process stood still for %.1f s; nobody is blamed for it", gap)
             self._knowledge.roster.extend_suspicions(gap)
             self._prober.pause(now)
+
+    def _may_be_due(self, now: float, event: Event) -> bool:
+        """Whether to look at what time brings. Of most datagrams, which come more often than anything is due: no."""
+        if not isinstance(event, Received) or self._deadline is None or now >= self._deadline:
+            return True
+        return bool(self._pacer) or (now >= self._gossip_at and bool(self._knowledge.rumours))
 
     def _on_time(self, now: float) -> None:
         if not self._is_client:

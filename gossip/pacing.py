@@ -29,6 +29,10 @@ class Pacer:
         self._held[key] = (value, is_quiet and self._held.get(key, (b"", True))[1])
         return False
 
+    def __bool__(self) -> bool:
+        """Whether an update is held."""
+        return bool(self._held)
+
     def due(self, nodes: int, now: float) -> list[tuple[str, bytes, bool]]:
         """Updates whose time has come: key, value, whether quiet."""
         if not self._held:
