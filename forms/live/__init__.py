@@ -1,0 +1,1 @@
+"""The forms that ship, one module each."""

@@ -1,0 +1,70 @@
+"""`cuda-blake3-tree`: BLAKE3 of many inputs at once. Truth: the `blake3` package (extra `cpu-forms`)."""
+
+from __future__ import annotations
+
+import struct
+
+from forms.arguments import check_reply
+from forms.datum import Datum
+from forms.errors import FormFailed
+from forms.frame import Body, HeadMeasure, read_items
+from forms.live.digests import (
+    REPLY_HEAD,
+    Digests,
+    HashCall,
+    check_out_bytes,
+    read_hash_text,
+    write_digests_frame,
+    write_digests_text,
+)
+
+HEAD = struct.Struct("<4sII")
+BLOCK = 64
+"""Bytes that BLAKE3 takes or gives per compression."""
+
+
+class Blake3Tree:
+    """Frame: `BSB3`, u32 out_bytes, u32 n, n times a u32 length and bytes."""
+
+    name = "cuda-blake3-tree"
+    magic = b"BSB3"
+    reply_magic = b"BSR3"
+
+    def read_text(self, arguments: list[Datum]) -> HashCall:
+        return read_hash_text(self.name, arguments)
+
+    def write_text(self, result: Digests) -> Datum:
+        return write_digests_text(result)
+
+    def measure(self, limit_bytes: int) -> HeadMeasure:
+        def body(fields: tuple[int, ...]) -> Body:
+            out_bytes, count = fields
+            check_out_bytes(out_bytes)
+            check_reply(REPLY_HEAD.size + count * out_bytes, limit_bytes)
+            return Body(items=count)
+
+        return HeadMeasure(HEAD, body, limit_bytes)
+
+    def read_frame(self, frame: bytes) -> HashCall:
+        _, out_bytes, count = HEAD.unpack_from(frame)
+        check_out_bytes(out_bytes)
+        return HashCall(read_items(frame, HEAD.size, count), out_bytes)
+
+    def write_frame(self, result: Digests) -> bytes:
+        return write_digests_frame(self.reply_magic, result, width_first=False)
+
+    def reply_bytes(self, call: HashCall) -> int:
+        return REPLY_HEAD.size + len(call.inputs) * call.out_bytes
+
+    def work(self, call: HashCall) -> float:
+        """Compressions."""
+        squeezed = -(-call.out_bytes // BLOCK) - 1
+        return float(sum(max(1, -(-len(one) // BLOCK)) + squeezed for one in call.inputs))
+
+    def reference(self, call: HashCall) -> Digests:
+        try:
+            from blake3 import blake3
+        except ImportError as error:
+            raise FormFailed("the package blake3 is not installed: install meshd with the extra cpu-forms") from error
+        width = call.out_bytes
+        return Digests(b"".join([blake3(one).digest(length=width) for one in call.inputs]), width)

@@ -1,0 +1,55 @@
+"""What the hashing forms share: rows of bytes in, rows of digests out."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forms.arguments import MAX_OUT_BYTES, expect_count, hex_rows, read_byte_strings, read_integer
+from forms.datum import Datum
+from forms.errors import BadArgument
+
+REPLY_HEAD = struct.Struct("<4sII")
+
+
+@dataclass(frozen=True, slots=True)
+class HashCall:
+    """inputs: what to hash, in order.  out_bytes: of each digest, 1 to 65,536."""
+
+    inputs: Sequence[bytes]
+    out_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Digests of `width` bytes, one after the other."""
+
+    rows: bytes
+    width: int
+
+    @property
+    def count(self) -> int:
+        return len(self.rows) // self.width
+
+
+def read_hash_text(name: str, arguments: list[Datum]) -> HashCall:
+    """`'("hex" …) out-bytes`. Raises BadArgument."""
+    expect_count(name, arguments, 2, 2)
+    return HashCall(read_byte_strings(arguments[0]), read_integer(arguments[1], "out-bytes", 1, MAX_OUT_BYTES))
+
+
+def check_out_bytes(out_bytes: int) -> None:
+    """Raises BadArgument."""
+    if not 1 <= out_bytes <= MAX_OUT_BYTES:
+        raise BadArgument(f"out_bytes: expected 1 to {MAX_OUT_BYTES}, got {out_bytes}")
+
+
+def write_digests_text(result: Digests) -> Datum:
+    return hex_rows(result.rows, result.width)
+
+
+def write_digests_frame(magic: bytes, result: Digests, *, width_first: bool) -> bytes:
+    """The reply's head has its two numbers in either order, by form."""
+    numbers = (result.width, result.count) if width_first else (result.count, result.width)
+    return REPLY_HEAD.pack(magic, *numbers) + result.rows

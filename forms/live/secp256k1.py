@@ -1,0 +1,115 @@
+"""`cuda-secp256k1-batched-mul`: many scalars times one point of secp256k1. Truth: coincurve (extra `cpu-forms`)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from forms.arguments import check_reply, expect_count, read_list, read_number, shown
+from forms.datum import Datum, Symbol, unquoted
+from forms.errors import BadArgument, FormFailed
+from forms.frame import Body, HeadMeasure
+
+HEAD = struct.Struct("<4sI")
+REPLY_HEAD = struct.Struct("<4sI")
+POINT_BYTES, SCALAR_BYTES = 64, 32
+
+# SEC 2, version 2, section 2.4.1.
+PRIME = 2**256 - 2**32 - 977
+ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+GENERATOR = (
+    0x79BE667EF9DCBBAC55A06295CE870B07029BFCDB2DCE28D959F2815B16F81798,
+    0x483ADA7726A3C4655DA4FBFC0E1108A8FD17B448A68554199C47D08FFB10D4B8,
+)
+
+Point = tuple[int, int] | None
+"""Affine x and y; None is the point at infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointCall:
+    """scalars: reduced modulo the group's order.  base: on the curve."""
+
+    scalars: Sequence[int]
+    base: Point
+
+
+class Secp256k1BatchedMul:
+    """Frame: `BSCP`, u32 n, base x‖y (zeros: the generator), n scalars of 32 bytes."""
+
+    name = "cuda-secp256k1-batched-mul"
+    magic = b"BSCP"
+    reply_magic = b"BSCR"
+
+    def read_text(self, arguments: list[Datum]) -> PointCall:
+        expect_count(self.name, arguments, 1, 2)
+        scalars = [read_number(item, "scalar", 4096) for item in read_list(arguments[0], "scalars in hex")]
+        base = _read_point(arguments[1]) if len(arguments) == 2 else GENERATOR
+        return PointCall([scalar % ORDER for scalar in scalars], base)
+
+    def write_text(self, result: Sequence[Point]) -> Datum:
+        return [[] if point is None else [format(point[0], "064x"), format(point[1], "064x")] for point in result]
+
+    def measure(self, limit_bytes: int) -> HeadMeasure:
+        def body(fields: tuple[int, ...]) -> Body:
+            (count,) = fields
+            check_reply(REPLY_HEAD.size + count * POINT_BYTES, limit_bytes)
+            return Body(length=POINT_BYTES + count * SCALAR_BYTES)
+
+        return HeadMeasure(HEAD, body, limit_bytes)
+
+    def read_frame(self, frame: bytes) -> PointCall:
+        _, count = HEAD.unpack_from(frame)
+        x, y, *scalars = (
+            int.from_bytes(frame[start : start + SCALAR_BYTES], "little")
+            for start in range(HEAD.size, HEAD.size + POINT_BYTES + count * SCALAR_BYTES, SCALAR_BYTES)
+        )
+        base = GENERATOR if x == y == 0 else _checked(x, y)
+        return PointCall([scalar % ORDER for scalar in scalars], base)
+
+    def write_frame(self, result: Sequence[Point]) -> bytes:
+        rows = [
+            bytes(POINT_BYTES) if point is None else b"".join(one.to_bytes(SCALAR_BYTES, "little") for one in point)
+            for point in result
+        ]
+        return REPLY_HEAD.pack(self.reply_magic, len(rows)) + b"".join(rows)
+
+    def reply_bytes(self, call: PointCall) -> int:
+        return REPLY_HEAD.size + len(call.scalars) * POINT_BYTES
+
+    def work(self, call: PointCall) -> float:
+        """Multiplications of a point."""
+        return float(len(call.scalars))
+
+    def reference(self, call: PointCall) -> Sequence[Point]:
+        try:
+            from coincurve import PublicKey
+        except ImportError as error:
+            raise FormFailed("the package coincurve is not installed: install meshd with cpu-forms") from error
+        if call.base is None:
+            return [None] * len(call.scalars)
+        base = PublicKey.from_point(*call.base)
+        return [
+            base.multiply(scalar.to_bytes(SCALAR_BYTES, "big")).point() if scalar else None for scalar in call.scalars
+        ]
+
+
+def _read_point(datum: Datum) -> Point:
+    """`"g"`, `("x" "y")` or `()`. Raises BadArgument."""
+    match unquoted(datum):
+        case str() as word if not isinstance(word, Symbol) and word in ("g", "G"):
+            return GENERATOR
+        case []:
+            return None
+        case [x, y]:
+            return _checked(read_number(x, "x", 256), read_number(y, "y", 256))
+    raise BadArgument(f'base: expected "g", ("x" "y") or (), got {shown(datum)}')
+
+
+def _checked(x: int, y: int) -> tuple[int, int]:
+    if x >= PRIME or y >= PRIME:
+        raise BadArgument("base: a coordinate is not below the field's prime")
+    if (y * y - x * x * x - 7) % PRIME:
+        raise BadArgument("base: the point is not on the curve")
+    return x, y

@@ -1,0 +1,69 @@
+"""`cuda-shake-fanout`: SHAKE-256 of many inputs at once. Truth: hashlib's."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from forms.arguments import check_reply
+from forms.datum import Datum
+from forms.frame import SAME_LENGTH, Body, HeadMeasure, read_items
+from forms.live.digests import (
+    REPLY_HEAD,
+    Digests,
+    HashCall,
+    check_out_bytes,
+    read_hash_text,
+    write_digests_frame,
+    write_digests_text,
+)
+
+HEAD = struct.Struct("<4sIII")
+RATE = 136
+"""Bytes that SHAKE-256 takes or gives per permutation (FIPS 202)."""
+
+
+class ShakeFanout:
+    """Frame: `BSHK`, u32 out_bytes, u32 n, u32 in_len, inputs; in_len 0xFFFFFFFF: each is a u32 length and bytes."""
+
+    name = "cuda-shake-fanout"
+    magic = b"BSHK"
+    reply_magic = b"BSHR"
+
+    def read_text(self, arguments: list[Datum]) -> HashCall:
+        return read_hash_text(self.name, arguments)
+
+    def write_text(self, result: Digests) -> Datum:
+        return write_digests_text(result)
+
+    def measure(self, limit_bytes: int) -> HeadMeasure:
+        def body(fields: tuple[int, ...]) -> Body:
+            out_bytes, count, in_len = fields
+            check_out_bytes(out_bytes)
+            check_reply(REPLY_HEAD.size + count * out_bytes, limit_bytes)
+            return Body(items=count) if in_len == SAME_LENGTH else Body(length=count * in_len)
+
+        return HeadMeasure(HEAD, body, limit_bytes)
+
+    def read_frame(self, frame: bytes) -> HashCall:
+        _, out_bytes, count, in_len = HEAD.unpack_from(frame)
+        check_out_bytes(out_bytes)
+        if in_len == SAME_LENGTH:
+            return HashCall(read_items(frame, HEAD.size, count), out_bytes)
+        starts = range(HEAD.size, HEAD.size + count * in_len, in_len) if in_len else [HEAD.size] * count
+        return HashCall([frame[start : start + in_len] for start in starts], out_bytes)
+
+    def write_frame(self, result: Digests) -> bytes:
+        return write_digests_frame(self.reply_magic, result, width_first=False)
+
+    def reply_bytes(self, call: HashCall) -> int:
+        return REPLY_HEAD.size + len(call.inputs) * call.out_bytes
+
+    def work(self, call: HashCall) -> float:
+        """Permutations of Keccak."""
+        squeezed = -(-call.out_bytes // RATE) - 1
+        return float(sum(len(one) // RATE + 1 + squeezed for one in call.inputs))
+
+    def reference(self, call: HashCall) -> Digests:
+        width, shake = call.out_bytes, hashlib.shake_256
+        return Digests(b"".join([shake(one).digest(width) for one in call.inputs]), width)
