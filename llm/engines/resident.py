@@ -21,6 +21,8 @@ from llm.residency import Loaded, NoRoom, Policy, Reservation, idle_until, to_di
 logger = logging.getLogger("meshd.llm")
 
 LOAD_DEADLINE_S = 300.0
+OTHERS_PATIENCE_S = 5.0
+"""For a model that waits for other nodes to share it: electing its host takes a second or two, a node may never come."""
 LOOK_AGAIN_S = 2.0
 """How often a model that lacks memory looks whether another program has given some back."""
 UNLOAD_DEADLINE_S = 30.0
@@ -243,12 +245,18 @@ class ResidentEngine:
         """The inner engine, once it is ready. Raises EngineFailed or StillLoading."""
         self.load()
         patience_s = min(LOAD_DEADLINE_S, max(0.0, request.deadline_s))
+        now, waits_since = asyncio.get_running_loop().time, 0.0
         try:
             async with asyncio.timeout(patience_s):
                 while True:
                     status = self.status
                     if self._inner is not None and status.state is EngineState.READY:
                         return self._inner
+                    # It has its memory here, so it waits for another node.
+                    waits = self._inner is not None and status.state is EngineState.WAITING
+                    waits_since = (waits_since or now()) if waits else 0.0
+                    if waits and now() - waits_since >= OTHERS_PATIENCE_S:
+                        raise EngineFailed(f"model {self.name!r} waits: {status.reason}", retryable=True)
                     if status.state is EngineState.FAILED:
                         raise EngineFailed(f"model {self.name!r} did not load: {status.reason}", retryable=True)
                     request.on_progress(f"{self.name}: {status.state.value}: {status.reason}")

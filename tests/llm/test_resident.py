@@ -28,17 +28,17 @@ TTL_S = 100.0
 class SlowToLoad(ScriptedEngine):
     """Takes its memory when it starts and gives it back when it ends, as a child process does."""
 
-    def __init__(self, memory: Memory, need: int, *, fails: bool = False, lasts_s: float = 0.0) -> None:
+    def __init__(self, memory: Memory, need: int, becomes: EngineState, lasts_s: float = 0.0) -> None:
         super().__init__([lasts_s, b"x"])
         self.state = EngineState.STOPPED
-        self._memory, self._need, self._fails = memory, need, fails
+        self._memory, self._need, self._becomes = memory, need, becomes
 
     async def run(self) -> None:
         self._memory.take(self._need)
         try:
             self.become(EngineState.LOADING)
             await asyncio.sleep(LOAD_S)
-            self.become(EngineState.FAILED if self._fails else EngineState.READY)
+            self.become(self._becomes)
             await asyncio.Event().wait()
         finally:
             self.become(EngineState.STOPPED)
@@ -74,11 +74,11 @@ class Host:
         policy: Policy = Policy.LAZY,
         *,
         ttl_s: float = TTL_S,
-        fails: bool = False,
+        becomes: EngineState = EngineState.READY,
         lasts_s: float = 0.0,
     ) -> ResidentEngine:
         def make() -> SlowToLoad:
-            return SlowToLoad(self.memory, need, fails=fails, lasts_s=lasts_s)
+            return SlowToLoad(self.memory, need, becomes, lasts_s)
 
         engine = self.residence.add(Resident(name, make, need, 2, policy, ttl_s))
         self._tasks.append(self._group.create_task(engine.run(), name=name))
@@ -240,9 +240,10 @@ async def test_a_model_too_large_does_not_keep_a_small_one_from_loading() -> Non
             assert await took(ask(small)) == pytest.approx(LOAD_S)
 
 
-async def test_a_load_that_fails_is_told_to_all_who_wait() -> None:
+@pytest.mark.parametrize("becomes", [EngineState.FAILED, EngineState.WAITING])
+async def test_a_load_that_fails_or_waits_for_other_nodes_is_told_to_all_who_wait(becomes: EngineState) -> None:
     async with host() as here:
-        engine = here.model("m", 5, fails=True)
+        engine = here.model("m", 5, becomes=becomes)
         results = await asyncio.gather(*(ask(engine) for _ in range(3)), return_exceptions=True)
         assert all(isinstance(one, EngineFailed) and one.retryable for one in results)
         assert engine.in_flight == 0
