@@ -29,6 +29,7 @@ SHORT_CUT_S, LONG_CUT_S = 5.0, 14.0
 STOPPED_S = 20.0
 LOAD_S = 20.0
 LINK_BYTES_PER_S = 1_000_000
+LARGE = "large"
 
 
 async def run(stage: Stage) -> None:
@@ -182,32 +183,51 @@ async def _until_used(laptop: LocalAgent, name: str) -> None:
 
 async def _a_load_takes_long(stage: Stage) -> None:
     ways = ImpairedAgents(stage.agents, CLEAR)
-    path = stage.model("large", width=640, layers=6, context_tokens=512)
+    path = stage.model(LARGE, width=640, layers=6, context_tokens=512)
     async with LocalMesh(ways) as mesh:
-        stage.step(f"a model of {path.stat().st_size / 1e6:.0f} MB is to be split over a link of 1 MB/s each way")
-        small = await mesh.start("small", *SERVES, "--vram-limit", "1")
+        stage.step(
+            f"a model of {path.stat().st_size / 1e6:.0f} MB needs two nodes, and the link between is slow: 1 MB/s"
+        )
+        small = await mesh.start("small", *SERVES, "--vram-limit", "0.075")
         token = await small.token("member", uses=2)
-        door = await mesh.join("door", token)
+        door = await mesh.join("door", token, "--vram-limit", "0.001")
         await until_served(door, MODEL, "solo")
         expected = (await ask(door, MODEL, QUESTION)).text
-        for way in ways.ways.values():
-            _slow_down(way)
+        _change(ways, Conditions(rate=Rate(LINK_BYTES_PER_S)))
         since = time.time()
         engine = ("--model", str(path), "--ctx", "512", "--parallel", "1", "--threads", "1")
-        loader = await mesh.join("loader", token, *engine, "--split", "--vram-limit", "1")
-        _slow_down(ways.ways["loader"])
-        await loader.until(lambda status: entry(status, "large")["state"] == "loading", PATIENCE_S)
+        loader = await mesh.join("loader", token, *engine, "--vram-limit", "0.06")
+        _change(ways, Conditions(rate=Rate(LINK_BYTES_PER_S)))
+        await loader.until(lambda status: entry(status, LARGE)["state"] == "loading", PATIENCE_S)
         slowest = await _ask_meanwhile(stage, mesh, expected)
         stage.check(f"who asked for the toy meanwhile had the right answer, after {slowest:.1f} s at most", True)
         told = [one for one in mesh.changes(since) if one.state in ("suspect", "dead")]
         stage.check("nobody was suspected", not told, told)
-        answer = await ask(door, "large", "Tell me", tokens=8)
+        answer = await ask(door, LARGE, "Tell me", tokens=8)
         stage.check("the split answers", answer.status == 200, answer)
+        _change(ways, CLEAR)
+
+        stage.step("its worker is killed, and no other node is large enough")
+        await _lose_the_only_worker(stage, mesh, answer.text)
 
 
-def _slow_down(way: Any) -> None:
-    for line in (way.there, way.back):
-        line.change(Conditions(rate=Rate(LINK_BYTES_PER_S)))
+async def _lose_the_only_worker(stage: Stage, mesh: LocalMesh, expected: str) -> None:
+    loader, door = mesh.agents["loader"], mesh.agents["door"]
+    await mesh.kill("small")
+    status = await loader.until(lambda status: bool(status["waiting"]), PATIENCE_S)
+    stage.show(status["waiting"][0]["reason"])
+    refused = await ask(door, LARGE, "Tell me", tokens=8)
+    stage.check(f"a request is told: {refused.error[:120]}", refused.status == 503 and "Retry-After" in refused.headers)
+    await mesh.start_again("small")
+    await until_served(door, LARGE, "split")
+    answer = await ask(door, LARGE, "Tell me", tokens=8)
+    stage.check("with the worker back, it answers the same text", answer.text == expected, answer)
+
+
+def _change(ways: ImpairedAgents, conditions: Conditions) -> None:
+    for way in ways.ways.values():
+        for line in (way.there, way.back):
+            line.change(conditions)
 
 
 async def _ask_meanwhile(stage: Stage, mesh: LocalMesh, expected: str) -> float:
@@ -215,7 +235,7 @@ async def _ask_meanwhile(stage: Stage, mesh: LocalMesh, expected: str) -> float:
     loader, slowest, began = mesh.agents["loader"], 0.0, time.monotonic()
     while True:
         status = await loader.until(lambda status: True, PATIENCE_S)
-        found = entry(status, "large")
+        found = entry(status, LARGE)
         if found["state"] == "ready" and found["mode"] == "split":
             break
         if time.monotonic() - began > PATIENCE_S:
