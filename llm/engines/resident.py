@@ -22,7 +22,7 @@ logger = logging.getLogger("meshd.llm")
 
 LOAD_DEADLINE_S = 300.0
 OTHERS_PATIENCE_S = 5.0
-"""For a model that waits for other nodes to share it: electing its host takes a second or two, a node may never come."""
+"""For a model that waits for others to share it: electing its host takes a second or two, a node may never come."""
 LOOK_AGAIN_S = 2.0
 """How often a model that lacks memory looks whether another program has given some back."""
 UNLOAD_DEADLINE_S = 30.0
@@ -36,6 +36,13 @@ class StillLoading(RequestFailed):
     status = 503
     code = "model_loading"
     retry_after_s = 10
+
+
+class LacksNode(StillLoading):
+    """The model waits for another node to share it. Another host may have it."""
+
+    code = "model_waiting"
+    retryable = True
 
 
 class Busy(RequestFailed):
@@ -242,7 +249,7 @@ class ResidentEngine:
             raise
 
     async def _ready(self, request: Request) -> Engine:
-        """The inner engine, once it is ready. Raises EngineFailed or StillLoading."""
+        """The inner engine, once it is ready. Raises EngineFailed, StillLoading, LacksNode."""
         self.load()
         patience_s = min(LOAD_DEADLINE_S, max(0.0, request.deadline_s))
         now, waits_since = asyncio.get_running_loop().time, 0.0
@@ -256,7 +263,7 @@ class ResidentEngine:
                     waits = self._inner is not None and status.state is EngineState.WAITING
                     waits_since = (waits_since or now()) if waits else 0.0
                     if waits and now() - waits_since >= OTHERS_PATIENCE_S:
-                        raise EngineFailed(f"model {self.name!r} waits: {status.reason}", retryable=True)
+                        raise LacksNode(f"model {self.name!r} waits: {status.reason}")
                     if status.state is EngineState.FAILED:
                         raise EngineFailed(f"model {self.name!r} did not load: {status.reason}", retryable=True)
                     request.on_progress(f"{self.name}: {status.state.value}: {status.reason}")

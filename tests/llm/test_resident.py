@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from llm.engines.interface import EngineFailed, EngineState, Request
-from llm.engines.resident import LOAD_DEADLINE_S, Busy, Residence, Resident, ResidentEngine, StillLoading
+from llm.engines.resident import LOAD_DEADLINE_S, Busy, LacksNode, Residence, Resident, ResidentEngine, StillLoading
+from llm.errors import RequestFailed
 from llm.residency import Policy
 from meshd.ledger import Account, Ledger
 from tests.llm.engine_contract import EngineContract
@@ -240,12 +241,16 @@ async def test_a_model_too_large_does_not_keep_a_small_one_from_loading() -> Non
             assert await took(ask(small)) == pytest.approx(LOAD_S)
 
 
-@pytest.mark.parametrize("becomes", [EngineState.FAILED, EngineState.WAITING])
-async def test_a_load_that_fails_or_waits_for_other_nodes_is_told_to_all_who_wait(becomes: EngineState) -> None:
+@pytest.mark.parametrize(("becomes", "error"), [(EngineState.FAILED, EngineFailed), (EngineState.WAITING, LacksNode)])
+async def test_a_load_that_fails_or_waits_for_other_nodes_is_told_to_all_who_wait(
+    becomes: EngineState, error: type[RequestFailed]
+) -> None:
     async with host() as here:
         engine = here.model("m", 5, becomes=becomes)
+        start = now()
         results = await asyncio.gather(*(ask(engine) for _ in range(3)), return_exceptions=True)
-        assert all(isinstance(one, EngineFailed) and one.retryable for one in results)
+        assert all(isinstance(one, error) and one.retryable for one in results)
+        assert now() - start < 3 * LOAD_S
         assert engine.in_flight == 0
 
 
