@@ -79,7 +79,8 @@ async def test_a_killed_worker_ends_streams_with_an_error_and_the_split_comes_ba
             await until_served(leader, MODEL, "solo")
             assert (await ask(leader, MODEL, "What is meshd?")).status == 200
 
-        async with agents.start("worker", WORKS):
+        # Killed so soon, it may not have written down where others are; the token says it again.
+        async with agents.start("worker", [*WORKS, "--join", token]):
             await until_served(leader, MODEL, "split")
             assert (await ask(leader, MODEL, "What is meshd?")).headers["x-meshd-mode"] == "split"
 
