@@ -15,8 +15,9 @@ from llm.errors import UnknownModel
 from llm.models import hub
 from llm.models.aside import run_aside
 from llm.models.fetch import FetchFailed, WantedFile, Wish
+from llm.models.message import PeerFile
 from llm.models.peers import ask_files
-from llm.models.selection import HubFile, HubSpec, NotChosen, choose, identity_of, parse_hub_spec
+from llm.models.selection import FILE_NAME, HubFile, HubSpec, NotChosen, choose, identity_of, parse_hub_spec
 from llm.offer import Hosting, MeshModel, catalogue, find, hostings
 from meshd.model_specs import model_name
 from transport.errors import MeshError
@@ -111,7 +112,7 @@ class ModelFinder:
                 problems.append(str(error))
                 continue
             if files:
-                return _checked(name, Wish(tuple(WantedFile(f.name, f.size, f.digest.hex()) for f in files), peers))
+                return Found(Wish(_named_after(name.partition("@")[0], files), peers))
             problems.append(f"node {short(node)} does not lend it")
         why = "; ".join(problems) or "no node that has it is linked to this one"
         raise FetchFailed(f"nobody gives the files of {name!r}: {why}", is_weather=True)
@@ -146,8 +147,11 @@ def _nearest(found: list[Hosting]) -> tuple[NodeId, ...]:
     return tuple(node.node for node in sorted(usable, key=lambda node: (node.rtt_ms or 0.0, node.node)))
 
 
-def _checked(name: str, wish: Wish) -> Found:
-    found = Found(wish)
-    if found.name != name.partition("@")[0]:
-        raise FetchFailed(f"the files of {name!r} are called {wish.files[0].name}, so they would be another model here")
-    return found
+def _named_after(name: str, files: Sequence[PeerFile]) -> tuple[WantedFile, ...]:
+    """The files under the name that was asked for: the same bytes may have another one there."""
+    count = len(files)
+    parts = [f"{name}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
+    names = parts if count > 1 else [f"{name}.gguf"]
+    if not FILE_NAME.match(names[0]) or model_name(Path(names[0])) != name:
+        raise FetchFailed(f"{name!r} cannot be the name of a file, so the model cannot be brought here under it")
+    return tuple(WantedFile(to, file.size, file.digest.hex()) for to, file in zip(names, files, strict=True))

@@ -165,7 +165,7 @@ class Pantry:
             return
         files = LocalFiles(model.paths, digests, sizes)
         if self._local.get(name) is model:
-            self.lending.add(files)
+            self.lending.add(name, files)
             self.host.identify(name, files.identity)
             logger.info("model %s is sha256 %s", name, files.identity[:16])
 
@@ -246,7 +246,7 @@ class Pantry:
         if any(offer.name == name for offer in self.host.offers()):
             await self.host.remove(name)
         self.kitchen.splitting.forget(name)
-        self.lending.remove(model.paths)
+        self.lending.remove(name)
         del self._local[name]
         shelved = model.shelved
         assert shelved is not None, "removable says so"

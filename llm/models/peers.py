@@ -46,26 +46,28 @@ class LocalFiles:
 
 @dataclass(slots=True)
 class Lending:
-    """What this node gives to others. store: lends, and takes nothing."""
+    """What this node gives to others, by the model's name here. store: lends, and takes nothing."""
 
     store: BlobStore
     _models: dict[str, LocalFiles] = field(default_factory=dict)
 
-    def add(self, files: LocalFiles) -> None:
-        """Give these out from now on; but not under names that no other node would take."""
-        if not all(FILE_NAME.match(path.name) for path in files.paths):
-            return
-        self._models[files.identity] = files
-        for digest, path in zip(files.digests, files.paths, strict=True):
-            self.store.lend(BlobDigest(bytes.fromhex(digest)), path)
+    def add(self, name: str, files: LocalFiles) -> None:
+        """Give these out from now on; but not under file names that no other node would take."""
+        if all(FILE_NAME.match(path.name) for path in files.paths):
+            self._models[name] = files
+            self._lend(files)
 
-    def remove(self, paths: tuple[Path, ...]) -> None:
-        """Give them out no longer."""
-        for identity, files in list(self._models.items()):
-            if set(files.paths) & set(paths):
-                del self._models[identity]
-                for digest in files.digests:
-                    self.store.remove(BlobDigest(bytes.fromhex(digest)))
+    def remove(self, name: str) -> None:
+        """Give that model's files out no longer, unless another one here has the same."""
+        gone = self._models.pop(name, None)
+        for digest in gone.digests if gone is not None else ():
+            self.store.remove(_blob(digest))
+        for files in self._models.values():
+            self._lend(files)
+
+    def _lend(self, files: LocalFiles) -> None:
+        for digest, path in zip(files.digests, files.paths, strict=True):
+            self.store.lend(_blob(digest), path)
 
     async def serve(self, stream: Stream) -> None:
         """Answer the one question of a `files/1` stream. Raises MeshError."""
@@ -79,8 +81,12 @@ class Lending:
         await stream.finish()
 
 
+def _blob(digest: str) -> BlobDigest:
+    return BlobDigest(bytes.fromhex(digest))
+
+
 def _answer(question: WhichFiles, models: Mapping[str, LocalFiles]) -> TheseFiles | NoFiles:
-    files = models.get(question.model)
+    files = next((one for one in models.values() if one.identity == question.model), None)
     if files is None:
         return NoFiles()
     described = zip(files.paths, files.sizes, files.digests, strict=True)

@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 
 from meshd.control import CommandFailed
 from meshd.local_agents import LocalAgent, LocalAgents
-from tests.live.toy import LOAD_TIMEOUT_S
+from tests.live.toy import LOAD_TIMEOUT_S, LONG_ANSWER
 from tests.llm.fake_hub import FakeHub, fake_hub
 from tests.llm.tiny_gguf import write_tiny_gguf
 
@@ -104,6 +105,27 @@ async def test_a_model_of_the_command_line_is_not_removed(agents: LocalAgents, t
     async with agents.start("a", [*ENGINE, "--lazy", str(file)]) as agent:
         with pytest.raises(CommandFailed, match="named when meshd started"):
             await agent.call("model_remove", name="named", is_sure=True)
+
+
+async def test_a_model_that_answers_is_not_unloaded(agents: LocalAgents, tmp_path: Path) -> None:
+    file = write_tiny_gguf(tmp_path / "busy.gguf")
+    async with agents.start("a", ["--threads", "1", "--model", str(file)]) as agent, aiohttp.ClientSession() as session:
+        await until_state(agent, "busy", "ready")
+        api = (await agent.status())["doors"]["api"]
+        body = {"model": "busy", "prompt": "Once", **LONG_ANSWER}
+        async with session.post(f"{api}/v1/completions", json=body) as response:
+            await response.content.readline()
+            with pytest.raises(CommandFailed, match="is answering 1 requests and cannot be unloaded now"):
+                await agent.call("model_unload", name="busy")
+        await until(agent, "busy", lambda found: found["state"] == "ready")
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            while True:
+                try:
+                    await agent.call("model_unload", name="busy")
+                    break
+                except CommandFailed:  # its client left a moment ago
+                    await asyncio.sleep(0.1)
+        assert (await until_state(agent, "busy", "unloaded"))["held_bytes"] == 0
 
 
 # The hub
