@@ -115,9 +115,12 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         duplication=dice.choice((0.0, 0.0, 0.05)),
         bursts=dice.choice((None, None, None, Bursts())),
     )
-    faults_s = dice.uniform(8.0, 20.0)
+    faults_s = dice.choice((dice.uniform(8.0, 18.0), dice.uniform(8.0, 18.0), dice.uniform(18.0, 28.0)))
     count = dice.choice((1, 2, 2, 3, 3, 4, 5)) if size <= LARGE else 8
-    faults = sorted((_draw_fault(dice, size, faults_s) for _ in range(count)), key=lambda fault: fault.at_s)
+    faults = [_draw_fault(dice, size, faults_s) for _ in range(count)]
+    if size > 2 and dice.random() < 0.15:
+        faults += _draw_pause_of_an_accuser(dice, size, faults_s)
+    faults.sort(key=lambda fault: fault.at_s)
     return Schedule(
         seed,
         size,
@@ -128,6 +131,14 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         faults_s=faults_s,
         faults=tuple(faults),
     )
+
+
+def _draw_pause_of_an_accuser(dice: random.Random, nodes: int, faults_s: float) -> list[Fault]:
+    """Somebody dies, and somebody else stands still while it suspects that one."""
+    at_s = dice.uniform(3.0, faults_s - 4.0)
+    dead, *others = dice.sample(range(nodes), min(nodes, 3))
+    pause = Fault(at_s + dice.uniform(1.0, 3.5), Kind.PAUSE, tuple(others[:1]), dice.uniform(2.1, 6.0))
+    return [Fault(at_s, Kind.CRASH, (dead,), float("inf")), pause]
 
 
 def _draw_fault(dice: random.Random, nodes: int, faults_s: float) -> Fault:

@@ -43,7 +43,11 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     right.set_ylabel("seconds after it was said")
     plan = rows[0].plan
     hints = "with hints" if plan.with_hints else "hints off"
-    figure.suptitle(f"{plan.trials} trials a point, {plan.rtt_s * 1000:g} ms round trip, {hints}, seed {plan.seed}")
+    trials = sorted({row.plan.trials for row in rows})
+    counts = str(trials[0]) if len(trials) == 1 else f"{trials[0]} to {trials[-1]}"
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(f"{counts} trials a point, {plan.rtt_s * 1000:g} ms round trip, {hints}, seed {plan.seed}")
     figure.savefig(path, dpi=110)
 
 
@@ -71,7 +75,7 @@ def _panel(
         at = [row.plan.nodes * 1.06 ** (index - (len(losses) - 1) / 2) for row in mine]
         middles = [figure_of(row)[0] for row in mine]
         above = [figure_of(row)[1] - figure_of(row)[0] for row in mine]
-        color = colormaps["viridis"](0.9 * index / max(1, len(losses) - 1))
+        color = colormaps["plasma"](0.8 * index / max(1, len(losses) - 1))
         axes.errorbar(
             at, middles, [[0.0] * len(mine), above], marker="o", capsize=4, color=color, label=f"{loss:.0%} loss"
         )
@@ -86,4 +90,3 @@ def _panel(
     axes.set_ylim(bottom=0)
     axes.set_xlabel("nodes in the mesh")
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="upper left")
