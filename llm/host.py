@@ -41,7 +41,7 @@ class Publish(Protocol):
 class ServedModel:
     """A model and the engine that serves it here.
 
-    fingerprint, digest: `llm.offer.Offer`.  queue_limit: how many requests may wait beyond the engine's slots.
+    fingerprint, digest, file_bytes: `llm.offer.Offer`.  queue_limit: how many requests may wait beyond the slots.
     """
 
     name: str
@@ -49,6 +49,7 @@ class ServedModel:
     fingerprint: str
     digest: str = ""
     queue_limit: int = QUEUE_LIMIT
+    file_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -293,4 +294,5 @@ def _offer(served: _Served) -> Offer:
         tokens_per_s=status.tokens_per_s,
         parts=status.parts,
         missing_bytes=status.missing_bytes,
+        file_bytes=model.file_bytes,
     )

@@ -53,6 +53,7 @@ class Offer(msgspec.Struct, frozen=True):
     kind: of engine.  state: unloaded models load at the first request, waiting ones lack memory or a node,
     draining ones take no new requests.  reason: why it is in that state.  tokens_per_s: 0 before it was measured.
     parts: of a split model, the leader's first.  missing_bytes: how much memory more a waiting one needs.
+    file_bytes: of its files on that node's disk; 0 for a model that is none.
     """
 
     name: Name
@@ -68,6 +69,7 @@ class Offer(msgspec.Struct, frozen=True):
     tokens_per_s: Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
     parts: Annotated[tuple[OfferedPart, ...], msgspec.Meta(max_length=MAX_PARTS)] = ()
     missing_bytes: Counter = 0
+    file_bytes: Counter = 0
 
 
 class Offers(msgspec.Struct, frozen=True):

@@ -67,7 +67,7 @@ class Kitchen:
             policy=Policy.LAZY if spec.is_lazy else Policy.PINNED,
             ttl_s=self.config.idle_ttl,
         )
-        return ServedModel(spec.name, self.residence.add(resident), which)
+        return ServedModel(spec.name, self.residence.add(resident), which, file_bytes=file.file_bytes)
 
     def _reserved_bytes(self, file: ModelFile, options: LlamaServerOptions) -> int:
         """What the model takes when this node serves it alone; 0 where it is split, so that its parts are leased."""

@@ -61,7 +61,7 @@ class ModelCommands:
             "hosts": [one.node.name for one in model.hostings],
             "here": is_here,
             "policy": engine.policy.value if engine else None,
-            "size_bytes": local.size_bytes if local else None,
+            "size_bytes": best.file_bytes or None,
             "held_bytes": engine.held_bytes if engine else 0,
             "wanted": local.shelved.wanted if local and local.shelved else "",
             "is_named": local.is_named if local else False,

@@ -112,7 +112,7 @@ class ModelFinder:
                 problems.append(str(error))
                 continue
             if files:
-                return Found(Wish(_named_after(name.partition("@")[0], files), peers))
+                return Found(Wish(named_after(name.partition("@")[0], files), peers))
             problems.append(f"node {short(node)} does not lend it")
         why = "; ".join(problems) or "no node that has it is linked to this one"
         raise FetchFailed(f"nobody gives the files of {name!r}: {why}", is_weather=True)
@@ -147,7 +147,7 @@ def _nearest(found: list[Hosting]) -> tuple[NodeId, ...]:
     return tuple(node.node for node in sorted(usable, key=lambda node: (node.rtt_ms or 0.0, node.node)))
 
 
-def _named_after(name: str, files: Sequence[PeerFile]) -> tuple[WantedFile, ...]:
+def named_after(name: str, files: Sequence[PeerFile]) -> tuple[WantedFile, ...]:
     """The files under the name that was asked for: the same bytes may have another one there."""
     count = len(files)
     parts = [f"{name}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]

@@ -21,7 +21,7 @@ from llm.gguf import BadModelFile, split_parts
 from llm.host import Host, ServedModel
 from llm.models.fetch import Fetcher, FetchFailed
 from llm.models.peers import Lending, LocalFiles
-from llm.models.selection import parse_hub_spec
+from llm.models.selection import identity_of, parse_hub_spec
 from llm.models.shelf import Shelf, Shelved, read_shelf, write_shelf
 from llm.residency import Policy
 from meshd.bringing import Bringing, Stage
@@ -321,7 +321,8 @@ class Pantry:
         bringing.name = found.name
         bringing.sha256s = tuple(file.sha256 for file in found.wish.files)
         if self._is_taken(found.name):
-            raise Refused(f"this node has another model called {found.name!r}; remove that one first")
+            await self._settle_for(bringing, found)
+            return
         bringing.enter(Stage.BRINGING)
         paths = found.cached or await self._fetcher.fetch(found.wish, bringing.meter)
         await self._note_digests(found, paths)
@@ -329,6 +330,18 @@ class Pantry:
         await self._serve(shelved, loads=bringing.loads)
         bringing.enter(Stage.DONE, f"{found.name} is here" + (", from the cache" if found.cached else ""))
         logger.info("model %s is here: %s", found.name, paths[0])
+
+    async def _settle_for(self, bringing: Bringing, found: Found) -> None:
+        """What has that name here is the very same files. Raises Refused when it is not."""
+        identity = identity_of([file.sha256 for file in found.wish.files])
+        if not any((offer.name, offer.digest) == (found.name, identity) for offer in self.host.offers()):
+            raise Refused(f"this node has another model called {found.name!r}; remove that one first")
+        wish = self._shelf.find(bringing.wanted)
+        if wish is not None and not wish.paths:
+            await self._take(wish)
+        if bringing.loads:
+            self._engine(found.name).load()
+        bringing.enter(Stage.DONE, f"{found.name} was here already")
 
     async def _note_digests(self, found: Found, paths: tuple[Path, ...]) -> None:
         """They were hashed on their way."""

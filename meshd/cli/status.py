@@ -53,8 +53,23 @@ def _page(status: dict[str, Any]) -> Any:
     memory = f"{status['vram_total_gb']:.1f} GB for models in the mesh, clients not counted"
     doors = "\n".join(f"{name:<8} {address}" for name, address in status["doors"].items())
     return Group(
-        head, memory, doors, _mdns(status["mdns"]), "", _peers(status), "", _models(status), *_leases(status["leases"])
+        head,
+        memory,
+        doors,
+        _mdns(status["mdns"]),
+        "",
+        _peers(status),
+        "",
+        _models(status),
+        *_downloads(status["downloads"]),
+        *_leases(status["leases"]),
     )
+
+
+def _downloads(downloads: list[dict[str, Any]]) -> list[str]:
+    """What is on its way here, a line each; nothing where there is none."""
+    lines = [f"{one['name'] or one['wanted']}: {one['state']}: {one['reason']}" for one in downloads]
+    return ["", *lines] if lines else []
 
 
 def _mdns(mdns: dict[str, Any]) -> str:

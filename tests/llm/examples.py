@@ -25,6 +25,7 @@ OFFER = Offer(
     slots=4,
     in_flight=1,
     tokens_per_s=37.5,
+    file_bytes=5 << 30,
 )
 
 
