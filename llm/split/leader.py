@@ -37,6 +37,7 @@ from transport.address import format_address
 from transport.errors import MeshError, ResetCode
 from transport.interface import NodeId, StreamHeader, Transport
 from transport.tunnel import Destination, TunnelClient, TunnelListener
+from transport.wire import printable
 
 logger = logging.getLogger("meshd.llm")
 
@@ -200,7 +201,7 @@ class Leader:
 
     def _explain(self, reasons: Mapping[NodeId, str]) -> str:
         names = {part.holder.node: part.holder.name for part in self._what.workers}
-        return "; ".join(f"{names[node]}: {reason}" for node, reason in reasons.items())
+        return "; ".join(f"{names[node]}: {printable(reason, 500)}" for node, reason in reasons.items())
 
     # Preparing
 
@@ -264,12 +265,12 @@ class Leader:
                     answer = read_answer(await stream.receive(), node)
                 match answer:
                     case Preparing(words):
-                        self._say(f"{part.holder.name} is {words}")
+                        self._say(f"{part.holder.name} is {printable(words, 200)}")
                     case Prepared(_, own_bytes):
                         logger.info("%s is prepared, %d MB from its own disk", part.holder.name, own_bytes >> 20)
                         return answer
                     case Refused(reason):
-                        return reason
+                        return printable(reason, 500)
         finally:
             stream.reset(ResetCode.CANCELLED)
 

@@ -68,11 +68,18 @@ class WeightCache:
     def _make_room(self, more_bytes: int, keep: WeightFolder) -> bool:
         others = [WeightFolder(path) for path in self._root.iterdir() if path.is_dir() and path != keep.path]
         others.sort(key=lambda folder: folder.path.stat().st_mtime, reverse=True)
+        if not self._could_have_room(more_bytes, keep, others):
+            return False  # and nothing of others goes for it
         while not self._has_room(more_bytes, [keep, *others]):
             if not others:
                 return False
             shutil.rmtree(others.pop().path)
         return True
+
+    def _could_have_room(self, more_bytes: int, keep: WeightFolder, others: list[WeightFolder]) -> bool:
+        could_go = sum(folder.held_bytes for folder in others)
+        free = shutil.disk_usage(self._root).free - DISK_RESERVE_BYTES
+        return keep.held_bytes + more_bytes <= self._quota_bytes and more_bytes <= free + could_go
 
     def _has_room(self, more_bytes: int, folders: list[WeightFolder]) -> bool:
         held = sum(folder.held_bytes for folder in folders)

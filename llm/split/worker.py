@@ -41,6 +41,7 @@ from transport.interface import NodeId, Peer, Stream
 from transport.pipe import Pipe, connect
 from transport.tunnel_message import Denial, ServiceRefused
 from transport.tunnel_server import TunnelRequest
+from transport.wire import printable
 
 logger = logging.getLogger("meshd.llm")
 
@@ -187,7 +188,10 @@ class SplitWorker:
             stream.reset(ResetCode.CANCELLED)
             raise
         if isinstance(answer, Refused):
-            logger.info("refused node %s a part of %s: %s", short(stream.peer.node), prepare.model, answer.reason)
+            model = printable(prepare.model, 128)
+            logger.info(
+                "refused node %s a part of %s: %s", short(stream.peer.node), model, printable(answer.reason, 500)
+            )
 
     async def admit(self, request: TunnelRequest) -> Pipe:
         """What a tunnel of service `rpc` is connected to.
@@ -232,9 +236,12 @@ class SplitWorker:
 
     async def _prepare_or_fail(self, host: Peer, prepare: Prepare) -> Answer:
         workshop = self._workshop
-        if refusal := self._why_not(host, prepare, await workshop.build()):
+        grant = self._leases.find(host, prepare.lease)
+        if grant is None:
+            return Refused("no lease of yours that counts now covers this")
+        if refusal := self._why_not(prepare, await workshop.build()):
             return Refused(refusal[:500])
-        folder = await asyncio.to_thread(workshop.cache.open, host.node, prepare.fingerprint, prepare.memory_bytes)
+        folder = await asyncio.to_thread(workshop.cache.open, host.node, prepare.fingerprint, grant.memory_bytes)
         own_bytes = await self._take_own(prepare, folder) if folder is not None else 0
         grant = self._leases.find(host, prepare.lease)
         if grant is None or self._group is None:
@@ -242,15 +249,13 @@ class SplitWorker:
         server = await self._server(self._work(grant, prepare, folder))
         return Prepared(server.greeting.device_bytes, own_bytes)
 
-    def _why_not(self, host: Peer, prepare: Prepare, build: EngineBuild) -> str:
-        if self._leases.find(host, prepare.lease) is None:
-            return "no lease of yours that counts now covers this"
+    def _why_not(self, prepare: Prepare, build: EngineBuild) -> str:
         if mismatch := why_not_together(prepare.build, build):
             return f"another build of the engine: {mismatch}"
         for own in self._workshop.models():
             if own.name == prepare.model and own.fingerprint != prepare.fingerprint:
                 return (
-                    f"another file is called {prepare.model!r} here ({own.fingerprint[:8]}, the leader's is "
+                    f"another file is called {own.name!r} here ({own.fingerprint[:8]}, the leader's is "
                     f"{prepare.fingerprint[:8]}): a different quantisation, or training, of the same name; rename one "
                     "of them, or use the same file on both"
                 )
@@ -262,7 +267,7 @@ class SplitWorker:
         if own is None:
             return 0
         filler = WeightFiller(
-            self._workshop.launcher, self._workshop.logs / f"weights-{prepare.model}.log", self._workshop.binary
+            self._workshop.launcher, self._workshop.logs / f"weights-{_file_name(prepare)}.log", self._workshop.binary
         )
         part = Part(prepare.first_layer, prepare.layers, prepare.has_output)
         return await filler.fill(own.file, part, folder)
@@ -276,7 +281,7 @@ class SplitWorker:
         if place in self._works:
             self._end(self._works[place], "its leader prepares anew")
         options = RpcServerOptions(
-            self._workshop.logs / f"rpc-{prepare.model}.log",
+            self._workshop.logs / f"rpc-{_file_name(prepare)}.log",
             folder.path if folder is not None else None,
             self._workshop.threads,
             binary=self._workshop.binary,
@@ -348,6 +353,11 @@ class SplitWorker:
     def _ring(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _file_name(prepare: Prepare) -> str:
+    """The model as part of a file's name: its own name is the peer's to choose, and may hold slashes."""
+    return prepare.fingerprint[:16]
 
 
 def _place(grant: Grant) -> _Place:

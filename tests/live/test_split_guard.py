@@ -16,9 +16,10 @@ import llm.demo
 from gossip.lease_message import lease_text
 from gossip.tenure import Hold
 from llm.split.build import EngineBuild
+from llm.split.message import PROTOCOL, Prepare, Prepared, Preparing, read_answer, to_record
 from tests.mesh.agents import RunningAgent, running_agents, until
 from transport.errors import MeshError
-from transport.interface import LinkState, NodeId
+from transport.interface import LinkState, NodeId, StreamHeader
 from transport.pipe import connect
 from transport.tunnel import Destination
 from transport.tunnel_message import Denial, ServiceRefused
@@ -50,7 +51,7 @@ class Mesh:
 
     def accepted(self) -> int:
         """How many connections the worker's RPC server has taken."""
-        log = self.worker.directory.logs / "rpc-meshd-toy.log"
+        (log,) = self.worker.directory.logs.glob("rpc-*.log")
         return log.read_text().count("Accepted client connection")
 
 
@@ -146,3 +147,19 @@ async def test_another_build_of_the_engine_is_refused_by_name(tmp_path: Path) ->
 async def says(agent: RunningAgent, words: str) -> bool:
     models: list[dict[str, Any]] = (await agent.call("status"))["models"]
     return any(words in one["reason"] and one["state"] == "ready" for one in models)
+
+
+async def test_a_models_name_is_no_path_at_the_worker(tmp_path: Path) -> None:
+    async with split_mesh(tmp_path) as mesh:
+        text, _ = mesh.lease
+        build = await mesh.host.node.offering.splitting.build()
+        name = "../../../evil"
+        prepare = Prepare(text, name, "ab" * 32, build, 1 << 20, 0, 1, has_output=False)
+        stream = await mesh.host.node.transport.open(mesh.worker_id, StreamHeader(PROTOCOL, ""))
+        await stream.send(to_record(prepare))
+        while isinstance(answer := read_answer(await stream.receive(), mesh.worker_id), Preparing):
+            continue
+        await stream.finish()
+
+        assert isinstance(answer, Prepared)
+        assert [path.name for path in tmp_path.parent.rglob("*evil*")] == []

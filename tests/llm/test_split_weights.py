@@ -92,8 +92,12 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
     assert (oldest.exists(), newer.exists()) == (False, True)
 
 
-def test_a_model_beyond_the_quota_gets_no_folder(tmp_path: Path) -> None:
-    assert WeightCache(tmp_path, 2500).open(LEADER, FINGERPRINT, 2501) is None
+def test_a_model_beyond_the_quota_gets_no_folder_and_displaces_nothing(tmp_path: Path) -> None:
+    cache = WeightCache(tmp_path, 2500)
+    other = put(cache, OTHER, 1000, 1.0)
+
+    assert cache.open(LEADER, FINGERPRINT, 2501) is None
+    assert [file.stat().st_size for file in other.glob("rpc/*")] == [1000]
 
 
 def test_a_folder_that_holds_the_model_already_needs_no_more_room(tmp_path: Path) -> None:
