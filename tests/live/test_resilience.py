@@ -1,19 +1,31 @@
-"""Requests while agents, engines and links die at random: `bench.chaos`, shortened. `just scenario resilience` has the
-single accidents, test_scenarios runs it.
-"""
+"""Single accidents, those of `just scenario resilience`, and many at random, those of `bench.chaos`, shortened."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 from bench.chaos.request import Judgement, Reply, judge
 from bench.chaos.run import Plan, run
 from meshd.local_agents import LocalAgents
+from tools.scenarios import resilience
+from tools.scenarios.stage import Stage
 
 SEED = 3
 TEXT = "Once more"
+
+
+@pytest.mark.timeout(300)
+async def test_single_accidents_are_survived(agents: LocalAgents, tmp_path: Path) -> None:
+    """The scenario's three meshes at once: they mostly wait."""
+    stage = Stage(agents, tmp_path, print)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(resilience.a_split_loses_what_it_stands_on(stage))
+        group.create_task(resilience.a_host_dies_and_another_stands_still(stage))
+        group.create_task(resilience.a_load_takes_long(stage))
 
 
 @pytest.mark.timeout(240)

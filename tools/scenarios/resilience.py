@@ -33,15 +33,15 @@ LARGE = "large"
 
 
 async def run(stage: Stage) -> None:
-    await _a_split_loses_what_it_stands_on(stage)
-    await _a_host_dies_and_another_stands_still(stage)
-    await _a_load_takes_long(stage)
+    await a_split_loses_what_it_stands_on(stage)
+    await a_host_dies_and_another_stands_still(stage)
+    await a_load_takes_long(stage)
 
 
 # A split
 
 
-async def _a_split_loses_what_it_stands_on(stage: Stage) -> None:
+async def a_split_loses_what_it_stands_on(stage: Stage) -> None:
     ways = ImpairedAgents(stage.agents, CLEAR)
     async with LocalMesh(ways) as mesh:
         stage.step("'host' serves the toy with --split; alone at first, which gives the texts to compare with")
@@ -120,7 +120,7 @@ async def _cut_for_long(stage: Stage, mesh: LocalMesh, ways: ImpairedAgents, exp
 # A host
 
 
-async def _a_host_dies_and_another_stands_still(stage: Stage) -> None:
+async def a_host_dies_and_another_stands_still(stage: Stage) -> None:
     async with LocalMesh(stage.agents) as mesh:
         stage.step("two hosts serve the toy, and a laptop asks")
         first = await mesh.start("first", *SERVES)
@@ -181,7 +181,7 @@ async def _until_used(laptop: LocalAgent, name: str) -> None:
 # A load
 
 
-async def _a_load_takes_long(stage: Stage) -> None:
+async def a_load_takes_long(stage: Stage) -> None:
     ways = ImpairedAgents(stage.agents, CLEAR)
     path = stage.model(LARGE, width=640, layers=6, context_tokens=512)
     async with LocalMesh(ways) as mesh:
