@@ -1,0 +1,149 @@
+"""The HTTP door of bend: one datum of text a request, for pages in a browser. An ASGI application.
+
+Who may ask is settled before anything runs: pages of this host always, others by name, nobody with a foreign Host.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.types import Receive, Scope, Send
+
+from forms.errors import BadSyntax, BeyondLimit, FormFailed, NotAuthenticated
+from forms.evaluate import error_line
+from forms.text_framing import TextMeasure, skip_white
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+HELP = b"POST one S-expression as text/plain, such as (ping) or (forms)\n"
+PREFLIGHT_S = "600"
+Headers = dict[str, str]
+
+
+class _Refused(Exception):
+    """An answer that is no 200."""
+
+    def __init__(self, status: int, body: bytes, headers: Headers | None = None) -> None:
+        super().__init__()
+        self.status, self.body, self.headers = status, body, headers or {}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpDoor:
+    """answer: the reply to a datum.  origins: pages that may ask besides those of this host.  is_local: bound to
+    loopback, so that a Host of another name is a page that tricks a browser (DNS rebinding).
+    """
+
+    answer: Callable[[bytes], Awaitable[bytes]]
+    limit_bytes: int
+    keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    is_local: bool = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One exchange."""
+        assert scope["type"] == "http"
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        common = self._cors(headers)
+        try:
+            self._check_caller(headers)
+            body = await self._exchange(scope["method"], scope["path"], headers, receive)
+            await _send(send, 200, common | {"content-type": "text/plain; charset=utf-8"}, body)
+        except _Refused as refused:
+            kind = {"content-type": "text/plain; charset=utf-8"} if refused.body else {}
+            await _send(send, refused.status, common | kind | refused.headers, refused.body)
+
+    async def _exchange(self, method: str, path: str, headers: Headers, receive: Receive) -> bytes:
+        if path != "/":
+            raise _Refused(404, HELP)
+        if method == "OPTIONS":
+            raise _Refused(204, b"", _preflight(headers))
+        if method != "POST":
+            raise _Refused(405, HELP, {"allow": "POST, OPTIONS"})
+        if headers.get("content-type", "text/plain").partition(";")[0].strip().lower() != "text/plain":
+            raise _Refused(415, HELP)
+        self._check_key(headers)
+        return await self.answer(await self._read(headers, receive))
+
+    def _check_caller(self, headers: Headers) -> None:
+        if self.is_local and _host_of(headers.get("host", "")) not in LOCAL_NAMES:
+            raise _Refused(403, b"this door answers to the names of this host only\n")
+        origin = headers.get("origin")
+        if origin is not None and not self._is_allowed(origin):
+            raise _Refused(403, b"pages of this origin may not ask here: name it with --allow-origin\n")
+
+    def _check_key(self, headers: Headers) -> None:
+        given = headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
+        if self.keys and not any(hmac.compare_digest(given, key.encode()) for key in self.keys):
+            refusal = error_line(NotAuthenticated("this node wants a key: Authorization: Bearer KEY"))
+            raise _Refused(401, refusal, {"www-authenticate": "Bearer"})
+
+    def _is_allowed(self, origin: str) -> bool:
+        if origin in self.origins:
+            return True
+        try:
+            parts = urlsplit(origin)
+            return parts.scheme in ("http", "https") and parts.hostname in LOCAL_NAMES
+        except ValueError:
+            return False
+
+    def _cors(self, headers: Headers) -> Headers:
+        origin = headers.get("origin")
+        if origin is None or not self._is_allowed(origin):
+            return {"vary": "Origin"}
+        return {"vary": "Origin", "access-control-allow-origin": origin}
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        """The one datum of the body."""
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self.limit_bytes:
+            raise _Refused(413, error_line(BeyondLimit(f"a body of {length} bytes; the limit is {self.limit_bytes}")))
+        received, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Refused(400, b"")
+            received += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(received) > self.limit_bytes:
+                raise _Refused(413, error_line(BeyondLimit(f"a body of more than {self.limit_bytes} bytes")))
+        return _one_datum(received, self.limit_bytes)
+
+
+def _one_datum(received: bytearray, limit_bytes: int) -> bytes:
+    skip_white(received)
+    try:
+        length = TextMeasure(limit_bytes).advance(received) if received[:1] == b"(" else None
+        if length is None or received[length:].strip():
+            raise BadSyntax("expected one whole datum that begins with (")
+    except FormFailed as error:
+        raise _Refused(400, error_line(error)) from error
+    return bytes(received[:length])
+
+
+def _preflight(headers: Headers) -> Headers:
+    answer = {
+        "access-control-allow-methods": "POST",
+        "access-control-allow-headers": "authorization, content-type",
+        "access-control-max-age": PREFLIGHT_S,
+    }
+    if headers.get("access-control-request-private-network") == "true":
+        answer["access-control-allow-private-network"] = "true"
+    return answer
+
+
+def _host_of(host: str) -> str:
+    """The name in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": raw + length})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,95 @@
+"""One dispatcher behind every door: what a request is, and who answers it.
+
+The small operations are answered here; forms go to the worker as they came, so that the agent reads neither their
+text nor their frames.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forms.catalogue import Catalogue
+from forms.datum import Datum, Symbol
+from forms.errors import BadArgument, FormFailed, UnknownOperation
+from forms.evaluate import error_frame, error_line, head_of, ok_line
+from forms.reader import read_datum
+from forms.text_framing import decode_text
+from forms.worker import Worker
+from forms.worker_child import FRAME, TEXT
+
+CALL_DEADLINE_S = 600.0
+HEAD = re.compile(rb"\(\s*(?:bend\s*\(\s*)?([^\s()'\";]{1,100})")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What `(health)` answers. vram_free_mb: 0 without an NVIDIA GPU.  uptime_ms: wall-clock milliseconds, as the page
+    that defined it has it.
+    """
+
+    load_avg: float
+    vram_free_mb: int
+    uptime_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What this node answers. health: now."""
+
+    catalogue: Catalogue
+    worker: Worker
+    health: Callable[[], Health]
+
+    async def answer_text(self, request: bytes) -> bytes:
+        """The reply to one datum, with its newline; errors are replies."""
+        try:
+            found = HEAD.match(request)
+            if found is not None and self.catalogue.find(found[1].decode("latin-1")) is not None:
+                return await self.worker.compute(TEXT, request, CALL_DEADLINE_S)
+            return self._answer_small(request)
+        except FormFailed as error:
+            return error_line(error)
+
+    async def answer_frame(self, frame: bytes) -> bytes:
+        """The reply to a whole frame; errors are replies."""
+        try:
+            return await self.worker.compute(FRAME, frame, CALL_DEADLINE_S)
+        except FormFailed as error:
+            return error_frame(error)
+
+    def _answer_small(self, request: bytes) -> bytes:
+        name, arguments = head_of(read_datum(decode_text(request)))
+        match name:
+            case "ping":
+                return ok_line(Symbol("pong"))
+            case "echo":
+                if len(arguments) != 1:
+                    raise BadArgument(f"echo: expected 1 argument, got {len(arguments)}")
+                return ok_line(arguments[0])
+            case "health":
+                return ok_line(_pairs(self.health()))
+            case "forms":
+                return ok_line([_entry(form.name, form.magic) for form in self.catalogue])
+            case "bend" if arguments:
+                raise UnknownOperation(head_of(arguments[0])[0])
+            case _:
+                raise UnknownOperation(name)
+
+
+def _pairs(health: Health) -> Datum:
+    return [
+        [Symbol("load-avg"), round(float(health.load_avg), 2)],
+        [Symbol("vram-free-mb"), health.vram_free_mb],
+        [Symbol("uptime-ms"), health.uptime_ms],
+    ]
+
+
+def _entry(name: str, magic: bytes) -> Datum:
+    """Nothing is called live before a GPU has run it."""
+    return [
+        [Symbol("name"), name],
+        [Symbol("status"), Symbol("built")],
+        [Symbol("frame"), Symbol(magic.decode()) if magic else []],
+    ]
