@@ -171,7 +171,12 @@ class LlamaServerEngine:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
         finally:
-            self._enter(EngineState.STOPPED, "stopped with the agent")
+            if self._state is not EngineState.STOPPED:
+                self._enter(EngineState.STOPPED, "stopped with the agent")
+
+    def end(self, reason: str) -> None:
+        """Say why `run` is about to be cancelled: whose answer breaks off is told."""
+        self._enter(EngineState.STOPPED, reason)
 
     async def answer(self, request: Request) -> Reply:
         """Pass `request` on. llama-server itself queues what its slots cannot take yet."""

@@ -189,6 +189,7 @@ class PlacedEngine:
                 async with leader.leading() as engine, self._running(engine):
                     self._note(_describe(split))
                     reason = await self._until_it_ends(leader, engine)
+                    engine.end(f"the split ended: {reason}")
             logger.warning("the split of %s is over: %s", self._model.options.name, reason)
             self._show(EngineState.LOADING, f"the split ended: {reason}")
         except SplitFailed as error:

@@ -185,6 +185,18 @@ async def test_killed_half_way_is_told_and_it_comes_back(engine: LlamaServerEngi
     assert (await read(await engine.answer(chat(max_tokens=1)))).startswith(b"{")
 
 
+async def test_who_is_answered_is_told_why_the_engine_ends(tiny: Path, tmp_path: Path) -> None:
+    async with running(make_engine(tiny, tmp_path)) as engine:
+        reply = await engine.answer(chat(stream=True, max_tokens=8000))
+        chunks = reply.chunks()
+        await anext(chunks)
+        engine.end("the split ended: its worker has gone")
+    with pytest.raises(EngineFailed, match="its worker has gone"):
+        async for _ in chunks:
+            pass
+    await reply.close()
+
+
 async def test_killed_before_the_first_token_is_answered_after_its_restart(slow: Path, tmp_path: Path) -> None:
     engine = make_engine(slow, tmp_path)
     async with mesh({"tiny": engine}) as (here,):
