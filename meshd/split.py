@@ -99,6 +99,7 @@ class Splitting:
             build=self.build,
             models=lambda: tuple(self._own.values()),
             reserved=self.reserved,
+            is_ram=self.memory.is_ram,
             binary=self.binary,
         )
         self._worker = SplitWorker(parts.leases.service, workshop)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ QUOTED_LINES = 3
 class RpcServerOptions:
     """How to run it. cache: keeps large tensors in its folder `rpc`; None keeps none.  device: None for every GPU,
     else the CPU.  threads: of the CPU device.  binary: the llama-server whose companion it is, None for the usual.
+    data_limit_bytes: of its own memory (RLIMIT_DATA), for it takes as much as it is told to; None for no limit.
     """
 
     log: Path
@@ -41,6 +44,7 @@ class RpcServerOptions:
     device: str | None = None
     binary: Path | None = None
     start_timeout_s: float = 60.0
+    data_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ async def _start_once(
         launcher.start(arguments(binary.path, address.port, options), env, options.log)
     )
     stack.callback(_kill, child.pid)
+    _limit(child.pid, options.data_limit_bytes)
     async with asyncio.timeout(options.start_timeout_s), asyncio.TaskGroup() as group:
         dying = group.create_task(child.wait(), name=f"wait for pid {child.pid}")
         greeting = await _first_greeting(address, dying, options.log, log_start)
@@ -125,6 +130,12 @@ def _free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def _limit(pid: int, data_bytes: int | None) -> None:
+    if data_bytes is not None and sys.platform == "linux":
+        with contextlib.suppress(ProcessLookupError):  # it died at once, which is told elsewhere
+            resource.prlimit(pid, resource.RLIMIT_DATA, (data_bytes, data_bytes))
 
 
 def _kill(pid: int) -> None:

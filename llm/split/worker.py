@@ -50,6 +50,8 @@ PREPARE_WAIT_S = 10.0
 READY_WAIT_S = 60.0
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 5.0
+SPARE_BYTES = 512 << 20
+"""For the process itself and its threads' stacks."""
 
 
 class Leases(Protocol):
@@ -75,7 +77,8 @@ class OwnModel:
 class Workshop:
     """What a worker works with. build: of its engine.  models: those on its disk, now.  binary: its llama-server.
 
-    reserved: holds so many bytes of this host's memory for a named holder while the block lasts; raises NoRoom.
+    is_ram: whether models are computed on the CPU here.  reserved: holds so many bytes of this host's memory for a
+    named holder while the block lasts; raises NoRoom.
     """
 
     launcher: Launcher
@@ -85,6 +88,7 @@ class Workshop:
     build: Callable[[], Awaitable[EngineBuild]]
     models: Callable[[], tuple[OwnModel, ...]]
     reserved: Callable[[str, int], AbstractContextManager[None]]
+    is_ram: bool
     binary: Path | None = None
 
 
@@ -285,6 +289,7 @@ class SplitWorker:
             folder.path if folder is not None else None,
             self._workshop.threads,
             binary=self._workshop.binary,
+            data_limit_bytes=data_limit(grant.memory_bytes) if self._workshop.is_ram else None,
         )
         work = self._works[place] = _Work(place, options, grant.memory_bytes)
         work.task = self._group.create_task(self._keep(work), name=f"RPC server for {prepare.model}")
@@ -353,6 +358,11 @@ class SplitWorker:
     def _ring(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def data_limit(memory_bytes: int) -> int:
+    """What an RPC server may take in RAM for a part of that size: a tensor on its way is there three times."""
+    return 3 * memory_bytes + SPARE_BYTES
 
 
 def _file_name(prepare: Prepare) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import struct
 from pathlib import Path
 
 import psutil
@@ -11,7 +13,7 @@ import pytest
 
 from llm.engines.interface import EngineFailed
 from llm.engines.llama_binary import EngineMissing, find_rpc_server
-from llm.engines.rpc_hello import NoRpcServer, greet
+from llm.engines.rpc_hello import HELLO, NoRpcServer, greet
 from llm.engines.rpc_server import RpcServerOptions, running_rpc_server
 from llm.split.build import EngineBuild, read_build, why_not_together
 from meshd.launcher import ProcessLauncher
@@ -84,3 +86,22 @@ def test_builds_of_other_versions_or_operations_do_not_work_together(theirs: Eng
     assert (reason == "") is fits
     if not fits:
         assert str(OURS) in reason and str(theirs) in reason
+
+
+async def test_it_gets_no_more_memory_than_it_may_have(tmp_path: Path) -> None:
+    options = RpcServerOptions(tmp_path / "rpc.log", device="CPU", data_limit_bytes=256 << 20)
+    async with running_rpc_server(options, LAUNCHER) as server:
+        assert await allocated(server.address, 64 << 20)
+        assert not await allocated(server.address, 1 << 30)
+
+
+async def allocated(address: Address, size: int) -> bool:
+    """Whether the server gives a buffer of that size (RPC_CMD_ALLOC_BUFFER)."""
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(struct.pack("<BQ", HELLO, 24) + bytes(24) + struct.pack("<BQIQ", 0, 12, 0, size))
+        await reader.readexactly(8 + 28)
+        _, pointer, _ = struct.unpack("<QQQ", await reader.readexactly(24))
+        return bool(pointer)
+    finally:
+        writer.close()
