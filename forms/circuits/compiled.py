@@ -1,0 +1,51 @@
+"""Machine code of the kernels, made by numba when first asked for and kept on disk for the next process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forms.circuits import kernels
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def is_available() -> bool:
+    """Tell whether numba is installed (the extra `cpu-forms`)."""
+    return find_spec("numba") is not None
+
+
+def _compiled(function: Function) -> Function:
+    import numba
+
+    # Without the GIL, so that batches run on as many cores as there are.
+    return cast(Function, numba.njit(nogil=True, cache=True)(function))
+
+
+@cache
+def stack_depths() -> Callable[[NDArray[np.uint8], NDArray[np.int32]], int]:
+    """`kernels.stack_depths`, compiled."""
+    return _compiled(kernels.stack_depths)
+
+
+@cache
+def share_slots() -> Callable[[kernels.Wires, NDArray[np.uint8], NDArray[np.int64], int], int]:
+    """`kernels.share_slots`, compiled."""
+    return _compiled(kernels.share_slots)
+
+
+@cache
+def fill_lfsr() -> Callable[[np.uint64, kernels.Words], np.uint64]:
+    """`kernels.fill_lfsr`, compiled."""
+    return _compiled(kernels.fill_lfsr)
+
+
+@cache
+def run(width: int) -> kernels.Run:
+    """The loop of `kernels.make_run`, compiled for `width` batches side by side."""
+    return _compiled(kernels.make_run(width))

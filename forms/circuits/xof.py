@@ -1,0 +1,75 @@
+"""Where a circuit's inputs and random words come from: SHAKE-256 over its operations, and the xorshift64* of lfsr mode.
+
+The Fiat–Shamir seed of the public evaluator, version 2: the domain, the number of operations as u64, then 49
+bytes each: the kind as one byte and six ids as u64, all little-endian. One stream feeds the inputs and then
+the words of R and HMR, batch after batch, and is never rewound.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+
+import numpy as np
+from cryptography.hazmat.primitives import hashes
+from numpy.typing import NDArray
+
+DOMAIN = b"quantum_ecc-fiat-shamir-v2"
+
+_WORD = 2**64 - 1
+# Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled" (2016), xorshift64*.
+LFSR_MULTIPLIER = 0x2545F4914F6CDD1D
+# xorshift never leaves the state 0; a seed of 0 becomes this (the golden ratio's fraction in 64 bits).
+LFSR_SEED_FOR_ZERO = 0x9E3779B97F4A7C15
+
+
+class RngMode(StrEnum):
+    """Where the words of R and HMR come from."""
+
+    SHAKE = "shake"
+    LFSR = "lfsr"
+
+
+class Stream:
+    """A SHAKE-256 that is squeezed in order, piece by piece. position: bytes taken so far."""
+
+    def __init__(self, absorbed: hashes.XOFHash) -> None:
+        # A squeezed sponge takes no more input and a copy goes its own way: the circuit's own is never squeezed.
+        self._sponge = absorbed.copy()
+        self.position = 0
+
+    def take(self, length: int) -> bytes:
+        """Squeeze the next `length` bytes."""
+        self.position += length
+        return self._sponge.squeeze(length) if length else b""
+
+
+class Seed:
+    """The seed of one circuit, taking its operations in. It can start any number of streams."""
+
+    def __init__(self, count: int) -> None:
+        self._sponge = hashes.XOFHash(hashes.SHAKE256(digest_size=sys.maxsize))
+        self._sponge.update(DOMAIN + count.to_bytes(8, "little"))
+
+    def absorb(self, records: NDArray[np.uint8]) -> None:
+        """Take in the next operations. records: (n, 56) as they stand in a file; the padding is left out."""
+        packed = np.empty((len(records), 49), np.uint8)
+        packed[:, 0] = records[:, 0]
+        packed[:, 1:] = records[:, 8:]
+        self._sponge.update(packed.data.cast("B"))
+
+    def stream(self) -> Stream:
+        """Start the stream from its beginning."""
+        return Stream(self._sponge)
+
+    def lfsr_state(self) -> int:
+        """The first state of lfsr mode: the stream's first eight bytes, little-endian."""
+        return int.from_bytes(self.stream().take(8), "little") or LFSR_SEED_FOR_ZERO
+
+
+def lfsr_next(state: int) -> tuple[int, int]:
+    """Step xorshift64*: the next state and the word that it gives."""
+    state ^= state >> 12
+    state = (state ^ (state << 25)) & _WORD
+    state ^= state >> 27
+    return state, state * LFSR_MULTIPLIER & _WORD
