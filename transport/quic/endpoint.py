@@ -156,24 +156,24 @@ class Endpoint:
                 else:
                     self._deliver(connection, data, address, now)
         self._take_bounced()
-        if not self._is_working:
+        if self._waiting and not self._is_working:
             self._work_off()
 
     def _work_off(self) -> None:
         """Deliver what waits, for a while; then all else has its turn. Slices are answered together."""
-        self._is_working = False
+        waiting = self._waiting
         now = monotonic()
         end = now + SLICE_S
-        while self._waiting and now < end:
-            for _ in range(min(_CLOCK_EVERY, len(self._waiting))):
-                data, address = self._waiting.popleft()
-                self._deliver(self._by_id.get(_destination_id(data)), data, address, now)
-                self._unanswered += 1
-            now = monotonic()
-        if self._waiting:
-            self._is_working = True
+        while waiting and now < end:
+            data, address = waiting.popleft()
+            self._deliver(self._by_id.get(_destination_id(data)), data, address, now)
+            self._unanswered += 1
+            if self._unanswered % _CLOCK_EVERY == 0:
+                now = monotonic()
+        self._is_working = bool(waiting)
+        if waiting:
             self._loop.call_soon(self._work_off)
-        if not self._waiting or self._unanswered >= MAX_RECEIVED_DATAGRAMS:
+        if not waiting or self._unanswered >= MAX_RECEIVED_DATAGRAMS:
             self._unanswered = 0
             self._flush_soon()
 
@@ -270,7 +270,7 @@ class Endpoint:
         now = monotonic()
         touched, self._touched = self._touched, {}
         packets: list[tuple[bytes, SocketAddress]] = []
-        for connection in sorted(touched, key=_comes_late):
+        for connection in sorted(touched, key=_comes_late) if len(touched) > 1 else touched:
             if self._unanswered and _comes_late(connection):
                 self._touched[connection] = None
             else:
