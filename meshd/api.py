@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from llm.chat import MAX_BODY_BYTES
 from llm.client import Answer, Router
 from llm.engines.interface import Headers, Request
-from llm.errors import BodyTooLarge, RequestFailed
+from llm.errors import BodyTooLarge, RequestFailed, UnknownModel
 from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_event
 from meshd import http_exchange
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
@@ -56,6 +56,22 @@ class NoSuchPath(RequestFailed):
     code = "not_found"
 
 
+class StillComing(RequestFailed):
+    """No node has the model yet, and this one is bringing it here."""
+
+    status = 503
+    code = "model_loading"
+    retry_after_s = 10
+
+    def __init__(self, model: str, progress: str) -> None:
+        super().__init__(f"model {model!r} is on its way to this node ({progress}); try again shortly")
+
+
+def nothing_comes(model: str) -> str:
+    """For nodes that bring no models."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
     """The keys that open the API; none: open to whoever reaches it."""
@@ -71,12 +87,16 @@ class ApiKeys:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The ASGI application. models, health: what `GET /v1/models` and `GET /health` answer now."""
+    """The ASGI application. models, health: what `GET /v1/models` and `GET /health` answer now.
+
+    coming: how far a model is that is being brought here; empty for any other.
+    """
 
     router: Router
     keys: ApiKeys
     models: Callable[[], dict[str, Any]]
     health: Callable[[], tuple[bool, dict[str, Any]]]
+    coming: Callable[[str], str] = nothing_comes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange; nothing but a client's leaving ends it without an answer."""
@@ -166,12 +186,12 @@ class _Exchange:
     async def _answer(self, request: Request, progress: Progress | None) -> Answer:
         """The answer's head; a client that asked for a stream is told of progress meanwhile. Raises RequestFailed."""
         if progress is None:
-            return await self.api.router.answer(request)
+            return await self._route(request)
         failure: RequestFailed | None = None
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(progress.tell(), name="tell progress")
             try:
-                answer = await self.api.router.answer(request)
+                answer = await self._route(request)
             except RequestFailed as error:
                 failure = error
             finally:
@@ -179,6 +199,14 @@ class _Exchange:
         if failure is not None:
             raise failure
         return answer
+
+    async def _route(self, request: Request) -> Answer:
+        try:
+            return await self.api.router.answer(request)
+        except UnknownModel as error:
+            if progress := self.api.coming(request.model):
+                raise StillComing(request.model, progress) from error
+            raise
 
     def _headers_of(self, answer: Answer) -> Headers:
         ours = (

@@ -47,6 +47,11 @@ class Bringing:
         return self.stage in OVER
 
     @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing more to say: it is here, or nobody wants it."""
+        return self.stage in (Stage.DONE, Stage.CANCELLED)
+
+    @property
     def words(self) -> str:
         """How it is going, for people."""
         return self.meter.words if self.stage is Stage.BRINGING else self.reason

@@ -12,6 +12,7 @@ from llm.gguf import BadModelFile
 from llm.models.selection import parse_hub_spec
 from llm.offer import MeshModel, Offer, catalogue
 from llm.residency import Policy
+from meshd.bringer import Bringer
 from meshd.control import Command, CommandFailed
 from meshd.pantry import LocalModel, Pantry, Refused
 from meshd.status import Situation
@@ -24,6 +25,7 @@ class ModelCommands:
     """situation: the mesh as it is now.  hosts: whether this node may have models at all."""
 
     pantry: Pantry
+    bringer: Bringer
     situation: Callable[[], Situation]
     hosts: bool
 
@@ -44,7 +46,7 @@ class ModelCommands:
         mine = {offer.name: offer for offer in now.offers}
         rows = [self._row(model, mine, here) for model in mesh]
         rows += [_problem_row(model) for model in here.values() if model.problem]
-        return {"models": rows, "downloads": [one.as_json() for one in self.pantry.bringings]}
+        return {"models": rows, "downloads": [one.as_json() for one in self.bringer.bringings]}
 
     def _row(self, model: MeshModel, mine: dict[str, Offer], here: dict[str, LocalModel]) -> dict[str, Any]:
         plain = model.hostings[0].offer.name
@@ -82,7 +84,7 @@ class ModelCommands:
             if local is not None:
                 await self.pantry.load(local.name, policy, now=loads)
                 return {"name": local.name, "fetching": False}
-            self.pantry.bring(named, policy or Policy.LAZY, loads=loads)
+            self.bringer.begin(named, policy or Policy.LAZY, loads=loads)
         except (Refused, BadModelFile, OSError) as error:
             raise CommandFailed(str(error)) from error
         return {"name": named, "fetching": True}
@@ -94,7 +96,7 @@ class ModelCommands:
         if local is not None:
             return {"name": local.name, "fetching": False}
         try:
-            self.pantry.bring(wanted, Policy.LAZY, loads=False)
+            self.bringer.begin(wanted, Policy.LAZY, loads=False)
         except Refused as error:
             raise CommandFailed(str(error)) from error
         return {"name": wanted, "fetching": True}
@@ -114,8 +116,10 @@ class ModelCommands:
         """is_sure: do it; else say what it would delete."""
         named = _text(arguments, "name")
         is_sure = arguments.get("is_sure") is True
-        if any(named in (one.wanted, one.name) and not one.is_over for one in self.pantry.bringings):
-            return await self._call_off(named, is_sure=is_sure)
+        if (coming := self.bringer.find(named)) is not None:
+            if is_sure:
+                await self.bringer.cancel(coming)
+            return {"name": coming.wanted, "deletes": [], "bytes": 0, "keeps": []}
         local = self._local(named)
         try:
             model = self.pantry.removable(local.name if local is not None else named)
@@ -130,14 +134,6 @@ class ModelCommands:
             "bytes": model.size_bytes if paths else 0,
             "keeps": [] if paths else [str(path) for path in model.paths],
         }
-
-    async def _call_off(self, named: str, *, is_sure: bool) -> dict[str, Any]:
-        wanted = next(
-            one.wanted for one in self.pantry.bringings if named in (one.wanted, one.name) and not one.is_over
-        )
-        if is_sure:
-            await self.pantry.cancel(wanted)
-        return {"name": wanted, "deletes": [], "bytes": 0, "keeps": []}
 
     def _local(self, named: str) -> LocalModel | None:
         """The model of this node that has that name, or was brought as that spec."""

@@ -27,6 +27,7 @@ from llm.client import Router
 from llm.engines.upstream import Upstream, UpstreamOptions
 from llm.host import Host
 from llm.hosting import claim_hosting
+from llm.models.fetch import Fetcher
 from llm.models.message import PROTOCOL as FILES_PROTOCOL
 from llm.offer import MODELS_FACT
 from llm.split.message import PROTOCOL as SPLIT_PROTOCOL
@@ -34,6 +35,8 @@ from llm.split.worker import SplitWorker
 from llm.upstream_models import serve_upstream
 from meshd.api import Api, ApiKeys
 from meshd.banner import Welcome, welcome_lines
+from meshd.bend import BendDoors
+from meshd.bringer import Bringer
 from meshd.commands import DEFAULT_TTL_S, Commands
 from meshd.control import control_app
 from meshd.datadir import DataDir
@@ -61,6 +64,7 @@ from meshd.tunnels import PROTOCOL as TUNNEL_PROTOCOL
 from meshd.tunnels import Tunnels, make_tunnels
 from transport.address import format_address
 from transport.blob_message import PROTOCOL as BLOB_PROTOCOL
+from transport.blobs import Blobs
 from transport.certificate import MemberCertificate
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Role
@@ -109,6 +113,7 @@ class Listeners:
     api: socket.socket
     control: socket.socket
     keys: ApiKeys
+    bend: BendDoors | None = None
 
 
 def make_gossip(identity: Identity, standing: Standing, transport: Doorkeeper, directory: DataDir) -> GossipRunner:
@@ -148,17 +153,23 @@ class Node:
     has_founded: bool
     tunnels: Tunnels = field(init=False)
     leases: Leases = field(init=False)
+    bringer: Bringer = field(init=False)
+    lent: Blobs = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.tunnels = make_tunnels(self.transport)
         fences = self.standing.belonging.directory.root / "fences"
         room, quorum = self.offering.splitting.room, self.offering.quorum
+        pantry = self.offering.pantry
+        finder = ModelFinder(self.transport, self.gossip, pantry.digests)
+        self.bringer = Bringer(pantry, finder, Fetcher(self.transport, pantry.folder))
+        self.lent = Blobs(self.transport, pantry.lending.store)
         self.leases = Leases(fences, self.transport, lambda: self.gossip.view, room, quorum)
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
         """Run until `stop` is set or a person says `meshd leave`."""
-        async with asyncio.TaskGroup() as group:
+        async with self.lent, asyncio.TaskGroup() as group:
             accepting = [asyncio.Event(), asyncio.Event()]
             tasks = [group.create_task(work, name=name) for name, work in self._works(accepting).items()]
             for event in accepting:
@@ -177,11 +188,14 @@ class Node:
 
     def _works(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
         pantry = self.offering.pantry
-        pantry.attach(ModelFinder(self.transport, self.gossip, pantry.digests))
         router = Router(self.offering.host, self.transport, self.gossip, self.gossip.hint)
         situation = self.situation
         api: ASGIApp = Api(
-            router, self.listeners.keys, lambda: build_models(situation()), lambda: build_health(situation())
+            router,
+            self.listeners.keys,
+            lambda: build_models(situation()),
+            lambda: build_health(situation()),
+            self._coming,
         )
         owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
         control = control_app(
@@ -200,7 +214,7 @@ class Node:
             LEASE_PROTOCOL: self.leases.service.serve,
             SPLIT_PROTOCOL: worker.serve,
             FILES_PROTOCOL: pantry.lending.serve,
-            BLOB_PROTOCOL: pantry.serve_blob,
+            BLOB_PROTOCOL: self.lent.serve,
         }
         works: dict[str, Coroutine[Any, Any, None]] = {
             "gossip": self.gossip.run(),
@@ -211,6 +225,8 @@ class Node:
             "api": serve_http(api, self.listeners.api, accepting[0]),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
+        if self.listeners.bend is not None:
+            works |= self.listeners.bend.works(self.offering.memory)
         return works | self._hosting_works(worker)
 
     def _hosting_works(self, worker: SplitWorker) -> dict[str, Coroutine[Any, Any, None]]:
@@ -221,6 +237,7 @@ class Node:
             {
                 "models": host.run(partial(gossip.publish, MODELS_FACT)),
                 "pantry": self.offering.pantry.run(),
+                "bringer": self.bringer.run(self.offering.pantry.specs),
                 "describe host": describe_host(gossip.publish, self.offering.memory),
                 "claim hosting": claim_hosting(gossip, self.leases.claims, host.offers, self.leases.keep_claim),
                 "split work": work_for_others(worker, self.tunnels),
@@ -247,10 +264,15 @@ class Node:
         return PairingCommands(self.desk, lambda: belonging.signer(clock()) is not None, clock)
 
     def _model_commands(self) -> ModelCommands:
-        return ModelCommands(self.offering.pantry, self.situation, self.identity.role is not Role.CLIENT)
+        return ModelCommands(self.offering.pantry, self.bringer, self.situation, self.identity.role is not Role.CLIENT)
 
     async def _leave(self) -> None:
         self._leaving.set()
+
+    def _coming(self, model: str) -> str:
+        """How far a model is that is on its way here; empty for one that is not."""
+        bringing = self.bringer.find(model)
+        return bringing.words if bringing is not None else ""
 
     def situation(self) -> Situation:
         """The mesh as it is now, for status, models and health."""
@@ -267,7 +289,7 @@ class Node:
             uptime_s=time.monotonic() - LOADED_AT,
             surroundings=self.neighbourhood.surroundings,
             leases=self.leases.now(),
-            bringings=self.offering.pantry.bringings,
+            bringings=self.bringer.bringings,
         )
 
     def _doors(self) -> dict[str, str]:
@@ -275,6 +297,7 @@ class Node:
         return {
             "api": f"http://{format_address(Address(host, port))}",
             "mesh": format_address(self.transport.addresses[0]),
+            **(self.listeners.bend.addresses() if self.listeners.bend is not None else {}),
             "control": str(self.standing.belonging.directory.control_socket),
         }
 

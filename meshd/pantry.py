@@ -1,7 +1,7 @@
-"""The models of this node while it runs: those of the command line, those given later, and those on their way.
+"""The models of this node while it runs: those of the command line, and those given later.
 
-Owns the shelf, which of them are in `llm.host`, and the transfers. Memory is `llm.engines.resident`'s, making engines
-`meshd.engines`', what people type `meshd.model_commands`'.
+Owns the shelf, which of them are in `llm.host`, and what is lent to others. Memory is `llm.engines.resident`'s, making
+engines `meshd.engines`', how models come here `meshd.bringer`'s, what people type `meshd.model_commands`'.
 """
 
 from __future__ import annotations
@@ -9,41 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from llm.changes import Changes
 from llm.digest import DigestCache
 from llm.engines.resident import ResidentEngine
 from llm.gguf import BadModelFile, split_parts
 from llm.host import Host, ServedModel
-from llm.models.fetch import Fetcher, FetchFailed
 from llm.models.peers import Lending, LocalFiles
-from llm.models.selection import identity_of, parse_hub_spec
 from llm.models.shelf import Shelf, Shelved, read_shelf, write_shelf
+from llm.offer import MAX_MODELS
 from llm.residency import Policy
-from meshd.bringing import Bringing, Stage
 from meshd.engines import Kitchen
-from meshd.model_finder import Found, ModelFinder
 from meshd.model_specs import BroughtSpec, EchoSpec, FileSpec, ModelSpec, model_name
 from transport.blob_store import BlobStore
-from transport.blobs import Blobs
-from transport.errors import MeshError
-from transport.interface import Stream
 
 logger = logging.getLogger("meshd.models")
-
-AT_ONCE = 2
-"""Models that are brought at the same time; the others wait."""
-RETRY_S = (5.0, 10.0, 30.0, 60.0)
-LOOK_AGAIN_S = 2.0
-"""How often a model that nobody offers is looked for: that asks nobody."""
-HEARING_S = 3.0
-"""After a start the mesh is not known yet, and who in it has a file is asked before the internet."""
-MAX_REMEMBERED = 16
-"""Bringings that are over, kept so that whoever asked can read how they ended."""
 
 
 class Refused(Exception):
@@ -66,7 +49,7 @@ class LocalModel:
 
 @dataclass(slots=True)
 class Pantry:
-    """Made before the mesh is known, for engines are; `attach` says what it is."""
+    """specs: of the command line. Made before the mesh is known, for engines are."""
 
     kitchen: Kitchen
     specs: tuple[ModelSpec, ...]
@@ -75,15 +58,8 @@ class Pantry:
     digests: DigestCache = field(init=False)
     _shelf: Shelf = field(init=False)
     _local: dict[str, LocalModel] = field(default_factory=dict)
-    _bringings: dict[str, Bringing] = field(default_factory=dict)
-    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _to_hash: list[str] = field(default_factory=list)
     _changes: Changes = field(default_factory=Changes)
-    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    _group: asyncio.TaskGroup | None = None
-    _finder: ModelFinder | None = None
-    _fetcher: Fetcher | None = None
-    _blobs: Blobs | None = None
 
     def __post_init__(self) -> None:
         """Make every engine that can be made. Raises BadModelFile for the command line's, ShelfDamaged."""
@@ -102,12 +78,6 @@ class Pantry:
         """Of what was brought."""
         return self.kitchen.directory.root / "models" / "brought"
 
-    def attach(self, finder: ModelFinder) -> None:
-        """Say where models can be found, before anything is asked for."""
-        self._finder = finder
-        self._fetcher = Fetcher(finder.transport, self.folder)
-        self._blobs = Blobs(finder.transport, self.lending.store)
-
     # Reading
 
     @property
@@ -116,38 +86,30 @@ class Pantry:
         return tuple(self._local.values())
 
     @property
-    def bringings(self) -> tuple[Bringing, ...]:
-        """What is on its way, and what lately was."""
-        return tuple(self._bringings.values())
+    def wishes(self) -> tuple[Shelved, ...]:
+        """What is wanted and not here yet."""
+        return tuple(one for one in self._shelf.models if not one.paths)
+
+    def has_brought(self, wanted: str) -> bool:
+        """Whether what that wish meant is here."""
+        return any(one.shelved and one.shelved.wanted == wanted and not one.problem for one in self.local)
+
+    def has(self, name: str, identity: str) -> bool:
+        """Whether the model of that name and SHA-256 is here. Raises Refused when another one has its name."""
+        if not self._is_taken(name):
+            return False
+        if any((offer.name, offer.digest) == (name, identity) for offer in self.host.offers()):
+            return True
+        raise Refused(f"this node has another model called {name!r}; remove that one first")
 
     def resident(self, name: str) -> ResidentEngine | None:
         """The model's place in this node's memory, where it has one."""
         return self.kitchen.residence.get(name)
 
-    async def changed(self) -> None:
-        """Wait until a model or a bringing is next somewhere else."""
-        await self._changes.wait()
-
     # Running
 
     async def run(self) -> None:
-        """Bring what is wanted, hash what is here and lend it, until cancelled."""
-        async with self._lent, asyncio.TaskGroup() as group:
-            self._group = group
-            try:
-                for spec in self.specs:
-                    if isinstance(spec, BroughtSpec) and self._here(spec.name) is None:
-                        policy = Policy.LAZY if spec.is_lazy else Policy.PINNED
-                        self.bring(spec.name, policy, loads=not spec.is_lazy, is_patient=True)
-                for shelved in self._shelf.models:
-                    if not shelved.paths and shelved.wanted not in self._bringings:
-                        self.bring(shelved.wanted, Policy(shelved.policy), loads=False, is_patient=True)
-                await self._hash_all()
-            finally:
-                self._group = None
-
-    async def _hash_all(self) -> None:
-        """Compute the SHA-256 of every file, one after the other; then it can be lent."""
+        """Compute the SHA-256 of every file, one after the other, until cancelled; then each can be lent."""
         while True:
             while self._to_hash:
                 await self._hash(self._to_hash.pop(0))
@@ -168,15 +130,6 @@ class Pantry:
             self.lending.add(name, files)
             self.host.identify(name, files.identity)
             logger.info("model %s is sha256 %s", name, files.identity[:16])
-
-    @property
-    def _lent(self) -> Blobs:
-        assert self._blobs is not None, "attach comes first"
-        return self._blobs
-
-    async def serve_blob(self, stream: Stream) -> None:
-        """Give a file of this node to another. Raises MeshError."""
-        await self._lent.serve(stream)
 
     # Giving and taking
 
@@ -210,35 +163,22 @@ class Pantry:
         await self._serve(Shelved(name, tuple(map(str, paths)), "", policy.value), loads=loads)
         return name
 
-    def bring(self, wanted: str, policy: Policy, *, loads: bool, is_patient: bool = False) -> Bringing:
-        """Begin to bring a model here, unless it is on its way. Raises Refused."""
-        if self._group is None:
-            raise Refused("this node hosts nothing, so it needs no models: ask for them over its API")
-        bringing = self._bringings.get(wanted)
-        if bringing is not None and not bringing.is_over:
-            return bringing
-        bringing = Bringing(wanted, policy, loads, is_patient)
-        self._forget_old_bringings()
-        self._bringings[wanted] = bringing
-        self._tasks[wanted] = self._group.create_task(
-            self._run(self._bring(bringing), bringing), name=f"bring {wanted}"
-        )
-        return bringing
+    async def take_in(self, shelved: Shelved, digests: Sequence[str], *, loads: bool) -> None:
+        """Serve a model that was brought. digests: of its files.  Raises Refused, BadModelFile."""
+        if shelved.is_ours:  # else they were hashed here, and are known
+            await asyncio.to_thread(self.digests.note, list(map(Path, shelved.paths)), digests)
+        await self._serve(shelved, loads=loads)
 
-    async def cancel(self, wanted: str) -> bool:
-        """Stop bringing and delete what has come; whether there was anything to stop."""
-        bringing = self._bringings.get(wanted)
-        task = self._tasks.get(wanted)
-        if bringing is None or bringing.is_over or task is None:
-            return False
-        task.cancel()
-        await asyncio.wait([task])
-        shelved = self._shelf.find(wanted)
-        if shelved is not None and not shelved.paths:
-            await self._take(shelved)
-        if self._fetcher is not None:
-            await asyncio.to_thread(self._fetcher.forget, bringing.sha256s)
-        return True
+    async def note_wish(self, wanted: str, policy: Policy) -> None:
+        """Remember over restarts that this is to be brought."""
+        if self._shelf.find(wanted) is None:
+            await self._put(Shelved("", (), wanted, policy.value))
+
+    async def drop_wish(self, wanted: str) -> None:
+        """It is not to be brought any more; nothing where it was."""
+        wish = self._shelf.find(wanted)
+        if wish is not None and not wish.paths:
+            await self._take(wish)
 
     async def remove(self, name: str) -> tuple[Path, ...]:
         """Forget a model, and delete the files that meshd brought; which. Raises Refused."""
@@ -269,96 +209,14 @@ class Pantry:
             raise Refused(f"model {name!r} is in memory: `meshd models unload {name}` first")
         return model
 
-    # Bringing
-
-    async def _run(self, work: Coroutine[Any, Any, None], bringing: Bringing) -> None:
-        try:
-            await work
-        except (FetchFailed, Refused, BadModelFile, MeshError, OSError) as error:
-            logger.warning("model %s is not brought: %s", bringing.wanted, error)
-            bringing.enter(Stage.FAILED, str(error))
-        except asyncio.CancelledError:
-            bringing.enter(Stage.CANCELLED, "somebody called it off")
-            raise
-        finally:
-            self._tasks.pop(bringing.wanted, None)
-            self._changes.notify()
-
-    async def _bring(self, bringing: Bringing) -> None:
-        if self._shelf.find(bringing.wanted) is None:
-            await self._put(Shelved("", (), bringing.wanted, bringing.policy.value))
-        try:
-            async with self._turns:
-                await self._until_brought(bringing)
-        except (FetchFailed, Refused, BadModelFile):
-            # A person was told; what came stays on the disk for the next try.
-            shelved = self._shelf.find(bringing.wanted)
-            if shelved is not None and not shelved.paths:
-                await self._take(shelved)
-            raise
-
-    async def _until_brought(self, bringing: Bringing) -> None:
-        pauses = iter(RETRY_S)
-        if bringing.is_patient:
-            bringing.enter(Stage.WAITING, "first hears who in the mesh has it")
-            await asyncio.sleep(HEARING_S)
-        while True:
-            try:
-                await self._try(bringing)
-                return
-            except FetchFailed as error:
-                if not (error.is_weather and bringing.is_patient):
-                    raise
-                is_on_hub = parse_hub_spec(bringing.wanted) is not None
-                pause_s = next(pauses, RETRY_S[-1]) if is_on_hub else LOOK_AGAIN_S
-                bringing.enter(Stage.WAITING, f"{error}; tried again in {pause_s:.0f} s")
-                logger.debug("model %s: %s", bringing.wanted, bringing.reason)
-            await asyncio.sleep(pause_s)
-
-    async def _try(self, bringing: Bringing) -> None:
-        assert self._finder is not None and self._fetcher is not None, "attach comes first"
-        found = await self._finder.find(bringing.wanted, lambda words: bringing.enter(Stage.FINDING, words))
-        bringing.name = found.name
-        bringing.sha256s = tuple(file.sha256 for file in found.wish.files)
-        if self._is_taken(found.name):
-            await self._settle_for(bringing, found)
-            return
-        bringing.enter(Stage.BRINGING)
-        paths = found.cached or await self._fetcher.fetch(found.wish, bringing.meter)
-        await self._note_digests(found, paths)
-        shelved = Shelved(found.name, tuple(map(str, paths)), bringing.wanted, bringing.policy.value, not found.cached)
-        await self._serve(shelved, loads=bringing.loads)
-        bringing.enter(Stage.DONE, f"{found.name} is here" + (", from the cache" if found.cached else ""))
-        logger.info("model %s is here: %s", found.name, paths[0])
-
-    async def _settle_for(self, bringing: Bringing, found: Found) -> None:
-        """What has that name here is the very same files. Raises Refused when it is not."""
-        identity = identity_of([file.sha256 for file in found.wish.files])
-        if not any((offer.name, offer.digest) == (found.name, identity) for offer in self.host.offers()):
-            raise Refused(f"this node has another model called {found.name!r}; remove that one first")
-        wish = self._shelf.find(bringing.wanted)
-        if wish is not None and not wish.paths:
-            await self._take(wish)
-        if bringing.loads:
-            self._engine(found.name).load()
-        bringing.enter(Stage.DONE, f"{found.name} was here already")
-
-    async def _note_digests(self, found: Found, paths: tuple[Path, ...]) -> None:
-        """They were hashed on their way."""
-        if not found.cached:
-            await asyncio.to_thread(self.digests.note, paths, [file.sha256 for file in found.wish.files])
-
-    def _forget_old_bringings(self) -> None:
-        over = [wanted for wanted, one in self._bringings.items() if one.is_over]
-        for wanted in over[: max(0, len(over) - MAX_REMEMBERED)]:
-            del self._bringings[wanted]
-
     # Serving
 
     async def _serve(self, shelved: Shelved, *, loads: bool) -> None:
         """Offer a model that has just come here, and keep it on the shelf. Raises Refused, BadModelFile."""
         if self._is_taken(shelved.name):
             raise Refused(f"this node has another model called {shelved.name!r}; rename the file, or remove that one")
+        if len(self.host.offers()) >= MAX_MODELS:
+            raise Refused(f"a node offers at most {MAX_MODELS} models; remove one first")
         spec = FileSpec(shelved.name, Path(shelved.paths[0]), shelved.policy == "lazy")
         served = await asyncio.to_thread(self.kitchen.make, spec)
         await self._put(shelved)
@@ -409,11 +267,6 @@ class Pantry:
             isinstance(one, BroughtSpec) and one.name == shelved.wanted and not one.is_lazy for one in self.specs
         )
 
-    def _here(self, wanted: str) -> LocalModel | None:
-        return next(
-            (one for one in self.local if one.shelved and one.shelved.wanted == wanted and not one.problem), None
-        )
-
     def _remember(self, name: str, paths: tuple[Path, ...], shelved: Shelved | None, problem: str = "") -> None:
         size_bytes = 0 if problem else sum(map(_size, paths))
         self._local[name] = LocalModel(name, paths, size_bytes, shelved is None, shelved, problem)
@@ -434,11 +287,18 @@ class Pantry:
 
     async def _put(self, model: Shelved) -> None:
         self._shelf = self._shelf.put(model)
-        await asyncio.to_thread(write_shelf, self._shelf_file, self._shelf)
+        await self._keep_shelf()
 
     async def _take(self, model: Shelved) -> None:
         self._shelf = self._shelf.without(model)
-        await asyncio.to_thread(write_shelf, self._shelf_file, self._shelf)
+        await self._keep_shelf()
+
+    async def _keep_shelf(self) -> None:
+        """Write it down. When the disk fails, the node goes by it all the same until its next start."""
+        try:
+            await asyncio.to_thread(write_shelf, self._shelf_file, self._shelf)
+        except OSError as error:
+            logger.error("the models of this node cannot be written down and are forgotten at a restart: %s", error)
 
 
 def _size(path: Path) -> int:

@@ -93,7 +93,7 @@ def build_status(now: Situation) -> dict[str, Any]:
         "peers": [_peer(node, now.links) for node in now.view.nodes[1:]],
         "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
         "models": [_model(model, terms, now.view) for model in models] + _coming(now, models),
-        "downloads": [one.as_json() for one in now.bringings if not one.is_over],
+        "downloads": [one.as_json() for one in now.bringings if not one.is_settled],
         "forms": [],
         "links": [_link(link) for link in now.links],
         "waiting": [waiting for model in models if (waiting := _waiting(model, terms))],
@@ -225,9 +225,9 @@ def _model(model: MeshModel, terms: Mapping[str, Claim], view: View) -> dict[str
 
 
 def _coming(now: Situation, models: Sequence[MeshModel]) -> list[dict[str, Any]]:
-    """Models that this node is bringing here and that no other node has either."""
+    """Models that this node is bringing here, or cannot bring, and that no other node has either."""
     known = {model.name for model in models}
-    coming = [one for one in now.bringings if not one.is_over and (one.name or one.wanted) not in known]
+    coming = [one for one in now.bringings if not one.is_settled and (one.name or one.wanted) not in known]
     return [
         {
             "name": one.name or one.wanted,
@@ -238,7 +238,7 @@ def _coming(now: Situation, models: Sequence[MeshModel]) -> list[dict[str, Any]]
             "workers": [],
             "hosts": [now.view.me.name],
             "in_flight": 0,
-            "state": "loading",
+            "state": "failed" if one.is_over else "loading",
             "reason": one.words,
         }
         for one in coming

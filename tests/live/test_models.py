@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ import pytest
 from meshd.control import CommandFailed
 from meshd.local_agents import LocalAgent, LocalAgents
 from tests.live.toy import LOAD_TIMEOUT_S, LONG_ANSWER
-from tests.llm.fake_hub import FakeHub, fake_hub
+from tests.llm.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.llm.tiny_gguf import write_tiny_gguf
 
 ENGINE = ("--threads", "1", "--ctx", "512", "--parallel", "1")
@@ -182,8 +183,35 @@ async def test_the_command_line_may_name_the_hub_and_the_agent_runs_meanwhile(
             )
             (shown,) = status["models"]
             assert (shown["name"], shown["state"], "MB" in shown["reason"]) == ("m", "loading", True), shown
+            async with aiohttp.ClientSession() as session:
+                question = {"model": "m", "prompt": "Once"}
+                async with session.post(f"{status['doors']['api']}/v1/completions", json=question) as response:
+                    assert (response.status, "Retry-After" in response.headers) == (503, True)
+                    assert "on its way to this node" in (await response.json())["error"]["message"]
             hub.pause_s = 0.0
             assert (await until_state(agent, "m", "ready"))["policy"] == "pinned"
+
+
+async def test_what_another_program_downloaded_is_used_where_it_lies_and_left_there(
+    agents: LocalAgents, tmp_path: Path
+) -> None:
+    """As huggingface_hub lays out its cache; and without the hub."""
+    content = write_tiny_gguf(tmp_path / "m.gguf").read_bytes()
+    repository = tmp_path / "hf" / "hub" / "models--o--r"
+    blob = repository / "blobs" / hashlib.sha256(content).hexdigest()
+    pointer = repository / "snapshots" / COMMIT / "m.gguf"
+    for folder in (blob.parent, pointer.parent, repository / "refs"):
+        folder.mkdir(parents=True)
+    blob.write_bytes(content)
+    pointer.symlink_to(Path("../../blobs") / blob.name)
+    (repository / "refs" / "main").write_text(COMMIT)
+    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
+    async with replace(agents, environment=environment).start("a", ENGINE) as agent:
+        code, out, err = await run_models(agent, "load", "hf:o/r", "--json")
+        assert (code, json.loads(out)["name"]) == (0, "m"), err
+        await agent.call("model_unload", name="m")
+        assert (await agent.call("model_remove", name="hf:o/r", is_sure=True))["keeps"] == [str(pointer)]
+    assert pointer.read_bytes() == content
 
 
 async def test_a_download_is_called_off_and_leaves_nothing(agents: LocalAgents, tmp_path: Path) -> None:

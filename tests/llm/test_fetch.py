@@ -109,6 +109,17 @@ async def test_other_bytes_than_the_hub_promised_are_deleted(site: FakeHub, tmp_
     assert files_in(tmp_path) == []
 
 
+async def test_every_part_of_a_split_model_is_brought_side_by_side(site: FakeHub, tmp_path: Path) -> None:
+    names = [f"d/big-Q8_0-{number:05d}-of-00002.gguf" for number in (1, 2)]
+    site.repos["o/r"] = {name: name.encode() * 1000 for name in names}
+    meter = Meter()
+    paths = await fetcher(tmp_path).fetch(await wish(), meter)
+    assert [path.name for path in paths] == [name[2:] for name in names]
+    assert {path.parent for path in paths} == {paths[0].parent}
+    assert [path.read_bytes() for path in paths] == list(site.repos["o/r"].values())
+    assert meter.done_bytes == meter.size_bytes == sum(map(len, site.repos["o/r"].values()))
+
+
 async def test_a_full_disk_is_told_with_the_numbers_before_anything_comes(site: FakeHub, tmp_path: Path) -> None:
     small = fetcher(tmp_path)
     small.disk_bytes = lambda folder: 2_000_000

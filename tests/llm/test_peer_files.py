@@ -14,7 +14,8 @@ from llm.models.message import NoFiles, PeerFile, TheseFiles, read_answer, to_re
 from llm.models.peers import Lending, LocalFiles, ask_files
 from llm.models.selection import identity_of
 from tests.llm.views import node_id
-from transport.blob_store import BlobDigest, BlobStore
+from transport.blob_store import BlobDigest, BlobStore, NoRoom
+from transport.blobs import Blobs
 from transport.errors import ProtocolError
 from transport.interface import LinkState, Record, RecordKind, Role, Stream
 from transport.memory import MemoryNetwork, MemoryTransport
@@ -35,14 +36,22 @@ async def beside(serve: Callable[[Stream], object]) -> AsyncIterator[MemoryTrans
     """A node linked to `B`, which serves every stream so."""
     network = MemoryNetwork()
     here, there = network.transport(A, Role.MEMBER), network.transport(B, Role.MEMBER)
-    async with here, there, asyncio.TaskGroup() as group:
+    async with here, there, linked(here, there, serve):
+        yield here
+
+
+@asynccontextmanager
+async def linked(
+    here: MemoryTransport, there: MemoryTransport, serve: Callable[[Stream], object]
+) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
         here.keep(B, there.addresses)
         there.keep(A, here.addresses)
         async with asyncio.timeout(20):
             while not any(link.state is LinkState.CONNECTED for link in here.links()):
                 await here.board.changed()
         serving = group.create_task(_run(there, serve))
-        yield here
+        yield
         serving.cancel()
 
 
@@ -116,6 +125,19 @@ def test_what_two_models_share_is_lent_until_both_are_gone(tmp_path: Path) -> No
     assert lends.store.path(digest) == one.paths[0]
     lends.remove("one")
     assert lends.store.path(digest) is None
+
+
+async def test_what_lends_takes_nothing(tmp_path: Path) -> None:
+    """A member cannot fill another's disk through `blob/1`."""
+    mine = BlobStore(tmp_path / "mine", 1 << 20)
+    digest = mine.add(b"unasked for")
+    network = MemoryNetwork()
+    here, there = network.transport(A, Role.MEMBER), network.transport(B, Role.MEMBER)
+    lent, blobs = Blobs(there, lending(tmp_path).store), Blobs(here, mine)
+    async with here, there, lent, blobs, linked(here, there, lent.serve):
+        with pytest.raises(NoRoom):
+            await blobs.push(B, digest)
+    assert not [path for path in (tmp_path / "lent").rglob("*") if path.is_file()]
 
 
 def test_a_file_name_that_nobody_would_take_is_not_lent(tmp_path: Path) -> None:

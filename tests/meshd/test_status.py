@@ -15,6 +15,8 @@ from gossip.tenure import Lease, Seat
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import MODELS_FACT, Offer, encode_offers
+from llm.residency import Policy
+from meshd.bringing import Bringing, Stage
 from meshd.cli.status import _page
 from meshd.status import LeasesNow, Situation, Surroundings, build_health, build_models, build_status
 from transport.advertisement import OtherMesh
@@ -173,3 +175,21 @@ def test_health_needs_one_model_that_answers() -> None:
 
     empty, detail = build_health(situation())
     assert (empty, "meshd --model" in detail["reason"]) == (False, True)
+
+
+def test_a_model_on_its_way_is_loading_and_says_how_far_it_is() -> None:
+    coming = Bringing("hf:o/r:Q4_0", Policy.LAZY, loads=False, is_patient=True, name="m-Q4_0")
+    coming.enter(Stage.BRINGING)
+    coming.meter.size_bytes, coming.meter.source = 40_000_000, "the hub"
+    coming.meter.told(12_000_000, 0.0)
+    done = Bringing("hf:o/r:Q8_0", Policy.LAZY, loads=False, is_patient=True, stage=Stage.DONE, name="m-Q8_0")
+    failed = Bringing("hf:o/x", Policy.LAZY, loads=False, is_patient=True, stage=Stage.FAILED, reason="no repository")
+    status = build_status(replace(situation(offers=(toy(),)), bringings=(coming, done, failed)))
+    states = {model["name"]: (model["state"], model["reason"]) for model in status["models"]}
+    assert states["m-Q4_0"] == ("loading", "12.0 of 40.0 MB, from the hub")
+    assert states["hf:o/x"] == ("failed", "no repository")
+    assert set(states) == {"toy", "m-Q4_0", "hf:o/x"}
+    assert [one["wanted"] for one in status["downloads"]] == ["hf:o/r:Q4_0", "hf:o/x"]
+    page = Console(width=200, file=StringIO(), record=True)
+    page.print(_page(status))
+    assert "m-Q4_0: bringing: 12.0 of 40.0 MB" in page.export_text()
