@@ -23,6 +23,7 @@ from llm.models.shelf import ShelfDamaged
 from meshd.api import ApiKeys, read_key_file
 from meshd.asking import Asking
 from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
+from meshd.bend import open_bend
 from meshd.config import Config
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
 from meshd.engines import Kitchen, chosen_binary
@@ -160,9 +161,10 @@ class Agent:
         keys = read_key_file(Path(config.api_key_file).read_text()) if config.api_key_file else ApiKeys(())
         with naming_the_holder(Door("tcp", config.listen, config.port, "--port {port}")):
             api = stack.enter_context(listen_tcp(config.listen, config.port))
+        bend = open_bend(config, stack)
         control = stack.enter_context(listen_unix(str(self.directory.control_socket)))
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
-        return Listeners(api, control, keys)
+        return Listeners(api, control, keys, bend)
 
     def _transport(self, standing: Standing, plan: Plan, bind: Address, desk: PairingDesk) -> QuicTransport:
         now = self.unix_time()

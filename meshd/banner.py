@@ -28,8 +28,8 @@ def welcome_lines(welcome: Welcome) -> list[str]:
     lines = [
         f"{welcome.name} ({welcome.role.value}) {verb} mesh {welcome.mesh_name!r}; ready in {welcome.seconds:.1f} s"
     ]
-    lines += [f"  {name:<8} {address}" for name, address in welcome.doors.items()]
-    lines += [f"  loading  {', '.join(welcome.models)}"] if welcome.models else []
+    lines += [f"  {name:<9} {address}" for name, address in welcome.doors.items()]
+    lines += [f"  loading   {', '.join(welcome.models)}"] if welcome.models else []
     if welcome.token:
         lines += [
             "on the next host, within 24 hours, type:",

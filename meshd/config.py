@@ -16,6 +16,9 @@ BulkMode = Literal["auto", "off"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 
 
+BEND_PORT = 8320  # spells BEND
+
+
 class BadConfig(Exception):
     """A setting that cannot be used; the message says which, where it came from and what is allowed."""
 
@@ -54,6 +57,12 @@ class Config:
     )
     no_mdns: Annotated[bool, "neither look for nodes on the local network nor be found there"] = False
     listen: Annotated[str, "address the API listens on; another than loopback needs --api-key-file"] = "127.0.0.1"
+    bend_port: Annotated[int, "TCP port of bend (0: any free one)"] = BEND_PORT
+    http_port: Annotated[int, "TCP port of bend's HTTP door (default: one above --bend-port)"] = 0
+    bend_listen: Annotated[str, "address bend listens on; another than loopback needs --bend-key-file"] = "127.0.0.1"
+    bend_key_file: Annotated[str, "file with one key a line; then bend wants one of them first"] = ""
+    allow_origin: Annotated[tuple[str, ...], "a web page's origin that may ask bend over HTTP; may be repeated"] = ()
+    no_bend: Annotated[bool, "do not open bend's ports"] = False
     data_dir: Annotated[str, "where keys, membership and logs are kept (default: the user's data directory)"] = ""
     ctx: Annotated[int, "context in tokens a slot (default: what the model was trained with, at most 8192)"] = 0
     parallel: Annotated[int, "requests a model answers at once"] = 4
@@ -141,6 +150,8 @@ def _truth(value: Any, source: str) -> bool:
 def _check_ranges(config: Config) -> None:
     limits: tuple[tuple[str, float, float, float], ...] = (
         ("port", config.port, 0, 65535),
+        ("bend_port", config.bend_port, 0, 65534),
+        ("http_port", config.http_port, 0, 65535),
         ("ctx", config.ctx, 0, 1 << 24),
         ("parallel", config.parallel, 1, 256),
         ("threads", config.threads, 0, 1024),
@@ -154,6 +165,8 @@ def _check_ranges(config: Config) -> None:
         raise BadConfig("a lite client hosts nothing: leave out --client, or --model, --lazy and --upstream")
     if not is_loopback(config.listen) and not config.api_key_file:
         raise BadConfig(f"--listen {config.listen} opens the API to the network: give --api-key-file as well")
+    if not is_loopback(config.bend_listen) and not config.bend_key_file and not config.no_bend:
+        raise BadConfig(f"--bend-listen {config.bend_listen} opens bend to the network: give --bend-key-file as well")
 
 
 def is_loopback(host: str) -> bool:
