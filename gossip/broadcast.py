@@ -18,8 +18,9 @@ RETRANSMIT_FACTOR = 6
 """memberlist's 4 leaves 17 % of rumours incomplete at 30 % loss."""
 
 MAX_RUMOURS = 4096
-# After this many that no longer fit, a packet is as good as full.
+# After this many that no longer fit, or with less room than an accusation takes, a packet is as good as full.
 MAX_MISSES = 8
+SMALLEST_COST = 64
 
 
 class Topic(NamedTuple):
@@ -137,7 +138,7 @@ class _Queue:
                     taken.append(rumour)
                     budget -= rumour.cost
                     max_rumours -= 1
-                    if not max_rumours:
+                    if not max_rumours or budget < SMALLEST_COST:
                         return taken
                 else:
                     misses += 1
