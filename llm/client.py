@@ -180,10 +180,14 @@ class Router:
 
 @dataclass(slots=True)
 class _Tries:
-    """What one request has met so far. failed: may be asked again.  left_out: not again, and why."""
+    """What one request has met so far. failed: may be asked again.  left_out: not again, and why.
+
+    silent: of those left out, who may be asked again once there is nobody else.
+    """
 
     failed: set[NodeId] = field(default_factory=set)
     left_out: dict[NodeId, str] = field(default_factory=dict)
+    silent: set[NodeId] = field(default_factory=set)
     first_error: RequestFailed | None = None
     give_up_at: float = 0.0
 
@@ -192,7 +196,9 @@ class _Tries:
         if not error.retryable:
             raise error
         self._start_clock(error)
-        # An engine that failed comes back by itself; a full queue, a stale offer or silence stays for our short while.
+        # An engine that failed comes back by itself; a full queue or a stale offer stays for our short while.
+        if isinstance(error, HostSilent):
+            self.silent.add(node)
         if isinstance(error, HostSilent) or error.status < 500:
             self.left_out[node] = str(error)
         else:
@@ -206,7 +212,16 @@ class _Tries:
         first = self.first_error or error
         if self._left_s() <= 0 or first.status < 500:
             raise first
+        if self.silent and self._left_s() > SAME_NODE_PAUSE_S + SHORTEST_ACCEPT_S:
+            self._readmit()
+            return SAME_NODE_PAUSE_S
         return self._left_s()
+
+    def _readmit(self) -> None:
+        """Those who were silent may have stood still only for a while, and there is nobody else."""
+        for node in self.silent:
+            del self.left_out[node]
+        self.silent.clear()
 
     def accept_timeout_s(self, *, has_others: bool) -> float:
         """How long the next node may take to accept."""

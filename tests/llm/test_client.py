@@ -181,6 +181,19 @@ async def test_only_host_dead_is_said_within_five_seconds() -> None:
         assert now() - start < PROMISED_S
 
 
+async def test_an_only_host_that_stood_still_for_a_moment_answers_after_all() -> None:
+    async with mesh({}, {"tiny": EchoEngine("tiny")}) as (client, host):
+        await read(await client.router.answer(chat()))
+        client.transport.network.cut(client.id, host.id)
+        start = now()
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(client.router.answer(chat()))
+            await asyncio.sleep(3.0)
+            client.transport.network.mend(client.id, host.id)
+        assert asking.result().node_name == "n2"
+        assert now() - start < PROMISED_S
+
+
 async def test_three_dead_hosts_are_said_within_the_same_time() -> None:
     hosts = [{"tiny": EchoEngine("tiny")} for _ in range(3)]
     async with mesh({}, *hosts) as (client, *dead):
