@@ -33,7 +33,7 @@ def test_what_compiles_is_an_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
     assert project["name"] == "meshd-gpu"
-    assert set(project["optional-dependencies"]) == {"llm", "cuda12", "cuda13", "cpu-forms"}
+    assert set(project["optional-dependencies"]) == {"llm", "cuda12", "cuda13", "cpu-forms", "plots"}
     assert not [line for line in project["dependencies"] if line.startswith(("llama", "cupy", "torch", "numba"))]
 
 
