@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forms.circuits.circuit import Circuit
-from forms.circuits.curve import SECP256K1, Point
+from forms.circuits.curve import SECP256K1, SECP256K1_ORDER, Point
 from forms.circuits.failures import BadCircuit
 from forms.circuits.lanes import to_lanes
 from forms.circuits.xof import Stream
@@ -73,7 +73,7 @@ class Secp256k1Check:
             int.from_bytes(drawn[start : start + _SCALAR_BYTES], "little")
             for start in range(0, len(drawn), _SCALAR_BYTES)
         ]
-        points = SECP256K1.multiples(scalars)
+        points = _multiples(scalars)
         pairs = [(t, o) for t, o in zip(points[::2], points[1::2], strict=True) if _is_general(t, o)]
         sums = SECP256K1.add([t for t, _ in pairs], [o for _, o in pairs])
         loads = [*_coordinates([t for t, _ in pairs]), *_coordinates([o for _, o in pairs])]
@@ -81,6 +81,17 @@ class Secp256k1Check:
 
 
 SECP256K1_CHECK = Secp256k1Check()
+
+
+def _multiples(scalars: list[int]) -> list[Point]:
+    """Multiply secp256k1's base point: by libsecp256k1 where it is installed, which takes a fifth of the time."""
+    try:
+        from coincurve import PublicKey
+    except ImportError:
+        return SECP256K1.multiples(scalars)
+    reduced = (scalar % SECP256K1_ORDER for scalar in scalars)
+    # The library knows no point at infinity.
+    return [PublicKey.from_secret(scalar.to_bytes(32, "big")).point() if scalar else None for scalar in reduced]
 
 
 def _is_general(target: Point, offset: Point) -> bool:

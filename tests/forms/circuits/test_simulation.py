@@ -1,0 +1,174 @@
+"""Whole runs: every number of the public evaluator, by each backend, and what is not the evaluator's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from forms.circuits.axis import CircuitShelf, simulate_axis
+from forms.circuits.checks import SECP256K1_CHECK, Cases, NoCheck
+from forms.circuits.circuit import Circuit, load_circuit
+from forms.circuits.kinds import Kind, Operation
+from forms.circuits.simulation import Backend, Batch, Options, Result, simulate
+from forms.circuits.xof import RngMode, Stream
+from tests.forms.circuits.files import golden, golden_bytes, loaded, random_operations, stock_file
+
+PARTIAL = golden("toys_partial.golden.json")
+BACKENDS: list[Backend] = ["numba", "reference"]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    return "numba" if request.param == "numba" else "reference"
+
+
+def toy(name: str) -> Circuit:
+    return load_circuit(golden_bytes(f"toy_{name}.bin"))
+
+
+def as_golden(batch: Batch) -> dict[str, Any]:
+    shown = {name: getattr(batch, name) for name in Batch.__slots__ if name != "reason"}
+    return {**shown, "phase": f"{batch.phase:016x}"}
+
+
+def totals(result: Result) -> dict[str, Any]:
+    return {
+        "shots": result.shots,
+        "total_toffoli": result.toffoli,
+        "total_clifford": result.clifford,
+        "classical_failures": result.classical_failures,
+        "phase_garbage_batches": result.phase_garbage_batches,
+        "ancilla_garbage_batches": result.ancilla_garbage_batches,
+    }
+
+
+@pytest.mark.parametrize("name", ["random", "mbu", "norand"])
+def test_all_141_batches_of_a_toy(name: str) -> None:
+    pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    wanted = golden("toys.golden.json")[name]
+    result = simulate(toy(name), Options(digests=True))
+    assert [as_golden(batch) for batch in result.batches] == wanted["batches"]
+    assert totals(result) == {key: wanted[key] for key in totals(result)}
+    assert (result.score, round(result.avg_clifford, 3)) == (wanted["score"], wanted["avg_clifford"])
+
+
+@pytest.mark.parametrize("wanted", PARTIAL, ids=lambda wanted: f"{wanted['toy']}-{wanted['attempts']}")
+def test_a_partial_last_batch(wanted: dict[str, Any], backend: Backend) -> None:
+    options = Options(attempts=wanted["attempts"], digests=True, backend=backend)
+    result = simulate(toy(wanted["toy"]), options)
+    assert [as_golden(batch) for batch in result.batches] == wanted["batches"]
+    assert totals(result) == {key: wanted[key] for key in totals(result)}
+
+
+def verdicts(result: Result) -> list[tuple[int, int, int, int, str, str]]:
+    return [
+        (batch.toffoli, batch.clifford, batch.phase, batch.garbage_qubit, batch.reason, batch.qubits_shake)
+        for batch in result.batches
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bits_that_share_slots_change_nothing(seed: int) -> None:
+    pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    circuit = loaded(*random_operations(seed))
+    options = Options(attempts=200, check=NoCheck())
+    shared = simulate(circuit, options)
+    apart = simulate(circuit, Options(attempts=200, check=NoCheck(), digests=True))
+    defined = simulate(circuit, Options(attempts=200, check=NoCheck(), digests=True, backend="reference"))
+    assert verdicts(apart) == verdicts(defined)
+    assert [batch.bits_shake for batch in apart.batches] == [batch.bits_shake for batch in defined.batches]
+    assert [verdict[:5] for verdict in verdicts(shared)] == [verdict[:5] for verdict in verdicts(defined)]
+
+
+def test_lfsr_words_are_the_same_from_both_backends_and_not_shakes() -> None:
+    pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    circuit = toy("random")
+    fast = simulate(circuit, Options(attempts=130, rng=RngMode.LFSR))
+    slow = simulate(circuit, Options(attempts=130, rng=RngMode.LFSR, backend="reference"))
+    shake = simulate(circuit, Options(attempts=130))
+    assert verdicts(fast) == verdicts(slow) != verdicts(shake)
+    # No word is taken from the stream: it stands where the inputs ended.
+    assert {batch.xof_pos for batch in fast.batches} == {130 * 64}
+
+
+def test_lanes_without_a_shot_count_and_are_not_judged(backend: Backend) -> None:
+    circuit = loaded(Operation(Kind.CCX, 0, 1, 2), Operation(Kind.X, q_target=0), Operation(Kind.NEG))
+    result = simulate(circuit, Options(attempts=100, check=NoCheck(), backend=backend))
+    assert (result.toffoli, result.avg_toffoli) == (128, 1.28)
+    assert [batch.live for batch in result.batches] == [64, 36]
+    assert result.reason == "PHASE GARBAGE: global_phase = 0xffffffffffffffff across 64 live shots (must be 0)"
+    assert (result.phase_garbage_batches, result.ancilla_garbage_batches) == (2, 2)
+
+
+def test_no_shots_and_no_operations_are_a_result(backend: Backend) -> None:
+    result = simulate(loaded(), Options(attempts=0, check=NoCheck(), backend=backend))
+    assert (result.shots, result.toffoli, result.score, result.clean) == (0, 0, 0, True)
+    assert simulate(loaded(), Options(attempts=64, check=NoCheck(), backend=backend)).clean
+
+
+def test_a_pop_from_an_empty_stack_does_nothing_and_a_push_ends_with_its_batch(backend: Backend) -> None:
+    circuit = loaded(
+        Operation(Kind.POP_CONDITION),
+        Operation(Kind.CX, q_control1=0, q_target=1),
+        Operation(Kind.PUSH_CONDITION, c_condition=0),
+        Operation(Kind.CX, q_control1=0, q_target=1),
+    )
+    result = simulate(circuit, Options(attempts=128, check=NoCheck(), backend=backend))
+    assert [batch.clifford for batch in result.batches] == [64, 64]
+
+
+def test_the_axis_gives_one_result_a_variant_in_order() -> None:
+    circuits = [toy("random"), toy("norand"), toy("random"), toy("mbu")]
+    results = simulate_axis(circuits, Options(attempts=4))
+    alone = [simulate(circuit, Options(attempts=4)) for circuit in circuits]
+    assert [verdicts(result) for result in results] == [verdicts(result) for result in alone]
+    assert [result.operations for result in results] == [circuit.operations for circuit in circuits]
+
+
+def test_the_shelf_loads_once_and_forgets_what_was_unused_for_longest() -> None:
+    loads: list[str] = []
+
+    def get(key: str) -> Circuit:
+        def load() -> Circuit:
+            loads.append(key)
+            return loaded(*[Operation(Kind.NEG)] * 4)
+
+        return shelf.get(key, load)
+
+    shelf = CircuitShelf(most_operations=8)
+    assert get("a") is get("a")
+    for key in ("b", "a", "c", "a", "b"):
+        get(key)
+    assert loads == ["a", "b", "c", "b"]
+
+
+@pytest.mark.skipif(stock_file() is None, reason="the stock circuit is not here: MESHD_CIRCUITS names its folder")
+@pytest.mark.timeout(600)
+def test_the_stock_circuit() -> None:
+    pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    pytest.importorskip("zstandard", reason="zstandard is not installed: the extra cpu-forms brings it")
+    path, wanted = stock_file(), golden("stock.golden.json")["stock"]
+    assert path is not None
+    circuit = load_circuit(path)
+    assert (circuit.operations, circuit.qubits, circuit.bits) == (wanted["ops"], wanted["qubits"], wanted["bits"])
+    assert circuit.seed.stream().take(256).hex() == wanted["xof_first_256_bytes"]
+    result = simulate(circuit)
+    assert totals(result) == {key: wanted[key] for key in totals(result)}
+    assert (result.toffoli, result.clifford) == (15_999_651_264, 77_100_095_947)
+    assert (result.score, result.clean, result.avg_toffoli) == (wanted["score"], True, wanted["avg_toffoli"])
+    digested = simulate(circuit, Options(check=FourBatches(), digests=True))
+    assert [as_golden(batch) for batch in digested.batches] == wanted["batches"]
+
+
+class FourBatches:
+    """The first four batches of a whole run: all inputs are drawn, so that the stream stands where it would."""
+
+    def require(self, circuit: Circuit) -> None:
+        SECP256K1_CHECK.require(circuit)
+
+    def cases(self, circuit: Circuit, stream: Stream, attempts: int) -> Cases:
+        whole = SECP256K1_CHECK.cases(circuit, stream, attempts)
+        return Cases(4 * 64, whole.loads, whole.expected)

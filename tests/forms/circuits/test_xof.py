@@ -1,0 +1,52 @@
+"""The seed and the two sources of words, against their definitions."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from forms.circuits.circuit import load_circuit
+from forms.circuits.kinds import NONE, Kind, Operation
+from forms.circuits.words import WordSource
+from forms.circuits.xof import LFSR_SEED_FOR_ZERO, RngMode, Seed, lfsr_next
+from tests.forms.circuits.files import loaded, raw_file
+
+
+def test_the_seed_is_over_the_domain_the_count_and_49_bytes_an_operation() -> None:
+    file = raw_file([Operation(Kind.HMR, q_target=3, c_target=4)])
+    ids = [NONE, NONE, 3, 4, NONE, NONE]
+    hashed = b"quantum_ecc-fiat-shamir-v2" + (1).to_bytes(8, "little") + bytes([12])
+    hashed += b"".join(value.to_bytes(8, "little") for value in ids)
+    assert load_circuit(file).seed.stream().take(100) == hashlib.shake_256(hashed).digest(100)
+
+
+def test_a_stream_goes_on_where_it_stopped_and_every_stream_begins_anew() -> None:
+    seed = Seed(0)
+    stream = seed.stream()
+    pieces = stream.take(3) + stream.take(0) + stream.take(200)
+    assert (stream.position, seed.stream().take(203)) == (203, pieces)
+
+
+def test_words_are_little_endian_batch_after_batch() -> None:
+    circuit = loaded(*[Operation(Kind.R, q_target=0), Operation(Kind.HMR, q_target=0, c_target=0)] * 2)
+    words = WordSource(circuit, RngMode.SHAKE, circuit.seed.stream())
+    wanted = circuit.seed.stream().take(3 * 32)
+    assert np.concatenate([words.take(2), words.take(1)]).astype("<u8").tobytes() == wanted
+
+
+def test_lfsr_mode_is_xorshift64_star_from_the_streams_first_eight_bytes() -> None:
+    circuit = loaded(*[Operation(Kind.R, q_target=0)] * 5)
+    words = WordSource(circuit, RngMode.LFSR, circuit.seed.stream())
+    state = int.from_bytes(circuit.seed.stream().take(8), "little")
+    wanted = []
+    for _ in range(15):
+        state, word = lfsr_next(state)
+        wanted.append(word)
+    assert [*words.take(2).flatten().tolist(), *words.take(1).flatten().tolist()] == wanted
+
+
+def test_xorshift64_star_of_one() -> None:
+    # By hand: 1 → 1 ^ 1 << 25 = 0x2000001, its own shift by 27 being 0.
+    assert lfsr_next(1) == (0x2000001, 0x2000001 * 0x2545F4914F6CDD1D % 2**64)
+    assert lfsr_next(LFSR_SEED_FOR_ZERO)[0] != 0
