@@ -48,8 +48,8 @@ class Bringing:
 
     @property
     def is_settled(self) -> bool:
-        """Whether there is nothing more to say: it is here, or nobody wants it."""
-        return self.stage in (Stage.DONE, Stage.CANCELLED)
+        """Whether there is nothing more to say: it is here, nobody wants it, or who asked was told why not."""
+        return self.is_over and not (self.stage is Stage.FAILED and self.is_patient)
 
     @property
     def words(self) -> str:

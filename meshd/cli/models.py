@@ -211,14 +211,21 @@ def _bar(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
 def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else 160)
     table = Table("model", "state", "size GB", "where", "policy", "held GB", "why")
     for model in found["models"]:
-        held = f"{model['held_bytes'] / 1e9:.2f}" if model["held_bytes"] else ""
-        size = f"{model['size_bytes'] / 1e9:.2f}" if model["size_bytes"] else ""
-        where = ", ".join(model["hosts"]) + (" (here)" if model["here"] else "")
-        table.add_row(model["name"], model["state"], size, where, model["policy"] or "", held, model["reason"])
+        # Text, not markup: names and reasons come from other nodes too.
+        table.add_row(*map(Text, _cells(model)))
     console.print(table)
     for one in found["downloads"]:
-        console.print(f"{one['wanted']}: {one['state']}: {one['reason']}")
+        if one["state"] not in ("done", "cancelled"):
+            console.print(f"{one['wanted']}: {one['state']}: {one['reason']}", markup=False, highlight=False)
+
+
+def _cells(model: dict[str, Any]) -> tuple[str, ...]:
+    held = f"{model['held_bytes'] / 1e9:.2f}" if model["held_bytes"] else ""
+    size = f"{model['size_bytes'] / 1e9:.2f}" if model["size_bytes"] else ""
+    where = ", ".join(model["hosts"]) + (" (here)" if model["here"] else "")
+    return model["name"], model["state"], size, where, model["policy"] or "", held, model["reason"]

@@ -54,7 +54,7 @@ async def run_models(agent: LocalAgent, *arguments: str) -> tuple[int, str, str]
     """`meshd models …` as a person types it: exit status, stdout, stderr."""
     command = (sys.executable, "-m", "meshd", "models", *arguments, "--data-dir", str(agent.directory))
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
     async with asyncio.timeout(LOAD_TIMEOUT_S):
         out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
@@ -164,6 +164,12 @@ async def test_what_was_pulled_is_offered_after_an_interruption_a_restart_and_wi
         code, out, err = await run_models(agent, "load", "hf:o/r:F32", "--json")
         assert (code, json.loads(out)["state"]) == (0, "ready"), err
         await agent.call("model_unload", name="m-F32")
+        code, _, err = await run_models(agent, "rm", "m-F32")
+        assert (code, "this deletes 0.01 GB" in err, (await until_state(agent, "m-F32", "unloaded"))["here"]) == (
+            1,
+            True,
+            True,
+        )
         code, _, err = await run_models(agent, "rm", "m-F32", "--yes")
         assert code == 0, err
         assert not list((tmp_path / "a" / "models").rglob("*.gguf"))
@@ -229,7 +235,7 @@ async def test_a_download_is_called_off_and_leaves_nothing(agents: LocalAgents, 
 
 
 async def test_a_file_comes_from_another_node_and_goes_on_after_a_kill(agents: LocalAgents, tmp_path: Path) -> None:
-    file = write_tiny_gguf(tmp_path / "shared.gguf", width=1024, layers=5)
+    file = write_tiny_gguf(tmp_path / "shared.gguf", width=1024, layers=4)
     size = file.stat().st_size
     async with agents.start("a", [*ENGINE, "--lazy", str(file)]) as source:
         await until(source, "shared", lambda found: found["state"] == "unloaded" and _is_hashed(source))

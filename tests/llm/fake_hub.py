@@ -25,7 +25,7 @@ class FakeHub:
     """repos: path → content, of each repository.  pause_s: before each piece of 64 KiB.
 
     claims: SHA-256 that the tree tells instead of the right one.  sizes: so too.  break_after: bytes of one answer,
-    then the line is cut.  sent_bytes: of files.
+    then the line is cut.  sent_bytes: of files.  asked: paths, each with the authorization that came along.
     """
 
     repos: dict[str, dict[str, bytes]]
@@ -35,7 +35,7 @@ class FakeHub:
     sizes: dict[str, int] = field(default_factory=dict)
     break_after: int | None = None
     sent_bytes: int = 0
-    asked: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
 
     def tree(self, repo: str) -> list[dict[str, Any]]:
         return [self._entry(path, content) for path, content in self.repos[repo].items()]
@@ -68,12 +68,18 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            hub.asked.append(path)
+            hub.asked.append((path, self.headers.get("Authorization", "")))
             if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+", path):
                 self._json(hub.tree(found[1]) if found[1] in hub.repos else None)
             elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)", path):
                 self._json({"id": found[1], "sha": COMMIT, "siblings": []} if found[1] in hub.repos else None)
-            elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+            elif re.fullmatch(r"/[^/]+/[^/]+/resolve/[^/]+/.+", path):
+                # As the real one: the bytes are another host's.
+                self.send_response(302)
+                self.send_header("Location", hub.url.replace("127.0.0.1", "localhost") + f"/cdn{path}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif found := re.fullmatch(r"/cdn/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
                 self._file(hub.repos[found[1]][found[2]])
             else:
                 self._json(None)

@@ -71,6 +71,15 @@ async def test_a_file_is_brought_and_gets_its_name_whole(site: FakeHub, tmp_path
     assert (meter.done_bytes, meter.size_bytes, meter.source) == (SIZE, SIZE, "the hub")
 
 
+async def test_the_user_s_token_is_told_to_the_hub_and_to_no_other_host(
+    site: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    await fetcher(tmp_path).fetch(await wish(), Meter())
+    told = {path.split("/")[1]: authorization for path, authorization in site.asked}
+    assert told == {"api": "Bearer hf_secret", "o": "Bearer hf_secret", "cdn": ""}
+
+
 async def test_what_is_here_is_not_asked_for_again(site: FakeHub, tmp_path: Path) -> None:
     wanted = await wish()
     await fetcher(tmp_path).fetch(wanted, Meter())

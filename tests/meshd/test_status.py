@@ -183,8 +183,9 @@ def test_a_model_on_its_way_is_loading_and_says_how_far_it_is() -> None:
     coming.meter.size_bytes, coming.meter.source = 40_000_000, "the hub"
     coming.meter.told(12_000_000, 0.0)
     done = Bringing("hf:o/r:Q8_0", Policy.LAZY, loads=False, is_patient=True, stage=Stage.DONE, name="m-Q8_0")
+    told = Bringing("hf:o/y", Policy.LAZY, loads=False, is_patient=False, stage=Stage.FAILED, reason="no repository")
     failed = Bringing("hf:o/x", Policy.LAZY, loads=False, is_patient=True, stage=Stage.FAILED, reason="no repository")
-    status = build_status(replace(situation(offers=(toy(),)), bringings=(coming, done, failed)))
+    status = build_status(replace(situation(offers=(toy(),)), bringings=(coming, done, told, failed)))
     states = {model["name"]: (model["state"], model["reason"]) for model in status["models"]}
     assert states["m-Q4_0"] == ("loading", "12.0 of 40.0 MB, from the hub")
     assert states["hf:o/x"] == ("failed", "no repository")
