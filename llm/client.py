@@ -12,13 +12,13 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from gossip.view import View
 from llm.affinity import Affinity, prefixes
-from llm.chat import ACCEPT_TIMEOUT_S, MAX_BODY_BYTES
+from llm.chat import MAX_BODY_BYTES
 from llm.deadline import Deadline
 from llm.engines.interface import Headers, Reply, Request
 from llm.errors import BodyTooLarge, DeadlineExceeded, HostSilent, NoHost, RequestFailed, UnknownModel
@@ -29,17 +29,11 @@ from llm.placement import Choice, Experience, rank
 from llm.remote import ask
 from llm.sightings import Sightings
 from llm.silences import Silences
+from llm.tries import SAME_NODE_PAUSE_S, Tries
 from transport.interface import NodeId, Transport
 
 logger = logging.getLogger("meshd.llm")
 
-RECOVERY_S = 2.5
-"""How long a request looks for another host after its first failure. An engine's restart fits, and with
-ACCEPT_TIMEOUT_S before it a dead host is reported within 5 s."""
-SAME_NODE_PAUSE_S = 0.25
-SHORTEST_ACCEPT_S = 0.5
-ACCEPT_WITH_OTHERS_S = 1.0
-"""Half of ACCEPT_TIMEOUT_S: where another host has the model, one that is slow today is not worth waiting for."""
 MEETING_S = 5.0
 """A node that has just started may not have met anybody yet: for so long it does not say that a model is unknown."""
 
@@ -92,13 +86,13 @@ class Router:
             raise _deadline_exceeded(request) from error
 
     async def _answer(self, request: Request, deadline: float) -> Answer:
-        tries = _Tries()
+        tries, now = Tries(), asyncio.get_running_loop().time
         beginnings = prefixes(request.model, request.body)
         while True:
             try:
                 choice, *others = self._rank(request.model, tries, self._affinity.holder(beginnings))
             except NoHost as error:
-                await self._pause(tries.time_left_s(error))
+                await self._pause(tries.wait_s(error, now()))
                 continue
             except UnknownModel:
                 if (left_s := self._meeting_left_s()) <= 0:
@@ -108,14 +102,15 @@ class Router:
             if choice.node in tries.failed:
                 await self._pause(SAME_NODE_PAUSE_S)
             try:
-                answer = await self._try(choice, request, deadline, tries.accept_timeout_s(has_others=bool(others)))
+                patience_s = tries.accept_timeout_s(now(), has_others=bool(others))
+                answer = await self._try(choice, request, deadline, patience_s)
                 self._affinity.note(beginnings, choice.node)
                 return answer
             except RequestFailed as error:
                 logger.info("request %s at node %s: %s", request.request_id, choice.node_name, error)
-                tries.note(choice.node, error)
+                tries.note(choice.node, error, now())
 
-    def _rank(self, model: str, tries: _Tries, holder: NodeId | None) -> list[Choice]:
+    def _rank(self, model: str, tries: Tries, holder: NodeId | None) -> list[Choice]:
         view, now = self._views.view, asyncio.get_running_loop().time()
         failed = tries.failed | self._silences.among(view, now)
         try:
@@ -176,67 +171,6 @@ class Router:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 for wait in waits:
                     wait.cancel()
-
-
-@dataclass(slots=True)
-class _Tries:
-    """What one request has met so far. failed: may be asked again.  left_out: not again, and why.
-
-    silent: of those left out, who may be asked again once there is nobody else.
-    """
-
-    failed: set[NodeId] = field(default_factory=set)
-    left_out: dict[NodeId, str] = field(default_factory=dict)
-    silent: set[NodeId] = field(default_factory=set)
-    first_error: RequestFailed | None = None
-    give_up_at: float = 0.0
-
-    def note(self, node: NodeId, error: RequestFailed) -> None:
-        """Remember what `node` did. Raises `error` when trying further makes no sense or the time is over."""
-        if not error.retryable:
-            raise error
-        self._start_clock(error)
-        # An engine that failed comes back by itself; a full queue or a stale offer stays for our short while.
-        if isinstance(error, HostSilent):
-            self.silent.add(node)
-        if isinstance(error, HostSilent) or error.status < 500:
-            self.left_out[node] = str(error)
-        else:
-            self.failed.add(node)
-        if self._left_s() <= 0:
-            raise error
-
-    def time_left_s(self, error: NoHost) -> float:
-        """How long to wait for a host to come up. Raises the first error met when there is no hope or no time."""
-        self._start_clock(error)
-        first = self.first_error or error
-        if self._left_s() <= 0 or first.status < 500:
-            raise first
-        if self.silent and self._left_s() > SAME_NODE_PAUSE_S + SHORTEST_ACCEPT_S:
-            self._readmit()
-            return SAME_NODE_PAUSE_S
-        return self._left_s()
-
-    def _readmit(self) -> None:
-        """Those who were silent may have stood still only for a while, and there is nobody else."""
-        for node in self.silent:
-            del self.left_out[node]
-        self.silent.clear()
-
-    def accept_timeout_s(self, *, has_others: bool) -> float:
-        """How long the next node may take to accept."""
-        longest_s = ACCEPT_WITH_OTHERS_S if has_others else ACCEPT_TIMEOUT_S
-        if self.first_error is None:
-            return longest_s
-        return min(longest_s, max(SHORTEST_ACCEPT_S, self._left_s()))
-
-    def _start_clock(self, error: RequestFailed) -> None:
-        if self.first_error is None:
-            self.first_error = error
-            self.give_up_at = asyncio.get_running_loop().time() + RECOVERY_S
-
-    def _left_s(self) -> float:
-        return self.give_up_at - asyncio.get_running_loop().time()
 
 
 class Answer:
