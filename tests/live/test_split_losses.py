@@ -8,16 +8,24 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import aiohttp
+import numpy
 import psutil
 import pytest
 
 from gossip.lease_message import LEASE_S
+from llm.engines.llama_server import LlamaServerOptions
+from llm.gguf import read_header
+from llm.split.layout import GB
 from meshd.impaired_agents import ImpairedAgents
 from meshd.local_agents import LocalAgent, LocalAgents
+from meshd.split import needs_of
 from tests.live.toy import HOUR, LONG_ANSWER, MODEL, SERVES_TOY, chat, engine_process
-from tools.scenarios.stage import api_of, ask, until_served
+from tests.llm.tiny_gguf import write_tiny_gguf
+from tools.scenarios.stage import api_of, ask, entry, until_served
 from transport.impairment import CLEAR
 
 pytestmark = pytest.mark.timeout(240)
@@ -123,3 +131,26 @@ async def test_a_link_that_is_away_for_seconds_only_pauses_the_answer(agents: Lo
                     event = json.loads((await next_event(response)).removeprefix(b"data: "))
                     assert "error" not in event
         assert (engine_process(leader).pid, rpc_server(worker).pid) == (engine, server)
+
+
+async def test_another_node_that_has_the_model_leads_when_the_leader_dies(agents: LocalAgents, tmp_path: Path) -> None:
+    model = write_tiny_gguf(tmp_path / "big.gguf", width=1024, layers=8, context_tokens=512, matrix_type=numpy.float16)
+    engine = LlamaServerOptions(model, "big", model, context_tokens=512, slots=1)
+    half_gb = max(needs_of(read_header(model), engine, in_ram=True)((0.5, 0.5))) / GB
+    limit = ("--threads", "1", "--vram-limit", f"{1.2 * half_gb:.6f}")
+    serves = (*limit, "--model", str(model), "--ctx", "512", "--parallel", "1")
+    async with agents.start("one", serves) as one:
+        joining = ("--join", await one.token("member", uses=2))
+        async with agents.start("two", [*serves, *joining]) as two, agents.start("three", [*limit, *joining]) as three:
+            led_by = (await until_served(three, "big", "split"))["host"]
+            leader, successor = (one, two) if led_by == "one" else (two, one)
+            psutil.Process(leader.child.pid).kill()
+
+            def has_followed(status: dict[str, Any]) -> bool:
+                found = entry(status, "big")
+                return (found["mode"], found["state"], found["host"]) == ("split", "ready", successor.name)
+
+            await three.until(has_followed, 90)
+            answer = await ask(three, "big", "Tell me", tokens=4)
+
+    assert (answer.status, answer.headers["x-meshd-node"]) == (200, successor.name)
