@@ -154,7 +154,7 @@ async def completion(url: str) -> Speed:
 
 
 async def tunnel_cost(folder: Path, rounds: int) -> Row:
-    """Medians; the ratio is that of pairs asked one after the other, for a busy moment of the machine falls on both."""
+    """Medians of answers taken in turns, for a busy moment of the machine falls on both then."""
     model = write_architecture(folder / "model.gguf", MODEL)
     async with over_the_mesh(model, folder) as mesh, over_bare_tcp(model, folder) as bare:
         ours: list[float] = []
@@ -163,12 +163,11 @@ async def tunnel_cost(folder: Path, rounds: int) -> Row:
             asked = ((mesh, ours), (bare, theirs))
             for ask, found in asked if number % 2 else reversed(asked):
                 found.append((await ask()).tokens_per_s)
-    ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
-    name = f"the same split over bare loopback TCP (pairs {ratios[0]:.2f} to {ratios[-1]:.2f})"
-    ratio = statistics.median(ratios)
-    return Row(
-        "split-tokens", statistics.median(ours), statistics.median(theirs), name, ratio, "tok/s", "higher", TARGET
-    )
+    pairs = sorted(one / other for one, other in zip(ours, theirs, strict=True))
+    spread = f"pairs {pairs[0]:.2f} to {pairs[-1]:.2f}, median {statistics.median(pairs):.2f}"
+    name = f"the same split over bare loopback TCP ({spread})"
+    mine, baseline = statistics.median(ours), statistics.median(theirs)
+    return Row("split-tokens", mine, baseline, name, mine / baseline, "tok/s", "higher", TARGET)
 
 
 # What distance and a draft do
@@ -245,7 +244,8 @@ def main() -> None:
         return
     for row in rows:
         accepted = f"  accepted {100 * row.acceptance:3.0f} %" if row.acceptance is not None else ""
-        print(f"{row.case:24} {row.ours:8.1f} {row.unit}  x{row.ratio:.2f} of {row.baseline_name}{accepted}")
+        figures = f"{row.ours:8.1f} {row.unit}  x{row.ratio:.2f} of {row.baseline:.1f}"
+        print(f"{row.case:24} {figures}, {row.baseline_name}{accepted}")
     print("theirs (mesh-llm, Qwen2.5-32B, its own hardware):")
     for what, speed, acceptance in THEIRS:
         print(f"  {what:36} {speed:>10}  accepted {acceptance}")
