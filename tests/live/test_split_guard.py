@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import llm.demo
@@ -163,3 +166,17 @@ async def test_a_models_name_is_no_path_at_the_worker(tmp_path: Path) -> None:
 
         assert isinstance(answer, Prepared)
         assert [path.name for path in tmp_path.parent.rglob("*evil*")] == []
+
+
+async def test_a_killed_rpc_server_is_followed_by_another_and_the_split_comes_back(tmp_path: Path) -> None:
+    async with split_mesh(tmp_path) as mesh:
+        worker = mesh.worker.node.offering.splitting.worker
+        (first,), before = worker.servers, mesh.accepted()
+        os.kill(first.child.pid, signal.SIGKILL)
+
+        await until(lambda: bool(worker.servers) and first not in worker.servers, "another RPC server runs")
+        # A load takes about fifteen connections, a greeting one.
+        await until(lambda: mesh.accepted() > before + 5, "the model is loaded again")
+        await until(lambda: is_split(mesh.host), "the toy is split again")
+
+    assert not psutil.pid_exists(first.child.pid)
