@@ -18,6 +18,7 @@ from llm.digest import DigestCache
 from llm.engines.resident import ResidentEngine
 from llm.gguf import BadModelFile, split_parts
 from llm.host import Host, ServedModel
+from llm.models.aside import run_aside
 from llm.models.peers import Lending, LocalFiles
 from llm.models.shelf import Shelf, Shelved, read_shelf, write_shelf
 from llm.offer import MAX_MODELS
@@ -120,7 +121,8 @@ class Pantry:
         if model is None:
             return
         try:
-            digests = await asyncio.to_thread(self.digests.each, model.paths)
+            # Aside: a hundred gigabytes take minutes, which the end of the agent does not wait for.
+            digests = await run_aside(lambda stop: self.digests.each(model.paths), f"hash {name}")
             sizes = tuple([await asyncio.to_thread(_size, path) for path in model.paths])
         except OSError as error:
             logger.warning("the files of model %s cannot be hashed: %s", name, error)

@@ -182,8 +182,11 @@ async def test_the_command_line_may_name_the_hub_and_the_agent_runs_meanwhile(
 ) -> None:
     content = write_tiny_gguf(tmp_path / "m.gguf", width=256, layers=4).read_bytes()
     async with hub_of(agents, tmp_path, o__r={"m.gguf": content}) as (hub, online):
-        hub.pause_s = 0.03
+        hub.pause_s, hub.is_away = 0.03, True
         async with online.start("a", [*ENGINE, "--model", "hf:o/r"]) as agent:
+            waiting = await until(agent, "hf:o/r", lambda found: "503" in found["reason"])
+            assert (waiting["state"], "tried again in" in waiting["reason"]) == ("waiting", True), waiting
+            hub.is_away = False
             status = await agent.until(
                 lambda status: any(one["done_bytes"] for one in status["downloads"]), LOAD_TIMEOUT_S
             )
@@ -251,7 +254,9 @@ async def test_a_file_comes_from_another_node_and_goes_on_after_a_kill(agents: L
         async with agents.start("b", joins) as other:
             await until_state(other, "shared", "unloaded")
             read = _read_bytes(source) - read_before
-            print(f"{partial >> 20} of {size >> 20} MB were here at the kill, {read >> 20} MB were read in all")
+            rate = next(one["bytes_per_s"] for one in (await other.call("models"))["downloads"])
+            print(f"{partial / 1e6:.0f} of {size / 1e6:.0f} MB were here at the kill, {read / 1e6:.0f} MB read in all")
+            print(f"the rest came at {rate / 1e6:.0f} MB/s")
             code, out, err = await run_models(other, "load", "shared", "--json")
             assert (code, json.loads(out)["state"]) == (0, "ready"), err
             assert sorted(json.loads(out)["hosts"]) == ["a", "b"]

@@ -22,7 +22,7 @@ PIECE_BYTES = 64 << 10
 
 @dataclass
 class FakeHub:
-    """repos: path → content, of each repository.  pause_s: before each piece of 64 KiB.
+    """repos: path → content, of each repository.  pause_s: before each piece of 64 KiB.  is_away: answers 503 to all.
 
     claims: SHA-256 that the tree tells instead of the right one.  sizes: so too.  break_after: bytes of one answer,
     then the line is cut.  sent_bytes: of files.  asked: paths, each with the authorization that came along.
@@ -31,6 +31,7 @@ class FakeHub:
     repos: dict[str, dict[str, bytes]]
     url: str = ""
     pause_s: float = 0.0
+    is_away: bool = False
     claims: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     break_after: int | None = None
@@ -69,7 +70,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             hub.asked.append((path, self.headers.get("Authorization", "")))
-            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+", path):
+            if hub.is_away:
+                self.send_error(503)
+            elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+", path):
                 self._json(hub.tree(found[1]) if found[1] in hub.repos else None)
             elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)", path):
                 self._json({"id": found[1], "sha": COMMIT, "siblings": []} if found[1] in hub.repos else None)
