@@ -108,13 +108,9 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
     dice = random.Random(f"schedule {seed}")
     size = dice.choice((2, 2, 3, 3, 3, 4, 4, 5, 6, 8))
     size = nodes if nodes is not None else size
-    conditions = Conditions(
-        rtt_s=dice.choice((0.001, 0.005, 0.02, 0.02, 0.06, 0.15)),
-        jitter=dice.choice((0.2, 1.0, 3.0)),
-        loss=dice.choice((0.0, 0.0, 0.02, 0.1, 0.2)),
-        duplication=dice.choice((0.0, 0.0, 0.05)),
-        bursts=dice.choice((None, None, None, Bursts())),
-    )
+    conditions = _draw_conditions(dice)
+    if size > LARGE:
+        conditions = Conditions(loss=min(0.05, conditions.loss))
     faults_s = dice.choice((dice.uniform(8.0, 18.0), dice.uniform(8.0, 18.0), dice.uniform(18.0, 28.0)))
     count = dice.choice((1, 2, 2, 3, 3, 4, 5)) if size <= LARGE else 8
     faults = [_draw_fault(dice, size, faults_s) for _ in range(count)]
@@ -130,6 +126,16 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         ends_with_crash=dice.random() < 0.35 and size <= LARGE,
         faults_s=faults_s,
         faults=tuple(faults),
+    )
+
+
+def _draw_conditions(dice: random.Random) -> Conditions:
+    return Conditions(
+        rtt_s=dice.choice((0.001, 0.005, 0.02, 0.02, 0.06, 0.15)),
+        jitter=dice.choice((0.2, 1.0, 3.0)),
+        loss=dice.choice((0.0, 0.0, 0.02, 0.1, 0.2)),
+        duplication=dice.choice((0.0, 0.0, 0.05)),
+        bursts=dice.choice((None, None, None, Bursts())),
     )
 
 
@@ -250,13 +256,22 @@ class Faults:
             return
         others = [other for other in self._hosts if other is not host]
         if not host.disk.boot:
-            doors = [other for other in others if self._world.can_ask(host, other)]
-            if not doors:
+            boots = self._remembered_boots(host, others)
+            if not boots:
                 self._world.agenda.after(JOIN_AGAIN_S, partial(self._bring_up, host))
                 return
-            # Of the members that it can reach, one that remembers it: see docs/decisions/0013-simulator.md.
-            host.disk.boot = max(inside.highest_boot(door.running.engine, host.node) for door in doors)
+            host.disk.boot = max(boots)
         self._world.start(host, others)
+
+    def _remembered_boots(self, host: Host, others: list[Host]) -> list[int]:
+        """What each of the others knows of its starts; nothing until all that know of any can be asked.
+
+        Whoever asks less may start under a number that it had before: see docs/decisions/0013-simulator.md.
+        """
+        running = [other for other in others if other.is_up]
+        boots = {other.node: inside.highest_boot(other.running.engine, host.node) for other in running}
+        must_answer = [other for other in running if boots[other.node]] or running[:1]
+        return list(boots.values()) if all(self._world.can_ask(host, other) for other in must_answer) else []
 
     def _block(self, fault: Fault, hosts: list[Host]) -> None:
         size = int(fault.amount)

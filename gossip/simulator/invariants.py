@@ -109,7 +109,7 @@ class Invariants:
             self._check_tokens(self._inviting)
 
     def _note_hint(self, process: Process, node: NodeId) -> None:
-        """A suspicion's clock starts with the hint that led to it, not with the probe that failed."""
+        """Keep the first of several hints: it began the probe that the others found under way."""
         hinted_at, now = self._observers[process.node].hinted_at, self._world.now
         if now - hinted_at.get(node, -HINT_COUNTS_S) >= HINT_COUNTS_S:
             hinted_at[node] = now
@@ -148,7 +148,8 @@ class Invariants:
             self._check_death(observer, member, before, event)
         if standing.status is Status.LEFT and (member.node, standing.boot) not in self._left:
             self._raise("self-signed farewell", observer, member, "has left, which it never said")
-        observer.seen[member.node] = _Seen(standing, self._world.now, observer.process.host.paused_s)
+        since = self._since(observer, member)
+        observer.seen[member.node] = _Seen(standing, since, observer.process.host.paused_s)
         samples = self._samples.setdefault(member.node, {})
         if len(samples) < 12:
             samples[standing] = None
@@ -174,7 +175,7 @@ class Invariants:
         key = (member.node, standing.boot, standing.incarnation)
         was_suspect = before is not None and before.standing == Standing(*key[1:], Status.SUSPECT)
         if key not in self._dead:
-            waited_s = self._waited_s(observer, member, before) if before is not None and was_suspect else 0.0
+            waited_s = self._waited_s(observer, before) if before is not None and was_suspect else 0.0
             needed_s = MINIMUM_PROBES * self._world.settings.timing.probe_s
             if waited_s < needed_s - TOLERANCE_S - (EVERY_S if len(self._world.hosts) > LARGE else 0.0):
                 what = f"is dead after a suspicion of {waited_s:.2f} s, not of {needed_s:.0f} s"
@@ -184,11 +185,17 @@ class Invariants:
         if is_alive_before and _is_delta(event):
             self._raise("hearsay is suspicion", observer, member, "was alive, and is dead by anti-entropy alone")
 
-    def _waited_s(self, observer: _Observer, member: Member, before: _Seen) -> float:
+    def _since(self, observer: _Observer, member: Member) -> float:
+        """When the clock of what is seen now began: a suspicion's with the hint that led to it."""
+        now = self._world.now
+        hinted_at = observer.hinted_at.get(member.node, now)
+        is_hinted = member.status is Status.SUSPECT and now - hinted_at < HINT_COUNTS_S
+        return hinted_at if is_hinted else now
+
+    def _waited_s(self, observer: _Observer, before: _Seen) -> float:
         """How long a suspicion has lasted, less what its holder stood still (if that was long enough to notice)."""
         paused_s = observer.process.host.paused_s - before.paused_s
-        since = min(before.since, observer.hinted_at.get(member.node, before.since))
-        return self._world.now - since - (paused_s if paused_s > PAUSE_S else 0.0)
+        return self._world.now - before.since - (paused_s if paused_s > PAUSE_S else 0.0)
 
     def _check_facts(self, observer: _Observer, member: Member) -> None:
         for key, value in inside.facts(observer.process.engine, member.node).items():
