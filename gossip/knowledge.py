@@ -241,11 +241,14 @@ class Knowledge:
     def _hear_fact(self, rumour: FactRumour, peer: NodeId) -> bool:
         header = read_header(rumour, peer)
         node = NodeId(header.node)
+        if node == self._me.node:
+            self._hear_own_fact(rumour, header, peer)
+            return True
         if not self.facts.is_known_boot(header):
             self.wanted[peer] = None
             self.counters["unproven"] += 1
             return False
-        if node == self._me.node or not self.facts.is_news(header):
+        if not self.facts.is_news(header):
             return True
         owner = self.roster.entry(node)
         if rumour.value is None:
@@ -312,6 +315,8 @@ class Knowledge:
                 raise ProtocolError(f"node {short(peer)} sent something else in place of a fact")
             header = read_header(rumour, peer)
             owner = self.roster.get(NodeId(header.node))
+            if owner is not None and owner.node == self._me.node:
+                self._hear_own_fact(rumour, header, peer)
             if owner is None or owner.node == self._me.node or not self.facts.is_news(header):
                 return
             fact = self._keep_fact(rumour, header, owner, peer)
@@ -321,6 +326,16 @@ class Knowledge:
         # A newcomer's facts reach us before anyone else hears them; others' have been told already.
         if node == peer:
             self._tell_fact(fact)
+
+    def _hear_own_fact(self, rumour: FactRumour, header: FactHeader, peer: NodeId) -> None:
+        """One that this node did not say in this life was said in one before, and the disk was lost in between.
+
+        Others would keep it for ever: what is said in this life has lower numbers. Raises ProtocolError.
+        """
+        own = self.roster.own.record
+        if (header.boot, header.version) > (own.boot, self.facts.complete(own.node)):
+            open_fact(rumour, header, own.public, self._verifier, self._me.mesh_id, peer)
+            self._answer_for_self(self.roster.begin_anew(header.boot))
 
     def _keep_fact(self, rumour: FactRumour, header: FactHeader, owner: Member, peer: NodeId) -> Fact:
         """Store news of another member that comes with its value. Raises ProtocolError."""

@@ -12,7 +12,8 @@
 | any         | its own signed LEFT                     | LEFT                                            |
 | DEAD, LEFT  | its record with higher (boot, inc)      | ALIVE                                           |
 | self        | accused in this (boot, incarnation)     | a new record, incarnation + 1                   |
-| self        | own record from a later life is shown   | boot above that one's (the boot file was lost)  |
+| self        | own record from a later life is shown,  | boot above that one's (the boot file was lost)  |
+|             | or own fact that it never said          |                                                 |
 
 An accusation counts only where the accused's own signed record of that (boot, incarnation) is held. So
 only a node itself can raise its numbers, and nobody can push it to the end of them. Whom to tell of a
@@ -217,6 +218,11 @@ class Roster:
         own.status = record.standing.status
         self.version += 1
 
+    def begin_anew(self, boot: int) -> Verdict:
+        """This node had a life before this one that went by `boot`: start above it."""
+        self.replace_own(self._reseal(max(boot, self.own.record.boot) + 1, 0))
+        return Verdict.REBORN
+
     def _enrol(self, record: MemberRecord, now: float) -> Verdict:
         if len(self._members) >= MAX_MEMBERS:
             return Verdict.REFUSED
@@ -232,8 +238,7 @@ class Roster:
         if record.boot == own.boot and not record.has_left:
             self.replace_own(self._reseal(own.boot, record.incarnation + 1))
             return Verdict.REFUTED
-        self.replace_own(self._reseal(record.boot + 1, 0))
-        return Verdict.REBORN
+        return self.begin_anew(record.boot)
 
     def _refute(self) -> Verdict:
         own = self.own.record

@@ -309,6 +309,26 @@ def test_a_later_life_of_its_own_raises_its_boot_and_signs_its_facts_anew() -> N
     assert (me.boot, dict(me.facts)) == (10, {"load": b"1"})
 
 
+def test_a_fact_of_its_own_that_it_never_said_is_of_an_earlier_life_whose_disk_was_lost() -> None:
+    bench = Bench("alice")
+    bench.tell(LocalUpdate("load", b"new"))
+    bench.hear(ALICE, fact(bench.me, "load", b"new", version=1))
+    assert bench.engine.view(bench.now, {}).me.boot == 1
+    entry = DeltaEntry(bench.me.node, b"", Status.ALIVE, b"", 0.0, (fact(bench.me, "claims", b"old", version=7),))
+    effects = bench.hear_reliably(ALICE, Delta((entry,), False))
+    assert of(RaiseBoot, effects) == [RaiseBoot(2)]
+    me = bench.engine.view(bench.now, {}).me
+    assert (me.boot, dict(me.facts)) == (2, {"load": b"new"})
+
+
+def test_a_fact_of_its_own_that_it_did_not_sign_changes_nothing() -> None:
+    bench = Bench("alice")
+    forged = fact(dataclasses.replace(bench.me, signer=ALICE.signer), "claims", b"old", version=7)
+    bench.hear(ALICE, forged)
+    assert bench.engine.view(bench.now, {}).me.boot == 1
+    assert bench.engine.counters["refused"] == 1
+
+
 def test_a_pause_of_the_process_blames_nobody() -> None:
     bench = Bench("alice", "bob", "carol", "dave")
     bench.hear(BOB, accuse(ALICE, BOB))
