@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gossip.facts import read_gpu
 from gossip.lease import claims
-from gossip.lease_message import LeaseRefused, LeaseRequest, RefusalCode
+from gossip.lease_message import LEASE_S, LeaseRefused, LeaseRequest, RefusalCode
 from gossip.runner import GossipRunner
 from gossip.view import NodeView, View
 from llm.claims import resource_of
@@ -147,7 +147,9 @@ class Splitting:
             and (grant.resource, grant.host) != (request.resource, host)
             and not self.worker.works_for(grant)
         ]
-        free = self.memory.free_bytes - self.memory.context_bytes - sum(grant.memory_bytes for grant in others)
+        promised = sum(grant.memory_bytes for grant in others)
+        own = self.worker.held_bytes(request.resource, host)
+        free = self.memory.free_bytes - self.memory.context_bytes - promised + own
         if request.memory_bytes <= free:
             return None
         words = f"asked for {in_gb(request.memory_bytes)} GB, this node has {in_gb(max(0, free))} GB free"
@@ -191,10 +193,14 @@ class ModelMesh:
         view = self._look()
         needs = self._needs(view.me)
         me = self._me(view.me)
-        workers = [_holder(node) for node in _workers(view) if node.node not in left_out]
+        nodes = [node for node in _workers(view) if node.node not in left_out]
+        workers, settled = [_holder(node) for node in nodes], [_holder(node) for node in nodes if has_settled(node)]
         is_forced = self._splitting.is_forced
         # Each prediction walks a graph, and there may be hundreds of sets of nodes to look at.
-        decision = await asyncio.to_thread(decide, me, workers, needs, _layers(self._file), is_forced=is_forced)
+        decision = await asyncio.to_thread(decide, me, settled, needs, _layers(self._file), is_forced=is_forced)
+        if not isinstance(decision, Solo | Split) and workers != settled:
+            # With nothing better to do meanwhile, the others are asked until they give a lease.
+            decision = await asyncio.to_thread(decide, me, workers, needs, _layers(self._file), is_forced=is_forced)
         match decision:
             case Solo():
                 return Way(decision, note=_note_on_idle(workers, is_forced=is_forced))
@@ -250,7 +256,10 @@ class ModelMesh:
         if claim is None or claim.host == view.me.node:
             return ""
         leader = view.get(claim.host)
-        return f"{leader.name if leader is not None else 'another node'} leads it, and this node works for it"
+        name = leader.name if leader is not None else "another node"
+        if any(one.node.node == claim.host and one.offer.mode == "solo" for one in self._others(view)):
+            return f"{name} hosts it, alone; whether it is shared is for {name} to be told"
+        return f"{name} leads it, and this node works for it"
 
     def _served_alone_elsewhere(self, view: View) -> str | None:
         """The name of another node that serves this very model by itself."""
@@ -332,6 +341,11 @@ def usable_bytes(node: NodeView) -> int:
 
 def _holder(node: NodeView) -> Holder:
     return Holder(node.node, node.name, usable_bytes(node), node.rtt_ms or 0.0)
+
+
+def has_settled(node: NodeView) -> bool:
+    """Whether `node` has been there long enough to grant a lease on what it worked for before it started again."""
+    return node.boot <= 1 or node.known_for_s >= LEASE_S
 
 
 def _workers(view: View) -> list[NodeView]:
