@@ -95,7 +95,8 @@ class Invariants:
     def handled(self, process: Process, event: Event, effects: Sequence[Effect]) -> None:
         if isinstance(event, LocalUpdate):
             self._published.setdefault((process.node, event.key), {})[event.value] = None
-        if isinstance(event, Hint | Disconnected):
+        # That a broken link has been given up on is no news, and no hint.
+        if isinstance(event, Hint) or (isinstance(event, Disconnected) and not event.is_final):
             self._note_hint(process, event.node)
         is_changed = False
         for effect in effects:
