@@ -139,9 +139,9 @@ class Prober:
             if is_hinted and self._targets[target].hinted_at is None:
                 self._targets[target].hinted_at = now
             return None
-        timing, stretch = self._timing_for(target), self.health + 1
-        ask_at = now + timing.probe_timeout_s * stretch
-        fails_at = now + timing.probe_s * stretch
+        least, stretch = self._timing_for(target), self.health + 1
+        ask_at = now + max(least.probe_timeout_s, self._timing.probe_timeout_s * stretch)
+        fails_at = now + max(least.probe_s, self._timing.probe_s * stretch)
         probe = Probe(target, self._number(), now, ask_at, fails_at, now if is_hinted else None)
         self._probes[probe.sequence] = self._targets[target] = probe
         return probe

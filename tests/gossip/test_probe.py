@@ -177,6 +177,14 @@ def test_one_that_answers_from_far_away_is_given_the_time_of_a_wan() -> None:
     assert begin(one, 40.0).fails_at == 40.0 + LAN.probe_s
 
 
+def test_distance_and_health_are_not_multiplied() -> None:
+    one = prober()
+    for _ in range(12):
+        one.acknowledge(begin(one, 10.0).sequence, ALICE, 10.3)
+    one.worsen(MAX_HEALTH)
+    assert begin(one, 20.0).fails_at == 20.0 + LAN.probe_s * (MAX_HEALTH + 1)
+
+
 def test_what_a_helper_heard_says_nothing_of_the_distance() -> None:
     one = prober()
     for _ in range(12):
