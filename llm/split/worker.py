@@ -162,6 +162,11 @@ class SplitWorker:
         """Whether there is an RPC server under this lease, or about to be; its memory is reserved then."""
         return _place(grant) in self._works
 
+    def held_bytes(self, resource: str, host: NodeId) -> int:
+        """What is reserved for parts of `resource` that `host` leads: its own to use again under the next lease."""
+        works = [work for place, work in self._works.items() if (place.resource, place.host) == (resource, host)]
+        return sum(work.memory_bytes for work in works)
+
     async def run(self) -> None:
         """End each RPC server with its lease, until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import llm.demo
-from gossip.lease_message import lease_text
+from gossip.lease_message import LeaseRequest, lease_text
 from gossip.tenure import Hold
 from llm.split.build import EngineBuild
 from llm.split.message import PROTOCOL, Prepare, Prepared, Preparing, read_answer, to_record
@@ -66,7 +66,7 @@ async def split_mesh(folder: Path) -> AsyncIterator[Mesh]:
         token = await host.token(uses=2)
         mesh = Mesh(host, await agents.start("worker", token, vram_limit=1.0, threads=1), host)
         await until(lambda: is_split(host), "the toy is split")
-        mesh.third = await agents.start("third", token, vram_limit=0.5)
+        mesh.third = await agents.start("third", token, vram_limit=0.001)
         board = mesh.third.node.transport.board
         await until(lambda: board.state(mesh.worker_id) is LinkState.CONNECTED, "the third member reaches the worker")
         yield mesh
@@ -180,3 +180,13 @@ async def test_a_killed_rpc_server_is_followed_by_another_and_the_split_comes_ba
         await until(lambda: is_split(mesh.host), "the toy is split again")
 
     assert not psutil.pid_exists(first.child.pid)
+
+
+async def test_a_leader_may_have_the_memory_that_it_has_under_its_next_lease(tmp_path: Path) -> None:
+    async with split_mesh(tmp_path) as mesh:
+        splitting, leader = mesh.worker.node.offering.splitting, mesh.host.node.transport.node
+        (grant,) = mesh.worker.node.leases.service.grants()
+        again = LeaseRequest(RESOURCE, grant.term, bytes(16), True, "work", splitting.memory.free_bytes + 1)
+
+        assert splitting.room(leader, again) is None
+        assert splitting.room(mesh.third.node.transport.node, again) is not None
