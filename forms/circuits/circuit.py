@@ -28,7 +28,7 @@ _BITS = ("c_target", "c_condition")
 class Limits:
     """What a node takes. The public evaluator has no limit on ids and dies of one of 2**64 − 2."""
 
-    operations: int = 2**26
+    operations: int = 2**25
     qubits: int = 2**24
     bits: int = 2**24
     registers: int = 2**16

@@ -24,7 +24,11 @@ def _compiled(function: Function) -> Function:
     import numba
 
     # Without the GIL, so that batches run on as many cores as there are.
-    return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    try:
+        return cast(Function, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:
+        # No folder that may be written to, beside the module or in the user's home: compile in every process.
+        return cast(Function, numba.njit(nogil=True)(function))
 
 
 @cache

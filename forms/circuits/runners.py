@@ -17,7 +17,7 @@ from forms.circuits.program import Program, lower
 # Eight 64-bit words fill two AVX2 registers or one of AVX-512; sixteen gained another third, and doubled the memory.
 WIDTH = 8
 # Random words of one group of batches; three groups may be in memory at a time.
-_MOST_GROUP_BYTES = 2**29
+_MOST_GROUP_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)

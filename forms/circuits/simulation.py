@@ -167,10 +167,10 @@ class _Run:
         width = self.runner.width
         running: deque[Future[list[Batch]]] = deque()
         for first in range(0, count, width):
-            if len(running) > threads:
-                yield from running.popleft().result()
             start = words.position
             random = words.take(min(width, count - first))
+            if len(running) >= threads:
+                yield from running.popleft().result()
             running.append(pool.submit(self._group, first, random, start))
         while running:
             yield from running.popleft().result()

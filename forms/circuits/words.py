@@ -29,7 +29,7 @@ class WordSource:
         count = batches * self._count
         match self._mode:
             case RngMode.SHAKE:
-                words = np.frombuffer(self._stream.take(8 * count), "<u8").astype(np.uint64, copy=False)
+                words = self._stream.take_words(count)
             case RngMode.LFSR:
                 words = self._lfsr(count)
         return words.reshape(batches, self._count)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 DOMAIN = b"quantum_ecc-fiat-shamir-v2"
 
 _WORD = 2**64 - 1
+# Squeezing keeps the interpreter to itself: about 3 ms at a time.
+_PIECE_BYTES = 2**20
 # Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled" (2016), xorshift64*.
 LFSR_MULTIPLIER = 0x2545F4914F6CDD1D
 # xorshift never leaves the state 0; a seed of 0 becomes this (the golden ratio's fraction in 64 bits).
@@ -42,6 +44,14 @@ class Stream:
         """Squeeze the next `length` bytes."""
         self.position += length
         return self._sponge.squeeze(length) if length else b""
+
+    def take_words(self, count: int) -> NDArray[np.uint64]:
+        """Squeeze the next `count` words of eight bytes, little-endian."""
+        taken = np.empty(8 * count, np.uint8)
+        for start in range(0, len(taken), _PIECE_BYTES):
+            piece = self.take(min(_PIECE_BYTES, len(taken) - start))
+            taken[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        return taken.view("<u8").astype(np.uint64, copy=False)
 
 
 class Seed:
