@@ -107,9 +107,9 @@ class Bringer:
                 await self._until_brought(bringing)
         except (FetchFailed, Refused, BadModelFile, MeshError, OSError) as error:
             logger.warning("model %s is not brought: %s", bringing.wanted, error)
-            bringing.enter(Stage.FAILED, str(error))
             # A person reads why; what came stays on the disk for the next try.
             await self.pantry.drop_wish(bringing.wanted)
+            bringing.enter(Stage.FAILED, str(error))
         except asyncio.CancelledError:
             bringing.enter(Stage.CANCELLED, "somebody called it off")
             raise

@@ -78,7 +78,7 @@ class ModelCommands:
         loads = policy is not Policy.LAZY
         try:
             if isinstance(path, str):
-                name = await self.pantry.add_file(Path(path), policy or Policy.LAZY, loads=loads)
+                name = await self.pantry.add_file(Path(path), policy, loads=loads)
                 return {"name": name, "fetching": False}
             local = self._local(named)
             if local is not None:

@@ -60,7 +60,9 @@ class Pantry:
     _shelf: Shelf = field(init=False)
     _local: dict[str, LocalModel] = field(default_factory=dict)
     _to_hash: list[str] = field(default_factory=list)
+    _coming: set[str] = field(default_factory=set)
     _changes: Changes = field(default_factory=Changes)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         """Make every engine that can be made. Raises BadModelFile for the command line's, ShelfDamaged."""
@@ -128,7 +130,8 @@ class Pantry:
             logger.warning("the files of model %s cannot be hashed: %s", name, error)
             return
         files = LocalFiles(model.paths, digests, sizes)
-        if self._local.get(name) is model:
+        now = self._local.get(name)
+        if now is not None and now.paths == model.paths:
             self.lending.add(name, files)
             self.host.identify(name, files.identity)
             logger.info("model %s is sha256 %s", name, files.identity[:16])
@@ -154,15 +157,18 @@ class Pantry:
         """Take a model out of this node's memory. Raises Refused, llm.engines.resident.Busy."""
         await self._engine(name).unload("somebody asked for it with meshd models unload")
 
-    async def add_file(self, path: Path, policy: Policy, *, loads: bool) -> str:
-        """Serve a file of this disk from now on, also after a restart; its name. Raises Refused, BadModelFile."""
+    async def add_file(self, path: Path, policy: Policy | None, *, loads: bool) -> str:
+        """Serve a file of this disk from now on, also after a restart; its name. Raises Refused, BadModelFile.
+
+        policy: None for that which it has; lazy where it is new.
+        """
         paths = await asyncio.to_thread(split_parts, path)
         name = model_name(path)
         known = self._local.get(name)
         if known is not None and known.paths == paths and not known.problem:
             await self.load(name, policy, now=loads)
             return name
-        await self._serve(Shelved(name, tuple(map(str, paths)), "", policy.value), loads=loads)
+        await self._serve(Shelved(name, tuple(map(str, paths)), "", (policy or Policy.LAZY).value), loads=loads)
         return name
 
     async def take_in(self, shelved: Shelved, digests: Sequence[str], *, loads: bool) -> None:
@@ -185,11 +191,11 @@ class Pantry:
     async def remove(self, name: str) -> tuple[Path, ...]:
         """Forget a model, and delete the files that meshd brought; which. Raises Refused."""
         model = self.removable(name)
-        if any(offer.name == name for offer in self.host.offers()):
-            await self.host.remove(name)
+        del self._local[name]
         self.kitchen.splitting.forget(name)
         self.lending.remove(name)
-        del self._local[name]
+        if any(offer.name == name for offer in self.host.offers()):
+            await self.host.remove(name)
         shelved = model.shelved
         assert shelved is not None, "removable says so"
         await self._take(shelved)
@@ -215,25 +221,30 @@ class Pantry:
 
     async def _serve(self, shelved: Shelved, *, loads: bool) -> None:
         """Offer a model that has just come here, and keep it on the shelf. Raises Refused, BadModelFile."""
-        if self._is_taken(shelved.name):
-            raise Refused(f"this node has another model called {shelved.name!r}; rename the file, or remove that one")
+        name = shelved.name
+        if self._is_taken(name):
+            raise Refused(f"this node has another model called {name!r}; rename the file, or remove that one")
         if len(self.host.offers()) >= MAX_MODELS:
             raise Refused(f"a node offers at most {MAX_MODELS} models; remove one first")
-        spec = FileSpec(shelved.name, Path(shelved.paths[0]), shelved.policy == "lazy")
-        served = await asyncio.to_thread(self.kitchen.make, spec)
-        await self._put(shelved)
-        if self._is_taken(shelved.name):
-            raise Refused(f"another model called {shelved.name!r} came at the same time")
+        self._coming.add(name)
+        try:
+            served = await asyncio.to_thread(
+                self.kitchen.make, FileSpec(name, Path(shelved.paths[0]), shelved.policy == "lazy")
+            )
+            await self._put(shelved)
+        finally:
+            self._coming.discard(name)
         self.host.add(served)
-        self._remember(shelved.name, tuple(map(Path, shelved.paths)), shelved)
-        self._to_hash.append(shelved.name)
+        self._remember(name, tuple(map(Path, shelved.paths)), shelved)
+        self._to_hash.append(name)
         self._changes.notify()
         if loads:
-            self._engine(shelved.name).load()
+            self._engine(name).load()
 
     def _is_taken(self, name: str) -> bool:
         local = self._local.get(name)
-        return (local is not None and not local.problem) or any(offer.name == name for offer in self.host.offers())
+        is_here = (local is not None and not local.problem) or any(offer.name == name for offer in self.host.offers())
+        return is_here or name in self._coming
 
     def _named_models(self) -> list[ServedModel]:
         served = []
@@ -248,8 +259,9 @@ class Pantry:
     def _shelved_models(self) -> list[ServedModel]:
         """Those whose files are all here; of the others it is known why not."""
         served = []
+        named = {spec.name for spec in self.specs}
         for shelved in self._shelf.models:
-            if not shelved.paths or shelved.name in self._local:
+            if not shelved.paths or shelved.name in named:
                 continue
             paths = tuple(map(Path, shelved.paths))
             try:
@@ -298,7 +310,8 @@ class Pantry:
     async def _keep_shelf(self) -> None:
         """Write it down. When the disk fails, the node goes by it all the same until its next start."""
         try:
-            await asyncio.to_thread(write_shelf, self._shelf_file, self._shelf)
+            async with self._writing:  # or an older shelf might be written last
+                await asyncio.to_thread(write_shelf, self._shelf_file, self._shelf)
         except OSError as error:
             logger.error("the models of this node cannot be written down and are forgotten at a restart: %s", error)
 
