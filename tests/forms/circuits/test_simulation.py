@@ -10,7 +10,8 @@ from forms.circuits.axis import CircuitShelf, simulate_axis
 from forms.circuits.checks import SECP256K1_CHECK, Cases, NoCheck
 from forms.circuits.circuit import Circuit, load_circuit
 from forms.circuits.kinds import Kind, Operation
-from forms.circuits.simulation import Backend, Batch, Options, Result, simulate
+from forms.circuits.report import as_json
+from forms.circuits.simulation import Backend, Options, Result, simulate
 from forms.circuits.xof import RngMode, Stream
 from tests.forms.circuits.files import golden, golden_bytes, loaded, random_operations, stock_file
 
@@ -29,11 +30,6 @@ def toy(name: str) -> Circuit:
     return load_circuit(golden_bytes(f"toy_{name}.bin"))
 
 
-def as_golden(batch: Batch) -> dict[str, Any]:
-    shown = {name: getattr(batch, name) for name in Batch.__slots__ if name != "reason"}
-    return {**shown, "phase": f"{batch.phase:016x}"}
-
-
 def totals(result: Result) -> dict[str, Any]:
     return {
         "shots": result.shots,
@@ -50,7 +46,7 @@ def test_all_141_batches_of_a_toy(name: str) -> None:
     pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
     wanted = golden("toys.golden.json")[name]
     result = simulate(toy(name), Options(digests=True))
-    assert [as_golden(batch) for batch in result.batches] == wanted["batches"]
+    assert as_json(result, batches=True)["batches"] == wanted["batches"]
     assert totals(result) == {key: wanted[key] for key in totals(result)}
     assert (result.score, round(result.avg_clifford, 3)) == (wanted["score"], wanted["avg_clifford"])
 
@@ -59,7 +55,7 @@ def test_all_141_batches_of_a_toy(name: str) -> None:
 def test_a_partial_last_batch(wanted: dict[str, Any], backend: Backend) -> None:
     options = Options(attempts=wanted["attempts"], digests=True, backend=backend)
     result = simulate(toy(wanted["toy"]), options)
-    assert [as_golden(batch) for batch in result.batches] == wanted["batches"]
+    assert as_json(result, batches=True)["batches"] == wanted["batches"]
     assert totals(result) == {key: wanted[key] for key in totals(result)}
 
 
@@ -160,7 +156,7 @@ def test_the_stock_circuit() -> None:
     assert (result.toffoli, result.clifford) == (15_999_651_264, 77_100_095_947)
     assert (result.score, result.clean, result.avg_toffoli) == (wanted["score"], True, wanted["avg_toffoli"])
     digested = simulate(circuit, Options(check=FourBatches(), digests=True))
-    assert [as_golden(batch) for batch in digested.batches] == wanted["batches"]
+    assert as_json(digested, batches=True)["batches"] == wanted["batches"]
 
 
 class FourBatches:
