@@ -39,6 +39,10 @@ test-live:
 soak *arguments:
     {{run}} python -m bench.soak {{arguments}}
 
+# A thousand requests while agents, engines and links die at random: `just chaos --seed 2`
+chaos *arguments:
+    {{run}} python -m bench.chaos {{arguments}}
+
 # Three agents on this machine, one chat through the lite client
 demo *arguments:
     {{run}} meshd demo {{arguments}}
