@@ -26,6 +26,15 @@ class Arithmetic(StrEnum):
     POINT_ADDITION = "toy-curve"
 
 
+# How many of an algorithm's parts matter to each.
+_PARTS = {
+    Arithmetic.ADDER: 1,
+    Arithmetic.MODULAR_ADDER: 1,
+    Arithmetic.MODULAR_MULTIPLIER: 2,
+    Arithmetic.POINT_ADDITION: 3,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """One way to an arithmetic. Parts that it has no use for are left at their first choice."""
@@ -34,16 +43,21 @@ class Algorithm:
     multiplication: Multiplication = Multiplication.DOUBLING
     inversion: Inversion = Inversion.LOOKUP
 
+    def name_of(self, arithmetic: Arithmetic) -> str:
+        """The parts that `arithmetic` has a use for, as in `cuccaro-horner`."""
+        return "-".join(self.parts[: _PARTS[arithmetic]])
+
+    @property
+    def parts(self) -> tuple[StrEnum, ...]:
+        """The choices, from what every arithmetic needs to what one does."""
+        return self.addition, self.multiplication, self.inversion
+
 
 def algorithms(arithmetic: Arithmetic) -> list[Algorithm]:
     """List every way to `arithmetic`, each with its own circuit."""
-    match arithmetic:
-        case Arithmetic.ADDER | Arithmetic.MODULAR_ADDER:
-            return [Algorithm(addition) for addition in Addition]
-        case Arithmetic.MODULAR_MULTIPLIER:
-            return [Algorithm(*parts) for parts in product(Addition, Multiplication)]
-        case Arithmetic.POINT_ADDITION:
-            return [Algorithm(*parts) for parts in product(Addition, Multiplication, Inversion)]
+    unused = Algorithm().parts[_PARTS[arithmetic] :]
+    every = (Algorithm(*parts) for parts in product(Addition, Multiplication, Inversion))
+    return [algorithm for algorithm in every if algorithm.parts[_PARTS[arithmetic] :] == unused]
 
 
 def generate(arithmetic: Arithmetic, width: int, algorithm: Algorithm) -> bytes:

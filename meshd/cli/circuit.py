@@ -1,0 +1,104 @@
+"""`meshd circuit FILE`: run a QECCOPS circuit here and judge it; `meshd circuit generate` writes small correct ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from meshd.cli.output import JsonFlag, fail, print_json
+
+
+class _FileOrCommand(TyperGroup):
+    """A first word that names no command is the file to run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "-h", "--help"}:
+            args = ["run", *args]
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+
+app = typer.Typer(
+    cls=_FileOrCommand,
+    no_args_is_help=True,
+    help="Run a circuit of the QECCOPS format on this host, or write small ones: meshd circuit FILE",
+)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="QECCOPS1 or QECCOPSZ")],
+    shots: Annotated[int, typer.Option(min=0, max=10**7, help="attempts, 64 a batch")] = 9024,
+    check: Annotated[
+        str, typer.Option(help="secp256k1, toy-curve, adder, modular-adder, modular-multiplier or none")
+    ] = "secp256k1",
+    rng_mode: Annotated[
+        str, typer.Option(help="shake (the public evaluator's) or lfsr (xorshift64* from the same seed)")
+    ] = "shake",
+    batches: Annotated[bool, typer.Option("--batches", help="each batch too, with digests of its final state")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run FILE over many shots, count its gates and judge what it computes. Exits 1 unless every check passed."""
+    # Numpy and what is compiled are for this command only.
+    from forms.circuits.circuit import load_circuit
+    from forms.circuits.report import as_json as report_of
+    from forms.circuits.simulation import Options, simulate
+    from forms.circuits.toy_checks import CHECKS
+    from forms.circuits.xof import RngMode
+    from forms.errors import FormFailed
+
+    if check not in CHECKS:
+        raise typer.BadParameter(f"check is one of {', '.join(CHECKS)}, got {check!r}")
+    if rng_mode not in set(RngMode):
+        raise typer.BadParameter(f"rng-mode is one of {', '.join(RngMode)}, got {rng_mode!r}")
+    options = Options(attempts=shots, rng=RngMode(rng_mode), check=CHECKS[check], digests=batches)
+    try:
+        report = report_of(simulate(load_circuit(file), options), batches=batches)
+    except FormFailed as failure:
+        if not as_json:
+            fail(f"{file}: {failure}")
+        print_json({"error": str(failure)})
+        raise typer.Exit(1) from failure
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    raise typer.Exit(0 if report["clean"] else 1)
+
+
+def _show(report: dict[str, Any]) -> None:
+    width = max(len(name) for name in report)
+    for name, value in report.items():
+        if name != "batches":
+            typer.echo(f"{name:<{width}}  {value:,}" if isinstance(value, int) else f"{name:<{width}}  {value}")
+    for batch in report.get("batches", []):
+        typer.echo("  ".join(f"{name} {value}" for name, value in batch.items()))
+
+
+@app.command()
+def generate(
+    arithmetic: Annotated[str, typer.Argument(help="adder, modular-adder, modular-multiplier or toy-curve")],
+    folder: Annotated[Path, typer.Option(file_okay=False, help="where the files go")] = Path(),
+    width: Annotated[int, typer.Option(min=5, max=16, help="wires of a register")] = 8,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write one circuit for each algorithm of an arithmetic at one width, all correct: variants to measure with."""
+    from forms.circuits.generator.generate import Arithmetic, algorithms
+    from forms.circuits.generator.generate import generate as generated
+
+    if arithmetic not in set(Arithmetic):
+        raise typer.BadParameter(f"arithmetic is one of {', '.join(Arithmetic)}, got {arithmetic!r}")
+    chosen = Arithmetic(arithmetic)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for algorithm in algorithms(chosen):
+        path = folder / f"{chosen}-{width}-{algorithm.name_of(chosen)}.ops"
+        path.write_bytes(generated(chosen, width, algorithm))
+        paths.append(str(path))
+    if as_json:
+        print_json({"check": str(chosen), "files": paths})
+    else:
+        typer.echo("\n".join(paths))
