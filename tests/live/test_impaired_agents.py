@@ -51,3 +51,11 @@ async def test_no_bulk_lane_leads_past_the_relay(agents: LocalAgents) -> None:
         open_door = parse_address((await other.status())["doors"]["mesh"])
         _, writer = await asyncio.open_connection(open_door.host, open_door.port)
         writer.close()
+
+
+async def test_an_agent_that_starts_again_is_where_it_was(agents: LocalAgents) -> None:
+    impaired = ImpairedAgents(agents, CLEAR)
+    async with impaired.start("founder") as founder:
+        before = (await founder.status())["doors"]["mesh"]
+    async with impaired.start("founder") as founder:
+        assert (await founder.status())["doors"]["mesh"] == before == format_address(impaired.ways["founder"].address)
