@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
-from forms.connection import Connection, Terms
+from forms.connection import READ_BYTES, Connection, Terms
 from forms.errors import Busy
 from forms.evaluate import error_line
 
@@ -28,9 +28,12 @@ class WireDoor:
             def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 group.create_task(self._serve(reader, writer), name="wire client")
 
-            server = await asyncio.start_server(accept, sock=listener)
-            async with server:
+            server = await asyncio.start_server(accept, sock=listener, limit=READ_BYTES)
+            try:
                 await asyncio.Event().wait()
+            finally:
+                # Not `async with`: since Python 3.12 that waits for the clients, whom the group only ends after it.
+                server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
