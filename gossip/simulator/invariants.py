@@ -30,8 +30,8 @@ EVERY_S = 0.5
 """How often each node of a large mesh is looked at; a small one is looked at whenever its view changes."""
 
 PAUSE_S = 2.0
-HINT_COUNTS_S = 10.0
-"""A probe lasts no longer, however unwell the prober, so an older hint led to nothing."""
+HINT_COUNTS_S = 20.0
+"""However unwell the prober: a probe lasts 9 s then, and another may be under way when the hint comes."""
 
 TOLERANCE_S = 1e-6
 
@@ -97,7 +97,7 @@ class Invariants:
             self._published.setdefault((process.node, event.key), {})[event.value] = None
         # That a broken link has been given up on is no news, and no hint.
         if isinstance(event, Hint) or (isinstance(event, Disconnected) and not event.is_final):
-            self._note_hint(process, event.node)
+            self._observers[process.node].hinted_at[event.node] = self._world.now
         is_changed = False
         for effect in effects:
             if isinstance(effect, SendDatagram) and len(effect.payload) > MAX_DATAGRAM_BYTES:
@@ -108,12 +108,6 @@ class Invariants:
             self._look(process, event)
         if self._inviting is not None:
             self._check_tokens(self._inviting)
-
-    def _note_hint(self, process: Process, node: NodeId) -> None:
-        """Keep the first of several hints: it began the probe that the others found under way."""
-        hinted_at, now = self._observers[process.node].hinted_at, self._world.now
-        if now - hinted_at.get(node, -HINT_COUNTS_S) >= HINT_COUNTS_S:
-            hinted_at[node] = now
 
     def _note_own(self, process: Process) -> None:
         own = inside.members(process.engine)[0]
@@ -187,11 +181,10 @@ class Invariants:
             self._raise("hearsay is suspicion", observer, member, "was alive, and is dead by anti-entropy alone")
 
     def _since(self, observer: _Observer, member: Member) -> float:
-        """When the clock of what is seen now began: a suspicion's with the hint that led to it."""
+        """When the clock of what is seen now began: a suspicion's with its hint, though a probe earlier at most."""
         now = self._world.now
-        hinted_at = observer.hinted_at.get(member.node, now)
-        is_hinted = member.status is Status.SUSPECT and now - hinted_at < HINT_COUNTS_S
-        return hinted_at if is_hinted else now
+        is_hinted = now - observer.hinted_at.get(member.node, -HINT_COUNTS_S) < HINT_COUNTS_S
+        return now - self._world.settings.timing.probe_s if is_hinted and member.status is Status.SUSPECT else now
 
     def _waited_s(self, observer: _Observer, before: _Seen) -> float:
         """How long a suspicion has lasted, less what its holder stood still (if that was long enough to notice)."""

@@ -187,10 +187,6 @@ def _yielding(patch: Patch) -> None:
     patch.setattr(gossip.lease.Election, "decide", never_yield)
 
 
-def _reborn(patch: Patch) -> None:
-    patch.setattr(gossip.roster.Roster, "_learn_of_self", lambda self, record: Verdict.STALE)
-
-
 def _older_boot(patch: Patch) -> None:
     patch.setattr(transport.link.LinkTable, "_close_older", lambda self, link, boot: [])
 
@@ -208,7 +204,6 @@ MUTATIONS = (
     Mutation("an older boot never replaces a later one", "Roster.learn", _boot_order, 92),
     Mutation("whoever is accused refutes", "Roster._refute", _refutation, 1),
     Mutation("nobody accepts its own death", "Roster._refute", _own_death, 1),
-    Mutation("a later life heard of raises this one above it", "Roster._learn_of_self", _reborn, 0),
     Mutation("a rumour is told so often and no more", "broadcast.transmissions", _gossip_cap, 0),
     Mutation("a packet holds so many bytes of rumours", "message.RUMOUR_BUDGET_BYTES", _packet_budget, 0),
     Mutation("facts are complete only with the owner's table", "facts.fingerprint", _fact_table, 6),

@@ -45,6 +45,7 @@ def test_the_seeds_see_every_fault_and_both_kinds_of_keys() -> None:
     assert sum(schedule.has_real_keys for schedule in schedules) >= SEEDS / 50
 
 
+@pytest.mark.timeout(900)
 def test_every_rule_holds_in_a_mesh_of_two_hundred() -> None:
     schedule = draw_schedule(BASE_SEED, nodes=200)
     assert len(schedule.faults) == 8
