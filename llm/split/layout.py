@@ -17,6 +17,8 @@ MAX_WORKERS = 16  # GGML_RPC_MAX_SERVERS
 TRIES_PER_COUNT = 24
 """Sets of nodes that are looked at in earnest for one number of workers: a prediction takes milliseconds."""
 NEAREST = 12
+NEAR_MS = 3.0
+"""Within it all nodes are alike: on one network the moment decides who is nearer, and size should."""
 
 Needs = Callable[[tuple[float, ...]], tuple[int, ...]]
 """Bytes that each part of a split with these shares needs, the leader's first; for no shares, one number: all of it."""
@@ -105,17 +107,21 @@ def find_split(me: Holder, others: Sequence[Holder], needs: Needs, layers: int) 
 
 
 def _by_preference(others: Sequence[Holder], count: int) -> Iterator[tuple[Holder, ...]]:
-    """Sets of `count` workers: nearer ones first, in whole milliseconds, then larger ones."""
-    nearest = sorted(others, key=lambda one: (round(one.rtt_ms), -one.usable_bytes, one.node))
+    """Sets of `count` workers: nearer ones first, then larger ones."""
+    nearest = sorted(others, key=lambda one: (_distance(one), -one.usable_bytes, one.node))
     few = nearest[: max(NEAREST, count)] if count > 1 else nearest
     if count == len(few):
         yield tuple(few)
         return
 
     def rank(workers: tuple[Holder, ...]) -> tuple[int, int]:
-        return sum(round(one.rtt_ms) for one in workers), -sum(one.usable_bytes for one in workers)
+        return sum(map(_distance, workers)), -sum(one.usable_bytes for one in workers)
 
     yield from sorted(combinations(few, count), key=rank)
+
+
+def _distance(holder: Holder) -> int:
+    return 0 if holder.rtt_ms < NEAR_MS else round(holder.rtt_ms)
 
 
 def _is_enough(me: Holder, workers: Sequence[Holder], alone_bytes: int) -> bool:

@@ -67,13 +67,13 @@ def test_as_few_nodes_as_hold_it() -> None:
 
 
 def test_of_nodes_that_would_do_the_nearest() -> None:
-    others = [node("far", 40, 20), node("near", 10, 1), node("nearer", 8, 0.3)]
+    others = [node("far", 40, 20), node("near", 10, 9), node("nearer", 8, 4)]
 
     assert names(chosen(15, node("me", 10), *others)) == ["me", "nearer"]
 
 
-def test_of_equally_near_nodes_the_largest() -> None:
-    assert names(chosen(15, node("me", 10), node("a", 9, 1.1), node("b", 12, 0.9))) == ["me", "b"]
+def test_on_one_network_the_largest_whoever_answers_sooner_just_now() -> None:
+    assert names(chosen(15, node("me", 10), node("a", 9, 0.2), node("b", 12, 2.1))) == ["me", "b"]
 
 
 def test_layers_move_where_a_proportional_share_would_overflow() -> None:
@@ -117,7 +117,7 @@ def test_a_node_without_memory_takes_no_part() -> None:
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
 def test_the_order_in_which_nodes_are_known_changes_nothing(order: Sequence[int]) -> None:
-    others = [node("a", 5, 1), node("b", 5, 1), node("c", 6, 2)]
+    others = [node("a", 5, 1), node("b", 5, 1), node("c", 6, 20)]
 
     assert names(chosen(18, node("me", 10), *(others[place] for place in order))) == ["me", "a", "b"]
 
