@@ -24,7 +24,7 @@ from llm.engines.interface import Headers, Reply, Request
 from llm.errors import BodyTooLarge, DeadlineExceeded, HostSilent, NoHost, RequestFailed, UnknownModel
 from llm.events import WholeEvents
 from llm.host import Host
-from llm.offer import MeshModel, Mode, catalogue
+from llm.offer import MODELS_FACT, MeshModel, Mode, catalogue
 from llm.placement import Choice, Experience, rank
 from llm.remote import ask
 from llm.sightings import Sightings
@@ -35,7 +35,7 @@ from transport.interface import NodeId, Transport
 logger = logging.getLogger("meshd.llm")
 
 MEETING_S = 5.0
-"""A node that has just started may not have met anybody yet: for so long it does not say that a model is unknown."""
+"""A node that has just started has not heard of others' models yet: for so long it calls no model unknown."""
 
 
 class Views(Protocol):
@@ -125,9 +125,9 @@ class Router:
         return choices
 
     def _meeting_left_s(self) -> float:
-        """How long this node may yet meet those who know more; 0 once it has met anybody."""
-        has_met = len(self._views.view.nodes) > 1
-        return 0.0 if has_met else self._began + MEETING_S - asyncio.get_running_loop().time()
+        """How long this node may yet hear of others' models; 0 once it has heard of any."""
+        has_heard = any(MODELS_FACT in entry.facts for entry in self._views.view.nodes[1:])
+        return 0.0 if has_heard else self._began + MEETING_S - asyncio.get_running_loop().time()
 
     async def _try(self, choice: Choice, request: Request, deadline: float, accept_timeout_s: float) -> Answer:
         """One node's answer, with the first piece of its body. Raises RequestFailed."""

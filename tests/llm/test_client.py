@@ -294,6 +294,8 @@ async def test_a_node_that_has_just_started_meets_others_before_it_calls_a_model
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(client.router.answer(chat()))
             await asyncio.sleep(1.0)
+            client.views.show(client.seen(), replace(host.seen(), facts={}))  # met, but it has not said much yet
+            await asyncio.sleep(1.0)
             client.views.show(client.seen(), host.seen())
         assert asking.result().node_name == "n2"
 
