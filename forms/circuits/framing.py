@@ -22,8 +22,8 @@ MAX_OPERATIONS = 4_000_000_000
 MAX_WINDOW_BYTES = 2**27
 
 _ZSTD_FRAME = b"\x28\xb5\x2f\xfd"
-# A run-length block turns 4 bytes into 128 KiB (RFC 8878 §3.1.1.2): so much at a time never becomes more than 64 MiB.
-_COMPRESSED_SLICE_BYTES = 2048
+# A run-length block turns 4 bytes into 128 KiB (RFC 8878 §3.1.1.2): so much at a time never becomes more than 32 MiB.
+_COMPRESSED_SLICE_BYTES = 1024
 _RAW_SLICE_BYTES = 2**20
 # About 3.7 MB of records are handed on at a time.
 _BLOCK_BYTES = RECORD_BYTES * 2**16
@@ -125,10 +125,12 @@ def _blocks(pieces: Iterator[bytes], header: bytes) -> Iterator[bytes]:
         # All that is whole goes first: a record at fault before a damaged one is the one reported.
         if len(pending) >= _BLOCK_BYTES or not piece or len(pending) > left:
             whole = min(len(pending), left) // RECORD_BYTES * RECORD_BYTES
-            if whole:
-                yield bytes(pending[:whole])
-                del pending[:whole]
-                left -= whole
+            left -= whole
+            while whole:
+                length = min(whole, _BLOCK_BYTES)
+                yield bytes(pending[:length])
+                del pending[:length]
+                whole -= length
         if not piece:
             break
     _require_end(count - left // RECORD_BYTES, left, bool(pending), damage)

@@ -30,7 +30,7 @@ app = typer.Typer(
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="QECCOPS1 or QECCOPSZ")],
+    file: Annotated[Path, typer.Argument(help="QECCOPS1 or QECCOPSZ")],
     shots: Annotated[int, typer.Option(min=0, max=10**7, help="attempts, 64 a batch")] = 9024,
     check: Annotated[
         str, typer.Option(help="secp256k1, toy-curve, adder, modular-adder, modular-multiplier or none")
@@ -57,7 +57,7 @@ def run(
     options = Options(attempts=shots, rng=RngMode(rng_mode), check=CHECKS[check], digests=batches)
     try:
         report = report_of(simulate(load_circuit(file), options), batches=batches)
-    except FormFailed as failure:
+    except (FormFailed, OSError) as failure:
         if not as_json:
             fail(f"{file}: {failure}")
         print_json({"error": str(failure)})

@@ -51,6 +51,11 @@ def test_a_file_that_cannot_be_loaded_is_an_error_and_exits_1(tmp_path: Path) ->
     assert json.loads(answer.stdout) == {"error": "op 0: kind=X but q_target is not set"}
 
 
+def test_a_file_that_is_not_there_is_an_error_and_exits_1(tmp_path: Path) -> None:
+    answer = meshd_circuit(str(tmp_path / "nothing"), "--json")
+    assert (answer.exit_code, json.loads(answer.stdout).keys()) == (1, {"error"})
+
+
 def test_an_unknown_check_is_a_usage_error(adder: str) -> None:
     assert meshd_circuit(adder, "--check", "nothing-such").exit_code == 2
 

@@ -150,3 +150,18 @@ def _any_operation(dice: random.Random) -> Operation:
     required = RULES[Kind(kind)].required if kind < 18 else 0
     present = (bool(required & bit) != (dice.random() < 0.08) for bit in (8, 4, 2, 16, 1, 32))
     return Operation(kind, *(dice.randrange(4) if is_set else NONE for is_set in present))
+
+
+def test_damaged_files_load_or_fail_in_our_words() -> None:
+    dice = random.Random(11)
+    whole = golden_bytes("toy_norand.bin")
+    outcomes = set()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(dice.randrange(1, 4)):
+            damaged[dice.randrange(len(damaged))] = dice.choice([0, 1, 2, 17, 18, 0x7F, 0xFF])
+        try:
+            outcomes.add(type(load_circuit(bytes(damaged[: dice.choice([len(damaged), 16, len(damaged)])]))))
+        except (BadCircuit, CircuitTooLarge) as failure:
+            outcomes.add(type(failure))
+    assert outcomes == {Circuit, BadCircuit, CircuitTooLarge}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -112,6 +113,23 @@ def test_a_window_of_more_than_128_mib_is_refused() -> None:
     body = compressor.compress(records([ONE])) + compressor.flush()
     with pytest.raises(BadCircuit, match="damaged"):
         load_circuit(zstd_file([ONE], body))
+
+
+@pytest.mark.parametrize(
+    ("promised", "body_bytes", "cause"), [(2**25, 56 * 1000, "op 1000: the body ends"), (2**25, 2**27, "op 65536: ")]
+)
+def test_memory_follows_the_bytes_that_come_and_not_the_promise(promised: int, body_bytes: int, cause: str) -> None:
+    # Valid at first; then, in the long one, zeros without end that are no operations.
+    valid = records([ONE]) * min(body_bytes // 56, 2**16)
+    body = zstd().ZstdCompressor().compress(valid + bytes(body_bytes - len(valid)))
+    assert len(body) < 2**15
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadCircuit, match=cause):
+            load_circuit(MAGIC_ZSTD + promised.to_bytes(8, "little") + body)
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
 
 
 def test_blocks_hold_whole_records_and_no_more_than_was_promised() -> None:

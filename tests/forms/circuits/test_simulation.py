@@ -11,6 +11,7 @@ from forms.circuits.checks import SECP256K1_CHECK, Cases, NoCheck
 from forms.circuits.circuit import Circuit, load_circuit
 from forms.circuits.kinds import Kind, Operation
 from forms.circuits.report import as_json
+from forms.circuits.runners import NumbaRunner
 from forms.circuits.simulation import Backend, Options, Result, simulate
 from forms.circuits.xof import RngMode, Stream
 from tests.forms.circuits.files import golden, golden_bytes, loaded, random_operations, stock_file
@@ -88,6 +89,22 @@ def test_lfsr_words_are_the_same_from_both_backends_and_not_shakes() -> None:
     assert verdicts(fast) == verdicts(slow) != verdicts(shake)
     # No word is taken from the stream: it stands where the inputs ended.
     assert {batch.xof_pos for batch in fast.batches} == {130 * 64}
+
+
+def test_threads_change_nothing() -> None:
+    circuit = toy("mbu")
+    alone, many = (simulate(circuit, Options(attempts=2000, threads=threads)) for threads in (1, 5))
+    assert alone.batches == many.batches
+    assert [batch.batch for batch in many.batches] == list(range(32))
+
+
+def test_a_run_too_large_for_eight_at_a_time_is_done_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    circuit = toy("random")
+    wide = simulate(circuit, Options(attempts=300))
+    monkeypatch.setattr("forms.circuits.runners._MOST_GROUP_BYTES", 1000)
+    assert NumbaRunner(circuit, 5, keep_bits=False).width == 1
+    assert simulate(circuit, Options(attempts=300)).batches == wide.batches
 
 
 def test_lanes_without_a_shot_count_and_are_not_judged(backend: Backend) -> None:
