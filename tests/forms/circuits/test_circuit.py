@@ -155,7 +155,7 @@ def _any_operation(dice: random.Random) -> Operation:
 def test_damaged_files_load_or_fail_in_our_words() -> None:
     dice = random.Random(11)
     whole = golden_bytes("toy_norand.bin")
-    outcomes = set()
+    outcomes: set[type] = set()
     for _ in range(150):
         damaged = bytearray(whole)
         for _ in range(dice.randrange(1, 4)):
