@@ -37,6 +37,7 @@ class Kind(Enum):
     HINT = "a request fails"
     JOIN = "joining by token"
     UNWELL = "an engine is unwell"
+    CUT_HOST = "the elected host is cut off"
 
 
 JOIN_AGAIN_S = 1.0
@@ -116,17 +117,15 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
     faults = [_draw_fault(dice, size, faults_s) for _ in range(count)]
     if size > 2 and dice.random() < 0.15:
         faults += _draw_pause_of_an_accuser(dice, size, faults_s)
+    has_real_keys = dice.random() < 0.05
+    silence_s = QUIC_SILENCE_S if dice.random() < 0.8 else 20.0
+    ends_with_crash = dice.random() < 0.35 and size <= LARGE
+    if 2 < size <= LARGE and dice.random() < 0.08:
+        # Long enough for a successor, and for its workers to let go of the host that cannot be asked.
+        faults.append(Fault(dice.uniform(7.0, 10.0), Kind.CUT_HOST, (), dice.uniform(13.0, 16.0)))
+        faults_s = max(faults_s, 27.0)
     faults.sort(key=lambda fault: fault.at_s)
-    return Schedule(
-        seed,
-        size,
-        conditions,
-        has_real_keys=dice.random() < 0.05,
-        silence_s=QUIC_SILENCE_S if dice.random() < 0.8 else 20.0,
-        ends_with_crash=dice.random() < 0.35 and size <= LARGE,
-        faults_s=faults_s,
-        faults=tuple(faults),
-    )
+    return Schedule(seed, size, conditions, has_real_keys, silence_s, ends_with_crash, faults_s, tuple(faults))
 
 
 def _draw_conditions(dice: random.Random) -> Conditions:
@@ -173,7 +172,7 @@ def _draw_fault(dice: random.Random, nodes: int, faults_s: float) -> Fault:
             return Fault(at_s, kind, order, faults_s - at_s, dice.choice((1, 1, 2)))
         case Kind.ALL_CRASH:
             return Fault(at_s, kind, order, dice.uniform(0.2, 3.0))
-        case Kind.LIE | Kind.SAY | Kind.UNWELL:
+        case Kind.LIE | Kind.SAY | Kind.UNWELL | Kind.CUT_HOST:
             return Fault(at_s, kind, order[:1], lasts_s)
 
 
@@ -208,6 +207,8 @@ class Faults:
                     self._take_down(fault, host, fault.lasts_s * (0.5 + 0.5 * self._dice.random()))
             case Kind.PART | Kind.ONE_WAY | Kind.BRIDGE:
                 self._block(fault, hosts)
+            case Kind.CUT_HOST:
+                self._cut_host(fault)
             case Kind.PAUSE:
                 for host in hosts:
                     self._pause(host, fault.lasts_s)
@@ -287,6 +288,17 @@ class Faults:
         for host in hosts[:size]:
             self._world.carrier.vanished(host)
         self._world.agenda.after(fault.lasts_s, partial(self._world.network.unblock, ways))
+
+    def _cut_host(self, fault: Fault) -> None:
+        """Whoever hosts now reaches nobody, and nobody reaches it."""
+        for host in self._hosts:
+            if host.is_up and self._hosting.agents[host.node].claim is not None:
+                ways = [(host.node, other.node) for other in self._hosts if other is not host]
+                ways += [(other, one) for one, other in ways]
+                self._world.network.block(ways)
+                self._world.carrier.vanished(host)
+                self._world.agenda.after(fault.lasts_s, partial(self._world.network.unblock, ways))
+                return
 
     def _pause(self, host: Host, lasts_s: float) -> None:
         if host.is_up and not host.is_paused:
