@@ -125,7 +125,7 @@ def make_run(width: int) -> Run:
         counted: NDArray[np.int64],
         stack: Words,
     ) -> None:
-        """Run a whole program.
+        """Run a whole program. One long function: a call for each operation would cost more than the operation.
 
         program: (code, a, b, c, d), a kind's operands by position: target (or HMR's and BIT_*'s as `program` says),
         controls, and d the condition's slot.  random: (width, words a batch).  q, bits, phase: the state, flat.

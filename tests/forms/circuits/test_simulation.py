@@ -91,6 +91,16 @@ def test_lfsr_words_are_the_same_from_both_backends_and_not_shakes() -> None:
     assert {batch.xof_pos for batch in fast.batches} == {130 * 64}
 
 
+def test_without_numba_the_reference_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forms.circuits.compiled.is_available", lambda: False)
+    wanted = PARTIAL[0]
+    result = simulate(toy(wanted["toy"]), Options(attempts=wanted["attempts"]))
+    assert (result.backend, result.toffoli) == ("reference", wanted["total_toffoli"])
+    slow = simulate(toy("random"), Options(attempts=70, rng=RngMode.LFSR))
+    monkeypatch.undo()
+    assert verdicts(slow) == verdicts(simulate(toy("random"), Options(attempts=70, rng=RngMode.LFSR)))
+
+
 def test_threads_change_nothing() -> None:
     circuit = toy("mbu")
     alone, many = (simulate(circuit, Options(attempts=2000, threads=threads)) for threads in (1, 5))
