@@ -283,6 +283,21 @@ def disagreements(world: World) -> list[str]:
     return found
 
 
+def is_parted_for_good(world: World) -> bool:
+    """Whether some that run know of no way to the others: whoever introduced them has died before it could."""
+    running = [process for process in world.running() if not process.has_left]
+    waiting = {process.node: process for process in running}
+    found = [waiting.popitem()[1]] if waiting else []
+    for process in found:
+        near = [other for other in waiting.values() if _knows(process, other) or _knows(other, process)]
+        found += [waiting.pop(other.node) for other in near]
+    return bool(waiting)
+
+
+def _knows(process: Process, other: Process) -> bool:
+    return process.links.state(other.node) is not None
+
+
 def loose_ends(world: World) -> list[str]:
     """Pairs of running processes that do not share exactly one control connection; who still has rumours to tell."""
     running = [process for process in world.running() if not process.has_left]

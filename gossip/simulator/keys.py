@@ -24,6 +24,9 @@ FAKE_CERTIFICATE_BYTES = 156
 """As long as a real one, so that records fill datagrams alike."""
 
 
+_ROLES = {role.value.encode(): role for role in Role}
+
+
 class Keys(Protocol):
     """Makes the nodes of one mesh, and judges what they sign."""
 
@@ -55,8 +58,10 @@ class FakeVerifier:
 
     def certified(self, certificate: bytes) -> Certified | None:
         if certificate not in self._known:
-            public, role = certificate[:32], certificate[32:].strip(b" ").decode()
-            self._known[certificate] = Certified(node_id(public), public, Role(role), public[:12])
+            public, role = certificate[:32], _ROLES.get(certificate[32:].strip())
+            if role is None:
+                return None
+            self._known[certificate] = Certified(node_id(public), public, role, public[:12])
         return self._known[certificate]
 
     def is_revoked(self, certificate: bytes) -> bool:
@@ -76,7 +81,7 @@ def fake_local(name: str, role: Role = Role.MEMBER, boot: int = 1, addresses: tu
         name=name,
         boot=boot,
         addresses=addresses or (Address(name, PORT),),
-        certificate=(public + role.value.encode()).ljust(FAKE_CERTIFICATE_BYTES),
+        certificate=public + role.value.encode(),
         serial=public[:12],
         mesh_id=MESH_ID,
         signer=FakeSigner(public),
@@ -90,7 +95,8 @@ class FakeKeys:
         self._verifier = FakeVerifier()
 
     def local(self, name: str, role: Role, boot: int) -> LocalNode:
-        return fake_local(name, role, boot)
+        local = fake_local(name, role, boot)
+        return replace(local, certificate=local.certificate.ljust(FAKE_CERTIFICATE_BYTES))
 
     def verifier(self, unix_time: Callable[[], float]) -> Verifier:
         return self._verifier

@@ -13,6 +13,7 @@ from gossip.simulator.invariants import (
     Invariants,
     Violation,
     disagreements,
+    is_parted_for_good,
     loose_ends,
     unsettled_claims,
     wrongly_present,
@@ -108,6 +109,8 @@ class _Run:
         self.faults.plan()
         world.run(self.schedule.faults_s)
         self._calm_down(self.schedule.calm)
+        if is_parted_for_good(world):
+            return 0.0
         calm_s = self._await("agreement", AGREE_S, lambda: disagreements(world))
         self._await("one claim", CLAIM_S, lambda: unsettled_claims(world, self.hosting))
         if self.schedule.ends_with_crash and len(world.running()) > 1:

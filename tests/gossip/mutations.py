@@ -187,10 +187,6 @@ def _yielding(patch: Patch) -> None:
     patch.setattr(gossip.lease.Election, "decide", never_yield)
 
 
-def _older_boot(patch: Patch) -> None:
-    patch.setattr(transport.link.LinkTable, "_close_older", lambda self, link, boot: [])
-
-
 MUTATIONS = (
     Mutation("of two connections of a pair one goes", "LinkTable._loser", _duplicate_connections, 4),
     Mutation("no more accusers are waited for than there are", "suspicion.accusers_needed", _clamp, 2),
@@ -213,7 +209,6 @@ MUTATIONS = (
     Mutation("a host stops before its worker's time is up", "tenure.USABLE_SHARE", _lease_stop, 129),
     Mutation("a lease is waited out before the next begins", "Grants._supersede", _supersede, 39),
     Mutation("a token has so many uses", "token_book._check_grant", _token_uses, 0),
-    Mutation("a restarted peer's old connection goes", "LinkTable._close_older", _older_boot, 0),
 )
 
 
