@@ -67,6 +67,12 @@ async def test_two_hosts_of_one_model_share_its_load(agents: LocalAgents, tmp_pa
         client = await stack.enter_async_context(agents.start("client", joins))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         api = await door(client, "shared", hosts=2)
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            # Who still loads comes after who has loaded.
+            while (
+                len({node for _, node in await asyncio.gather(*[ask(session, api, "shared", "Hi") for _ in "ab"])}) < 2
+            ):
+                pass
         given = await asyncio.gather(*(ask(session, api, "shared", "Hello", 40) for _ in range(24)))
         shares = Counter(node for _, node in given)
         assert set(shares) == {"one", "two"}
