@@ -16,6 +16,10 @@ from forms.live.shake import ShakeFanout
 AnyForm = Form[Any, Any]
 
 
+CIRCUIT_FORMS = ("cuda-sim-ops-bin", "cuda-sim-axis", "cuda-sim-axis-flip")
+"""Text only, so that the worker alone has to know more of them than their names: what they need takes 20 MB."""
+
+
 class Catalogue:
     """Forms by name and by magic. Raises ValueError for two of one name or one magic."""
 
@@ -48,6 +52,6 @@ class Catalogue:
         return self._by_magic[magic]
 
 
-def shipped() -> Catalogue:
-    """The forms that ship with meshd."""
-    return Catalogue([ShakeFanout(), Blake3Tree(), RadixSort(), BignumCgbn(), Secp256k1BatchedMul()])
+def shipped(more: Iterable[AnyForm] = ()) -> Catalogue:
+    """The forms with frames that ship with meshd, and `more`."""
+    return Catalogue([ShakeFanout(), Blake3Tree(), RadixSort(), BignumCgbn(), Secp256k1BatchedMul(), *more])

@@ -28,6 +28,11 @@ class Symbol(str):
 
 Datum: TypeAlias = "int | float | bool | str | Symbol | list[Datum]"
 
+
+class Spliced(list["Datum"]):
+    """A result whose items stand behind `ok` themselves, without a list around them."""
+
+
 QUOTE = Symbol("quote")
 
 

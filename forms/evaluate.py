@@ -7,7 +7,7 @@ from typing import Any
 
 from forms.arguments import check_reply
 from forms.catalogue import Catalogue
-from forms.datum import Datum, Symbol
+from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadArgument, BadSyntax, FormFailed, UnknownOperation
 from forms.form import FRAME_LIMIT, Form
 from forms.reader import read_datum
@@ -51,8 +51,9 @@ def head_of(datum: Datum) -> tuple[str, list[Datum]]:
 
 
 def ok_line(result: Datum, limit_bytes: int = FRAME_LIMIT) -> bytes:
-    """`(ok X)` and a newline. Raises BeyondLimit."""
-    line = b"(ok " + write_datum(result).encode() + b")\n"
+    """`(ok X)` and a newline; `(ok A B …)` for what is spliced. Raises BeyondLimit."""
+    written = write_datum(result)
+    line = b"(ok " + (written[1:-1] if isinstance(result, Spliced) else written).encode() + b")\n"
     check_reply(len(line), limit_bytes)
     return line
 

@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forms.catalogue import Catalogue
-from forms.datum import Datum, Symbol
+from forms.catalogue import CIRCUIT_FORMS, Catalogue
+from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadArgument, FormFailed, UnknownOperation
 from forms.evaluate import error_frame, error_line, head_of, ok_line
 from forms.reader import read_datum
 from forms.text_framing import decode_text
 from forms.worker import Worker
-from forms.worker_child import FRAME, TEXT
+from forms.worker_pipe import FRAME, TEXT
 
 CALL_DEADLINE_S = 600.0
 HEAD = re.compile(rb"\(\s*(?:bend\s*\(\s*)?([^\s()'\";]{1,100})")
@@ -46,7 +46,7 @@ class Operations:
         """The reply to one datum, with its newline; errors are replies."""
         try:
             found = HEAD.match(request)
-            if found is not None and self.catalogue.find(found[1].decode("latin-1")) is not None:
+            if found is not None and self._is_form(found[1].decode("latin-1")):
                 return await self.worker.compute(TEXT, request, CALL_DEADLINE_S)
             return self._answer_small(request)
         except FormFailed as error:
@@ -58,6 +58,9 @@ class Operations:
             return await self.worker.compute(FRAME, frame, CALL_DEADLINE_S)
         except FormFailed as error:
             return error_frame(error)
+
+    def _is_form(self, name: str) -> bool:
+        return name in CIRCUIT_FORMS or self.catalogue.find(name) is not None
 
     def _answer_small(self, request: bytes) -> bytes:
         name, arguments = head_of(read_datum(decode_text(request)))
@@ -71,7 +74,8 @@ class Operations:
             case "health":
                 return ok_line(_pairs(self.health()))
             case "forms":
-                return ok_line([_entry(form.name, form.magic) for form in self.catalogue])
+                framed = [_entry(form.name, form.magic) for form in self.catalogue]
+                return ok_line([*framed, *(_entry(name, b"") for name in CIRCUIT_FORMS)])
             case "bend" if arguments:
                 raise UnknownOperation(head_of(arguments[0])[0])
             case _:
@@ -79,11 +83,13 @@ class Operations:
 
 
 def _pairs(health: Health) -> Datum:
-    return [
-        [Symbol("load-avg"), round(float(health.load_avg), 2)],
-        [Symbol("vram-free-mb"), health.vram_free_mb],
-        [Symbol("uptime-ms"), health.uptime_ms],
-    ]
+    return Spliced(
+        [
+            [Symbol("load-avg"), round(float(health.load_avg), 2)],
+            [Symbol("vram-free-mb"), health.vram_free_mb],
+            [Symbol("uptime-ms"), health.uptime_ms],
+        ]
+    )
 
 
 def _entry(name: str, magic: bytes) -> Datum:

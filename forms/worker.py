@@ -13,11 +13,12 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from forms.errors import Busy, WorkerLost
 from forms.form import FRAME_LIMIT
-from forms.worker_child import JOB_HEAD, REPLY_HEAD
+from forms.worker_pipe import JOB_HEAD, REPLY_HEAD
 
 logger = logging.getLogger("meshd.forms")
 
@@ -39,8 +40,9 @@ class _Job:
 
 @dataclass(slots=True)
 class Worker:
-    """One child process and its queue. limit_bytes: of a reply."""
+    """One child process and its queue. blobs: the folder that circuits lie in.  limit_bytes: of a reply."""
 
+    blobs: Path
     limit_bytes: int = FRAME_LIMIT
     _queue: asyncio.Queue[_Job] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
     _process: Process | None = None
@@ -121,7 +123,7 @@ class Worker:
     async def _ready(self) -> Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "forms.worker_child", str(self.limit_bytes)),
+                *(sys.executable, "-m", "forms.worker_child", str(self.limit_bytes), str(self.blobs)),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,

@@ -161,7 +161,7 @@ class Agent:
         keys = read_key_file(Path(config.api_key_file).read_text()) if config.api_key_file else ApiKeys(())
         with naming_the_holder(Door("tcp", config.listen, config.port, "--port {port}")):
             api = stack.enter_context(listen_tcp(config.listen, config.port))
-        bend = open_bend(config, stack)
+        bend = open_bend(config, self.directory.root / "blobs", stack)
         control = stack.enter_context(listen_unix(str(self.directory.control_socket)))
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
         return Listeners(api, control, keys, bend)

@@ -40,6 +40,7 @@ class BendDoors:
     keys: tuple[str, ...]
     origins: tuple[str, ...]
     is_local: bool
+    blobs: Path
 
     def addresses(self) -> dict[str, str]:
         """By name, as status shows them."""
@@ -50,7 +51,7 @@ class BendDoors:
 
     def works(self, memory: HostMemory) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs while the node does. The worker's process starts with the first call."""
-        worker = Worker(FRAME_LIMIT)
+        worker = Worker(self.blobs)
         operations = Operations(shipped(), worker, lambda: _health(memory))
         terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, self.keys)
         http = HttpDoor(operations.answer_text, FRAME_LIMIT, self.keys, self.origins, self.is_local)
@@ -61,7 +62,7 @@ class BendDoors:
         }
 
 
-def open_bend(config: Config, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> BendDoors | None:
+def open_bend(config: Config, blobs: Path, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> BendDoors | None:
     """Bind bend's ports; None with --no-bend, or where somebody else has the usual ones.
 
     Raises PortTaken for ports that were asked for, OSError and ValueError for a key file that cannot be used.
@@ -78,7 +79,7 @@ def open_bend(config: Config, stack: contextlib.ExitStack | contextlib.AsyncExit
             raise
         logger.warning("bend is off on this node: %s", error)
         return None
-    return BendDoors(wire, http, keys, config.allow_origin, is_loopback(config.bend_listen))
+    return BendDoors(wire, http, keys, config.allow_origin, is_loopback(config.bend_listen), blobs)
 
 
 def _listen(

@@ -18,7 +18,7 @@ from forms.circuits.lanes import LANES, batches_of
 from forms.circuits.simulation import Options, Result, simulate
 from forms.circuits.toy_checks import CHECKS
 from forms.circuits.xof import RngMode
-from forms.datum import Datum, Symbol
+from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadArgument, NotFound
 from forms.form import Measure
 
@@ -88,7 +88,7 @@ def _name(argument: Datum) -> str:
     return argument
 
 
-def _pairs(result: Result) -> Datum:
+def _pairs(result: Result) -> list[Datum]:
     return [
         [Symbol("toffoli"), result.toffoli],
         [Symbol("clifford"), result.clifford],
@@ -161,7 +161,7 @@ class SimOpsBin(_TextOnly):
 
     def write_text(self, result: Result) -> Datum:
         """Write what follows `ok`."""
-        return _pairs(result)
+        return Spliced(_pairs(result))
 
     def write_frame(self, result: Result) -> bytes:
         """Raise BadArgument: there are no frames."""

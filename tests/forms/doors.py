@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from forms.catalogue import shipped
 from forms.connection import Terms
@@ -68,9 +69,13 @@ def listener() -> socket.socket:
 
 @asynccontextmanager
 async def doors(
-    *, keys: tuple[str, ...] = (), limit_bytes: int = 1 << 24, origins: tuple[str, ...] = ()
+    *,
+    keys: tuple[str, ...] = (),
+    limit_bytes: int = 1 << 24,
+    origins: tuple[str, ...] = (),
+    blobs: Path = Path("/nonexistent"),
 ) -> AsyncIterator[Doors]:
-    worker = Worker(limit_bytes)
+    worker = Worker(blobs, limit_bytes)
     operations = Operations(shipped(), worker, lambda: Health(0.42, 22777, 1780752288371))
     terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, keys, limit_bytes)
     http = HttpDoor(operations.answer_text, limit_bytes, keys, origins)

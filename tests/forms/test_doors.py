@@ -8,10 +8,12 @@ import os
 import signal
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from forms.circuits.generator.generate import Algorithm, Arithmetic, generate
 from tests.forms.doors import doors
 
 SHAKE = '(cuda-shake-fanout \'("00" "deadbeef") 32)'
@@ -34,7 +36,7 @@ def reply(*inputs: bytes, out_bytes: int = 32) -> bytes:
     [
         ("(ping)", "(ok pong)"),
         ('(echo (a \'b "c" 1.5))', '(ok (a (quote b) "c" 1.5))'),
-        ("(health)", "(ok ((load-avg 0.42) (vram-free-mb 22777) (uptime-ms 1780752288371)))"),
+        ("(health)", "(ok (load-avg 0.42) (vram-free-mb 22777) (uptime-ms 1780752288371))"),
         ("(no-such-thing 1)", "(error (unknown-op no-such-thing))"),
         ("(bend (no-such-thing 1))", "(error (unknown-op no-such-thing))"),
         (SHAKE, REPLY),
@@ -213,3 +215,15 @@ async def test_a_reply_beyond_the_limit_is_refused_in_text_too() -> None:
         client = await open_doors.connect()
         assert "limit" in await client.ask(f"(cuda-shake-fanout '({chr(34)}00{chr(34)} {chr(34)}01{chr(34)}) 65536)")
         assert await client.ask("(ping)") == "(ok pong)"
+
+
+async def test_circuits_are_called_in_text_and_lie_in_the_blob_folder(tmp_path: Path) -> None:
+    (tmp_path / "adder").write_bytes(generate(Arithmetic.ADDER, 5, Algorithm()))
+    async with doors(blobs=tmp_path) as open_doors:
+        client = await open_doors.connect()
+        said = await client.ask('(cuda-sim-ops-bin "adder" 1 (check adder))')
+        assert said.startswith("(ok (toffoli "), said
+        assert said.endswith("(clean #t))")
+        axis = await client.ask('(cuda-sim-axis \'("adder" "adder") 64 (check adder))')
+        assert axis.count("(clean #t)") == 2, axis
+        assert (await client.ask('(cuda-sim-ops-bin "../x" 1)')).startswith("(error (not-found ")
