@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.runner import GossipRunner
+from gossip.view import View
 from llm.engines.resident import Residence
 from llm.gguf import BadModelFile
 from llm.models.shelf import ShelfDamaged
@@ -132,6 +133,7 @@ class Agent:
         standing.settle()
         standing.follow(lambda: transport.revise(standing.site(transport.site)))
         gossip = make_gossip(identity, standing, transport, self.directory)
+        transport.revise(replace(transport.site, highest_boot=lambda node: _boot_seen(gossip.view, node)))
         gossip.seed(places)
         has_founded = identity.role is Role.OWNER and not isinstance(plan, Return)
         around = self._neighbourhood(silence, identity, transport, gossip, has_founded)
@@ -274,3 +276,9 @@ class Agent:
     def _splitting(self, launcher: ProcessLauncher, memory: HostMemory) -> Splitting:
         binary = chosen_binary(self.config, self.directory)
         return Splitting(self.directory, launcher, binary, self.config.split, self.config.threads, memory)
+
+
+def _boot_seen(view: View, node: NodeId) -> int | None:
+    """What heals a joiner whose boot file was lost."""
+    entry = view.get(node)
+    return entry.boot if entry is not None else None

@@ -82,7 +82,7 @@ class Agents:
         """settings: more of `Config`."""
         agent = RunningAgent(name, DataDir(self._folder / name), self.clock)
         config = Config(
-            name=name, join=tokens, client=client, port=0, bind="127.0.0.1:0", no_mdns=True,
+            name=name, join=tokens, client=client, port=0, bind="127.0.0.1:0", no_mdns=True, no_bend=True,
             data_dir=str(agent.directory.root), **settings,
         )  # fmt: skip
         self.started.append(agent)
