@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,15 +13,6 @@ import pytest
 from meshd.logs import LogFormat, configure, during_request
 
 logger = logging.getLogger("meshd.gossip")
-
-
-@pytest.fixture(autouse=True)
-def _restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
 
 
 def log_to(format: LogFormat, level: str = "INFO") -> io.StringIO:
