@@ -31,6 +31,8 @@ LOOK_AGAIN_S = 2.0
 """How often a model that nobody offers is looked for: that asks nobody."""
 HEARING_S = 3.0
 """After a start the mesh is not known yet, and who in it has a file is asked before the internet."""
+LINKING_S = 6.0
+"""A model may be heard of a moment before its node is linked: for so long nobody is told that it cannot be had."""
 MAX_REMEMBERED = 16
 """Bringings that are over, kept so that whoever asked can read how they ended."""
 
@@ -122,12 +124,14 @@ class Bringer:
             await asyncio.sleep(HEARING_S)
         is_on_hub = parse_hub_spec(bringing.wanted) is not None
         pauses = iter(RETRY_S)
+        begun = asyncio.get_running_loop().time()
         while True:
             try:
                 await self._try(bringing)
                 return
             except FetchFailed as error:
-                if not (error.is_weather and bringing.is_patient):
+                is_early = asyncio.get_running_loop().time() - begun < LINKING_S
+                if not (error.is_weather and (bringing.is_patient or (is_early and not is_on_hub))):
                     raise
                 pause_s = next(pauses, RETRY_S[-1]) if is_on_hub else LOOK_AGAIN_S
                 bringing.enter(Stage.WAITING, f"{error}; tried again in {pause_s:.0f} s")
