@@ -25,11 +25,11 @@ def votes(status: dict[str, Any]) -> int:
 
 
 async def test_a_stopped_host_is_succeeded_by_vote_and_knows_it_when_it_wakes(agents: LocalAgents) -> None:
-    # Otherwise a slow start would leave it to a hash which of them hosts; not so much more that it would take it back.
-    async with agents.start("first", (*SERVES, "--vram-limit", "10")) as first:
+    async with agents.start("first", SERVES) as first:
+        await first.until(lambda now: claim(now)[0] == "first", PATIENCE_S)  # before another could
         token = await first.token("member", uses=2)
         async with (
-            agents.start("second", (*SERVES, "--vram-limit", "9", "--join", token)) as second,
+            agents.start("second", (*SERVES, "--join", token)) as second,
             agents.start("third", ("--join", token)) as third,
         ):
             before = await first.until(lambda now: claim(now)[0] == "first" and votes(now) == 3, PATIENCE_S)
