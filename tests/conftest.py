@@ -19,12 +19,13 @@ hypothesis.settings.load_profile("meshd")
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """A test that sets up the agent's logging leaves nothing of it to the next, which may want to read the log."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    root, ours = logging.getLogger(), logging.getLogger("meshd")
+    handlers, levels = root.handlers, (root.level, ours.level)
     yield
     if root.handlers is not handlers:
         root.handlers = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def pytest_asyncio_loop_factories(
