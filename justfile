@@ -27,9 +27,9 @@ check:
     {{run}} mypy
     {{run}} lint-imports
 
-# Everything that CI runs
+# Everything that CI runs; two files of tests at a time, since most of their time is waiting
 test: check
-    {{run}} pytest
+    {{run}} pytest -n 2 --dist loadfile
 
 # Only the tests that start real processes
 test-live:
