@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 
 import uvloop
 
+from bench.row import Row
 from bench.transport_streams import (
     BareChannel,
     Channel,
     OurChannel,
-    Row,
     bare,
     cpu_s,
     our_site,

@@ -22,7 +22,8 @@ from dataclasses import asdict
 
 import uvloop
 
-from bench.transport_streams import Row, our_site
+from bench.row import Row
+from bench.transport_streams import our_site
 from transport.impairment import CLEAR, Conditions, parse_conditions
 from transport.interface import (
     Address,

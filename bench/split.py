@@ -26,6 +26,7 @@ import aiohttp
 import uvloop
 from gguf import GGMLQuantizationType
 
+from bench.row import Row
 from llm.engines.interface import EngineState, Request
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, RpcDevices
 from llm.engines.rpc_server import RpcServerOptions, running_rpc_server
@@ -56,15 +57,9 @@ THEIRS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    case: str
-    ours: float
-    baseline: float
-    baseline_name: str
-    ratio: float
-    unit: str
-    better: str
-    target: float
+class SplitRow(Row):
+    """acceptance: share of the drafted tokens that were taken; None without a draft."""
+
     acceptance: float | None = None
 
 
@@ -208,8 +203,8 @@ CASES = (
 )
 
 
-async def toy_rows(folder: Path) -> list[Row]:
-    rows: list[Row] = []
+async def toy_rows(folder: Path) -> list[SplitRow]:
+    rows: list[SplitRow] = []
     alone: dict[str, Speed] = {}
     for number, (name, is_split, has_draft, rtt_ms) in enumerate(CASES):
         agents = local_agents(folder / f"toy-{number}")
@@ -218,18 +213,21 @@ async def toy_rows(folder: Path) -> list[Row]:
         for kind, speed in speeds.items():
             base = alone[kind].tokens_per_s
             case = f"{kind}-{name}-{rtt_ms:g}ms" if is_split else f"{kind}-{name}"
-            ratio = speed.tokens_per_s / base
-            rows.append(
-                Row(case, speed.tokens_per_s, base, "alone, no draft", ratio, "tok/s", "higher", 0.0, speed.acceptance)
-            )
+            mine, taken = speed.tokens_per_s, speed.acceptance
+            rows.append(SplitRow(case, mine, base, "alone, no draft", mine / base, "tok/s", "higher", 0.0, taken))
     return rows
 
 
 async def run(rounds: int, *, with_toy: bool) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="meshd-bench-split-") as name:
         folder = Path(name)
-        rows = [await tunnel_cost(folder, rounds)]
-        return rows + (await toy_rows(folder) if with_toy else [])
+        return [await tunnel_cost(folder, rounds), *(await toy_rows(folder) if with_toy else ())]
+
+
+def _accepted(row: Row) -> str:
+    if not isinstance(row, SplitRow) or row.acceptance is None:
+        return ""
+    return f"  accepted {100 * row.acceptance:3.0f} %"
 
 
 def main() -> None:
@@ -243,7 +241,7 @@ def main() -> None:
         print(json.dumps({"name": "split", "machine": platform.node(), "rows": [asdict(row) for row in rows]}))
         return
     for row in rows:
-        accepted = f"  accepted {100 * row.acceptance:3.0f} %" if row.acceptance is not None else ""
+        accepted = _accepted(row)
         figures = f"{row.ours:8.1f} {row.unit}  x{row.ratio:.2f} of {row.baseline:.1f}"
         print(f"{row.case:24} {figures}, {row.baseline_name}{accepted}")
     print("theirs (mesh-llm, Qwen2.5-32B, its own hardware):")

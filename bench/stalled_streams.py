@@ -13,30 +13,17 @@ import json
 import platform
 import statistics
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import uvloop
 
+from bench.row import Row
 from tests.transport.quic_mesh import two_members
 from tests.transport.sharing import FAIR, Case, shares
 from transport.interface import Transport
 
 SIBLINGS = 8
 STALLED = (1, 8, 64, 200)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """ours: what the slowest sibling got.  baseline: a fair share of what all got without stalled streams."""
-
-    case: str
-    ours: float
-    baseline: float
-    baseline_name: str
-    ratio: float
-    unit: str
-    better: str
-    target: float
 
 
 @contextlib.asynccontextmanager

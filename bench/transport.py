@@ -17,6 +17,7 @@ from dataclasses import asdict
 import uvloop
 
 from bench import bulk, transport_streams
+from bench.row import Row
 
 ORDER = ("echo-64B", "quic-64MB", "bulk-64MB", "bulk-1GB", "streams-64")
 
@@ -45,7 +46,7 @@ async def beside_the_echo(loop: str, rounds: int) -> dict[str, object]:
 def described(row: dict[str, object]) -> str:
     words = [f"{row['case']:10} ours {row['ours']:8.1f}  {row['baseline_name']} {row['baseline']:8.1f} {row['unit']}"]
     words.append(f"ratio {row['ratio']:.2f} (target {'≥' if row['better'] == 'higher' else '≤'} {row['target']})")
-    beside = {key: value for key, value in row.items() if key not in transport_streams.Row.__slots__}
+    beside = {key: value for key, value in row.items() if key not in Row.__slots__}
     words += [f"{key} {value:.1f}" for key, value in beside.items()]
     return "  ".join(words)
 

@@ -28,6 +28,7 @@ from aioquic.asyncio.client import connect
 from aioquic.asyncio.server import serve
 from aioquic.quic.configuration import QuicConfiguration
 
+from bench.row import Row
 from transport.admission import Site
 from transport.certificate import Membership, Signer, found_mesh, issue
 from transport.identity import NodeKey, self_signed_certificate
@@ -280,18 +281,6 @@ BESIDE: dict[str, Callable[[OpenChannel], Awaitable[float]]] = {
     "1KiB_p99": large_echo_p99_us,
 }
 """Said beside the echo's row by `bench.transport`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    case: str
-    ours: float
-    baseline: float
-    baseline_name: str
-    ratio: float
-    unit: str
-    better: str
-    target: float
 
 
 @dataclass(frozen=True, slots=True)

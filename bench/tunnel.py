@@ -21,7 +21,8 @@ from dataclasses import asdict
 import psutil
 import uvloop
 
-from bench.transport_streams import Row, our_site
+from bench.row import Row
+from bench.transport_streams import our_site
 from transport.interface import Address, LinkState, Record, RecordKind, Stream, StreamHeader
 from transport.pipe import Pipe, SocketPipe, connect
 from transport.quic import QuicTransport

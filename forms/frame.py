@@ -13,7 +13,6 @@ from forms.errors import BeyondLimit
 
 MAGIC_BYTES = 4
 U32 = struct.Struct("<I")
-U64 = struct.Struct("<Q")
 SAME_LENGTH = 0xFFFFFFFF
 
 

@@ -216,10 +216,6 @@ class Answer:
         return self._choice.offer.mode
 
     @property
-    def engine_kind(self) -> str:
-        return self._choice.offer.kind
-
-    @property
     def is_local(self) -> bool:
         """Whether this node's own engine answers."""
         return self._choice.is_local

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from llm.changes import Changes
 from llm.chat import MAX_BODY_BYTES, Ask
-from llm.engines.interface import Engine, Headers, Reply, Request
+from llm.engines.interface import Engine, Reply, Request
+from llm.engines.watched_reply import WatchedReply
 from llm.errors import BodyTooLarge, QueueFull, UnknownModel
 from llm.offer import Offer, encode_offers
 from llm.serving import serve
@@ -154,7 +155,7 @@ class Host:
             finish()
             self._count(served, -1)
 
-        return _CountedReply(reply, close)
+        return WatchedReply(reply, close)
 
     async def serve(self, stream: Stream) -> None:
         """Answer the one request that a chat/1 stream carries. Raises ProtocolError, for the caller to count."""
@@ -236,32 +237,6 @@ class Host:
                 await self._state_changes.wait()
         except TimeoutError:
             return
-
-
-class _CountedReply:
-    """A `Reply` that says once when it is closed. Its body is the engine's own, with nothing in between."""
-
-    def __init__(self, reply: Reply, on_close: Callable[[], None]) -> None:
-        self._reply = reply
-        self._on_close = on_close
-        self._is_closed = False
-
-    @property
-    def status(self) -> int:
-        return self._reply.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._reply.headers
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self._reply.chunks()
-
-    async def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._on_close()
-            await self._reply.close()
 
 
 def _states(offers: tuple[Offer, ...]) -> list[tuple[str, str]]:

@@ -189,7 +189,7 @@ class ModelMesh:
             own_shares=_own_shares(parts.gossip.view.me),
         )
 
-    async def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
+    async def way(self, left_out: frozenset[NodeId]) -> Way:
         view = self._look()
         needs = self._needs(view.me)
         me = self._me(view.me)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forms.circuits.failures import BadCircuit, CircuitTooLarge
 from forms.circuits.framing import RECORD_BYTES, read_records
-from forms.circuits.kinds import CLIFFORD, NONE, RANDOM, RULES, TOFFOLI, Kind, Operand, Operation, fault
+from forms.circuits.kinds import NONE, RANDOM, RULES, TOFFOLI, Kind, Operand, Operation, fault
 from forms.circuits.xof import Seed
 
 # An operand that is not there, in a column.
@@ -88,11 +88,6 @@ class Circuit:
     def static_toffoli(self) -> int:
         """CCX and CCZ, conditions left aside."""
         return sum(self.histogram[kind] for kind in TOFFOLI)
-
-    @property
-    def static_clifford(self) -> int:
-        """CX, CZ, SWAP, R and HMR, conditions left aside."""
-        return sum(self.histogram[kind] for kind in CLIFFORD)
 
 
 def load_circuit(source: bytes | Path, limits: Limits | None = None) -> Circuit:

@@ -12,7 +12,7 @@ from forms.live.digests import (
     REPLY_HEAD,
     Digests,
     HashCall,
-    check_out_bytes,
+    check_shape,
     read_hash_text,
     write_digests_frame,
     write_digests_text,
@@ -39,7 +39,7 @@ class Blake3Tree:
     def measure(self, limit_bytes: int) -> HeadMeasure:
         def body(fields: tuple[int, ...]) -> Body:
             out_bytes, count = fields
-            check_out_bytes(out_bytes)
+            check_shape(out_bytes, count)
             check_reply(REPLY_HEAD.size + count * out_bytes, limit_bytes)
             return Body(items=count)
 
@@ -47,11 +47,11 @@ class Blake3Tree:
 
     def read_frame(self, frame: bytes) -> HashCall:
         _, out_bytes, count = HEAD.unpack_from(frame)
-        check_out_bytes(out_bytes)
+        check_shape(out_bytes, count)
         return HashCall(read_items(frame, HEAD.size, count), out_bytes)
 
     def write_frame(self, result: Digests) -> bytes:
-        return write_digests_frame(self.reply_magic, result, width_first=False)
+        return write_digests_frame(self.reply_magic, result)
 
     def reply_bytes(self, call: HashCall) -> int:
         return REPLY_HEAD.size + len(call.inputs) * call.out_bytes

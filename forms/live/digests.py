@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from forms.arguments import MAX_OUT_BYTES, expect_count, hex_rows, read_byte_strings, read_integer
 from forms.datum import Datum
-from forms.errors import BadArgument
+from forms.errors import BadArgument, BeyondLimit
 
 REPLY_HEAD = struct.Struct("<4sII")
+MAX_ROWS = 1 << 24
+"""Inputs of a call: each costs the worker an object of its own, also an empty one, which costs the caller nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,10 @@ def read_hash_text(name: str, arguments: list[Datum]) -> HashCall:
     return HashCall(read_byte_strings(arguments[0]), read_integer(arguments[1], "out-bytes", 1, MAX_OUT_BYTES))
 
 
-def check_out_bytes(out_bytes: int) -> None:
-    """Raises BadArgument."""
+def check_shape(out_bytes: int, count: int) -> None:
+    """Refuse what a small frame may promise and no host can hold. Raises BadArgument, BeyondLimit."""
+    if count > MAX_ROWS:
+        raise BeyondLimit(f"{count} inputs in one call; the limit is {MAX_ROWS}: make several calls")
     if not 1 <= out_bytes <= MAX_OUT_BYTES:
         raise BadArgument(f"out_bytes: expected 1 to {MAX_OUT_BYTES}, got {out_bytes}")
 
@@ -49,7 +53,6 @@ def write_digests_text(result: Digests) -> Datum:
     return hex_rows(result.rows, result.width)
 
 
-def write_digests_frame(magic: bytes, result: Digests, *, width_first: bool) -> bytes:
-    """The reply's head has its two numbers in either order, by form."""
-    numbers = (result.width, result.count) if width_first else (result.count, result.width)
-    return REPLY_HEAD.pack(magic, *numbers) + result.rows
+def write_digests_frame(magic: bytes, result: Digests) -> bytes:
+    """The reply's magic, u32 n, u32 out_bytes, digests."""
+    return REPLY_HEAD.pack(magic, result.count, result.width) + result.rows

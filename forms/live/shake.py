@@ -12,7 +12,7 @@ from forms.live.digests import (
     REPLY_HEAD,
     Digests,
     HashCall,
-    check_out_bytes,
+    check_shape,
     read_hash_text,
     write_digests_frame,
     write_digests_text,
@@ -39,7 +39,7 @@ class ShakeFanout:
     def measure(self, limit_bytes: int) -> HeadMeasure:
         def body(fields: tuple[int, ...]) -> Body:
             out_bytes, count, in_len = fields
-            check_out_bytes(out_bytes)
+            check_shape(out_bytes, count)
             check_reply(REPLY_HEAD.size + count * out_bytes, limit_bytes)
             return Body(items=count) if in_len == SAME_LENGTH else Body(length=count * in_len)
 
@@ -47,14 +47,14 @@ class ShakeFanout:
 
     def read_frame(self, frame: bytes) -> HashCall:
         _, out_bytes, count, in_len = HEAD.unpack_from(frame)
-        check_out_bytes(out_bytes)
+        check_shape(out_bytes, count)
         if in_len == SAME_LENGTH:
             return HashCall(read_items(frame, HEAD.size, count), out_bytes)
         starts = range(HEAD.size, HEAD.size + count * in_len, in_len) if in_len else [HEAD.size] * count
         return HashCall([frame[start : start + in_len] for start in starts], out_bytes)
 
     def write_frame(self, result: Digests) -> bytes:
-        return write_digests_frame(self.reply_magic, result, width_first=False)
+        return write_digests_frame(self.reply_magic, result)
 
     def reply_bytes(self, call: HashCall) -> int:
         return REPLY_HEAD.size + len(call.inputs) * call.out_bytes

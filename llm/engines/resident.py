@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from llm.changes import Changes
-from llm.engines.interface import Engine, EngineFailed, EngineState, EngineStatus, Headers, Reply, Request
+from llm.engines.interface import Engine, EngineFailed, EngineState, EngineStatus, Reply, Request
+from llm.engines.watched_reply import WatchedReply
 from llm.errors import RequestFailed
 from llm.residency import Loaded, NoRoom, Policy, Reservation, idle_until, to_displace
 
@@ -243,7 +244,7 @@ class ResidentEngine:
         self.in_flight += 1
         try:
             inner = await self._ready(request)
-            return _Reply(await inner.answer(request), self._done)
+            return WatchedReply(await inner.answer(request), self._done)
         except BaseException:
             self._done()
             raise
@@ -321,31 +322,3 @@ class ResidentEngine:
 
     def _notify(self) -> None:
         self._changes.notify()
-
-
-class _Reply:
-    """A `Reply` that says once when it is closed."""
-
-    def __init__(self, reply: Reply, on_close: Callable[[], None]) -> None:
-        self._reply = reply
-        self._on_close = on_close
-        self._is_closed = False
-
-    @property
-    def status(self) -> int:
-        return self._reply.status
-
-    @property
-    def headers(self) -> Headers:
-        return self._reply.headers
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self._reply.chunks()
-
-    async def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            try:
-                await self._reply.close()
-            finally:
-                self._on_close()

@@ -61,8 +61,8 @@ class Mesh(Protocol):
     def reserved(self, need_bytes: int) -> AbstractContextManager[None]:
         """Hold so much of this host's memory for the model while the block lasts. Raises NoRoom."""
 
-    async def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
-        """How the model is to be served now. left_out: workers that would not.  is_served_here: alone, already."""
+    async def way(self, left_out: frozenset[NodeId]) -> Way:
+        """How the model is to be served now. left_out: workers that would not."""
 
     def successor(self) -> str:
         """Who is to lead the model in place of this node, in words; empty when nobody is."""
@@ -170,7 +170,7 @@ class PlacedEngine:
 
     async def _until_better(self) -> None:
         """Wait until another way is better than alone, and let what runs end."""
-        while isinstance((now := await self._way(is_served_here=True)).decision, Solo):
+        while isinstance((now := await self._way()).decision, Solo):
             self._note(self._why_no_split() or now.note)
             await self._mesh_changed()
         await self._drain("another way takes over")
@@ -257,10 +257,10 @@ class PlacedEngine:
             async with asyncio.timeout(RECONSIDER_S):
                 await self._mesh.changed()
 
-    async def _way(self, *, is_served_here: bool = False) -> Way:
+    async def _way(self) -> Way:
         now = asyncio.get_running_loop().time()
         left_out = frozenset(node for node, entry in self._unwilling.items() if entry.until > now)
-        return await self._mesh.way(left_out, is_served_here=is_served_here)
+        return await self._mesh.way(left_out)
 
     def _leave_out(self, workers: Mapping[NodeId, str]) -> None:
         now = asyncio.get_running_loop().time()

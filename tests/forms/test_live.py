@@ -60,6 +60,10 @@ class TestShake(FormSuite):
         with pytest.raises(BadArgument):
             self.form.read_text(arguments_of(f'(f \'("00") {out_bytes})'))
 
+    def test_a_head_of_more_rows_than_a_host_can_hold_is_refused_though_each_is_empty(self) -> None:
+        with pytest.raises(BeyondLimit, match="make several calls"):
+            length_of(self.form, struct.pack("<4sIII", b"BSHK", 1, (1 << 24) + 1, 0))
+
     def test_a_reply_beyond_the_limit_is_refused_before_anything_is_hashed(self) -> None:
         with pytest.raises(BeyondLimit, match="reply"):
             length_of(self.form, struct.pack("<4sIII", b"BSHK", 65_536, 20, 0), limit=1 << 20)

@@ -46,7 +46,7 @@ class ScriptedMesh:
             raise NoRoom("all of it is taken")
         yield
 
-    async def way(self, left_out: frozenset[NodeId], *, is_served_here: bool) -> Way:
+    async def way(self, left_out: frozenset[NodeId]) -> Way:
         return self._way
 
     def successor(self) -> str:
