@@ -77,3 +77,9 @@ class WorkerLost(FormFailed):
     """The process or the node that was computing has gone."""
 
     kind = Kind.LOST
+
+
+class DeviceFailed(FormFailed):
+    """The GPU, or its driver, gave up: out of memory, an illegal address. The worker's context is not to be trusted."""
+
+    kind = Kind.LOST

@@ -1,0 +1,38 @@
+"""Where a form can be computed: by its truth, by a faster way on this host's CPU, by a CUDA kernel. Same bytes by all.
+
+A form that has more than its reference says so by having `fast`, or `kernel`, beside it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from forms.cuda.device import Kernel
+
+Call_contra = TypeVar("Call_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Backend(StrEnum):
+    """What computed an answer, as costs and status name it."""
+
+    REFERENCE = "reference"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@runtime_checkable
+class HasFast(Protocol[Call_contra, Result_co]):
+    """A form with a faster way than its truth on a CPU."""
+
+    def fast(self, call: Call_contra) -> Result_co:
+        """The reference's answer, byte for byte."""
+
+
+@runtime_checkable
+class HasKernel(Protocol):
+    """A form with a CUDA kernel."""
+
+    @property
+    def kernel(self) -> Kernel[Any, Any]: ...

@@ -1,0 +1,65 @@
+"""What a form's CUDA half may ask of a device: memory, copies, launches. A GPU gives it, and so does the host build.
+
+A form's `run` is written once against this; what it computes on the host build, byte for byte, is what it computes
+on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+Call_contra = TypeVar("Call_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Buffer(Protocol):
+    """Memory of the device."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+
+class Device(Protocol):
+    """One device. All calls are in order: a launch sees what an earlier upload or launch wrote."""
+
+    @property
+    def free_bytes(self) -> int:
+        """What could be allocated now."""
+
+    def upload(self, data: NDArray[Any] | bytes) -> Buffer:
+        """Copy to the device."""
+
+    def empty(self, size_bytes: int) -> Buffer:
+        """Memory whose contents are anything."""
+
+    def zeros(self, size_bytes: int) -> Buffer:
+        """Memory of zero bytes."""
+
+    def download(self, buffer: Buffer) -> NDArray[numpy.uint8]:
+        """Copy from the device, once what was launched before is done. Raises DeviceFailed."""
+
+    def launch(self, source: Path, kernel: str, threads: int, arguments: Sequence[Any], block: int = 128) -> None:
+        """Run `kernel` of the file `source` with `threads` threads or more, in blocks of `block`.
+
+        Kernels check their number against the count they were given; 0 threads launch nothing. A launch of more
+        threads than a grid may have is split by the caller. Raises DeviceFailed.
+        """
+
+
+class Kernel(Protocol[Call_contra, Result_co]):
+    """The CUDA half of a form. source: the `.cu` file beside its Python."""
+
+    @property
+    def source(self) -> Path: ...
+
+    def device_bytes(self, call: Call_contra) -> int:
+        """Memory of the device that `run` takes at its most, known from shapes."""
+
+    def run(self, device: Device, call: Call_contra) -> Result_co:
+        """The reference's answer, byte for byte. Raises DeviceFailed, and what the reference raises."""
