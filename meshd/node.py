@@ -41,7 +41,7 @@ from meshd.commands import DEFAULT_TTL_S, Commands
 from meshd.control import control_app
 from meshd.datadir import DataDir
 from meshd.describe import describe_host
-from meshd.dispatch import Dispatch
+from meshd.dispatch import Dispatch, Serve
 from meshd.http_server import serve_http
 from meshd.introducers import introducers
 from meshd.joining import Joining
@@ -187,7 +187,36 @@ class Node:
             self.standing.belonging.forget()
 
     def _works(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
-        pantry = self.offering.pantry
+        """What runs while the node does, by name. accepting: set once the API and the control socket are open."""
+        worker = self.offering.splitting.attach(
+            MeshParts(self.gossip, self.transport, self.tunnels, self.offering.host, self.leases)
+        )
+        renewals = Renewals(self.standing, self.transport, self.gossip, random.Random())
+        works: dict[str, Coroutine[Any, Any, None]] = {
+            "gossip": self.gossip.run(),
+            "dispatch": Dispatch(self._peer_services(worker, renewals)).run(self.transport),
+            "mesh news": MeshNews(self.standing, self.gossip).run(),
+            "renewals": renewals.run(),
+            "lapses": watch_lapses(self.standing, self.transport, self.gossip),
+        }
+        return works | self._local_services(accepting) | self._hosting_works(worker)
+
+    def _peer_services(self, worker: SplitWorker, renewals: Renewals) -> dict[str, Serve]:
+        """Who answers the streams that peers open, by protocol."""
+        return {
+            GOSSIP_PROTOCOL: self.gossip.serve,
+            CHAT_PROTOCOL: self.offering.host.serve,
+            JOIN_PROTOCOL: Joining(self.standing, self.transport).serve,
+            RENEW_PROTOCOL: renewals.serve,
+            TUNNEL_PROTOCOL: self.tunnels.server.serve,
+            LEASE_PROTOCOL: self.leases.service.serve,
+            SPLIT_PROTOCOL: worker.serve,
+            FILES_PROTOCOL: self.offering.pantry.lending.serve,
+            BLOB_PROTOCOL: self.lent.serve,
+        }
+
+    def _local_services(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
+        """What programs on this host talk to."""
         router = Router(self.offering.host, self.transport, self.gossip, self.gossip.hint)
         situation = self.situation
         api: ASGIApp = Api(
@@ -201,33 +230,11 @@ class Node:
         control = control_app(
             self._commands().table() | owner.table() | self._pairing_commands().table() | self._model_commands().table()
         )
-        worker = self.offering.splitting.attach(
-            MeshParts(self.gossip, self.transport, self.tunnels, self.offering.host, self.leases)
-        )
-        renewals = Renewals(self.standing, self.transport, self.gossip, random.Random())
-        services = {
-            GOSSIP_PROTOCOL: self.gossip.serve,
-            CHAT_PROTOCOL: self.offering.host.serve,
-            JOIN_PROTOCOL: Joining(self.standing, self.transport).serve,
-            RENEW_PROTOCOL: renewals.serve,
-            TUNNEL_PROTOCOL: self.tunnels.server.serve,
-            LEASE_PROTOCOL: self.leases.service.serve,
-            SPLIT_PROTOCOL: worker.serve,
-            FILES_PROTOCOL: pantry.lending.serve,
-            BLOB_PROTOCOL: self.lent.serve,
-        }
-        works: dict[str, Coroutine[Any, Any, None]] = {
-            "gossip": self.gossip.run(),
-            "dispatch": Dispatch(services).run(self.transport),
-            "mesh news": MeshNews(self.standing, self.gossip).run(),
-            "renewals": renewals.run(),
-            "lapses": watch_lapses(self.standing, self.transport, self.gossip),
+        doors: dict[str, Coroutine[Any, Any, None]] = {
             "api": serve_http(api, self.listeners.api, accepting[0]),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
-        if self.listeners.bend is not None:
-            works |= self.listeners.bend.works(self.offering.memory)
-        return works | self._hosting_works(worker)
+        return doors if self.listeners.bend is None else doors | self.listeners.bend.works(self.offering.memory)
 
     def _hosting_works(self, worker: SplitWorker) -> dict[str, Coroutine[Any, Any, None]]:
         if self.identity.role is Role.CLIENT:
