@@ -8,17 +8,15 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.types import Receive, Scope, Send
 
 from forms.errors import BadSyntax, BeyondLimit, FormFailed, NotAuthenticated
 from forms.evaluate import error_line
 from forms.text_framing import TextMeasure, skip_white
+from forms.web_origin import PREFLIGHT_S, is_allowed_origin, is_local_host
 
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 HELP = b"POST one S-expression as text/plain, such as (ping) or (forms)\n"
-PREFLIGHT_S = "600"
 Headers = dict[str, str]
 
 
@@ -68,10 +66,10 @@ class HttpDoor:
         return await self.answer(await self._read(headers, receive))
 
     def _check_caller(self, headers: Headers) -> None:
-        if self.is_local and _host_of(headers.get("host", "")) not in LOCAL_NAMES:
+        if self.is_local and not is_local_host(headers.get("host", "")):
             raise _Refused(403, b"this door answers to the names of this host only\n")
         origin = headers.get("origin")
-        if origin is not None and not self._is_allowed(origin):
+        if origin is not None and not is_allowed_origin(origin, self.origins):
             raise _Refused(403, b"pages of this origin may not ask here: name it with --allow-origin\n")
 
     def _check_key(self, headers: Headers) -> None:
@@ -80,18 +78,9 @@ class HttpDoor:
             refusal = error_line(NotAuthenticated("this node wants a key: Authorization: Bearer KEY"))
             raise _Refused(401, refusal, {"www-authenticate": "Bearer"})
 
-    def _is_allowed(self, origin: str) -> bool:
-        if origin in self.origins:
-            return True
-        try:
-            parts = urlsplit(origin)
-            return parts.scheme in ("http", "https") and parts.hostname in LOCAL_NAMES
-        except ValueError:
-            return False
-
     def _cors(self, headers: Headers) -> Headers:
         origin = headers.get("origin")
-        if origin is None or not self._is_allowed(origin):
+        if origin is None or not is_allowed_origin(origin, self.origins):
             return {"vary": "Origin"}
         return {"vary": "Origin", "access-control-allow-origin": origin}
 
@@ -132,14 +121,6 @@ def _preflight(headers: Headers) -> Headers:
     if headers.get("access-control-request-private-network") == "true":
         answer["access-control-allow-private-network"] = "true"
     return answer
-
-
-def _host_of(host: str) -> str:
-    """The name in a Host header, without its port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
