@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from forms.arguments import check_reply
-from forms.catalogue import Catalogue
+from forms.backend import Backend
+from forms.catalogue import AnyForm, Catalogue
+from forms.computed import Computed
 from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadArgument, BadSyntax, FormFailed, UnknownOperation
-from forms.form import FRAME_LIMIT, Form
+from forms.form import FRAME_LIMIT
 from forms.reader import read_datum
 from forms.text_framing import decode_text
 from forms.writer import write_datum
@@ -18,29 +21,28 @@ ERROR_HEAD = struct.Struct("<4sII")
 MAX_MESSAGE = 2000
 
 
-def evaluate_text(catalogue: Catalogue, request: bytes, limit_bytes: int = FRAME_LIMIT) -> bytes:
+def evaluate_text(catalogue: Catalogue, request: bytes, limit_bytes: int = FRAME_LIMIT) -> Computed:
     """The reply to a form call in text, with its newline. Never raises for what a client sends."""
+    form: AnyForm | None = None
     try:
         name, arguments = head_of(read_datum(decode_text(request)))
         if name == "bend" and len(arguments) == 1:
             name, arguments = head_of(arguments[0])
         form = catalogue.named(name)
         call = form.read_text(arguments)
-        check_reply(form.reply_bytes(call), limit_bytes)
-        return ok_line(form.write_text(_computed(form, call)), limit_bytes)
+        return _computed(form, call, lambda result: ok_line(form.write_text(result), limit_bytes), limit_bytes)
     except FormFailed as error:
-        return error_line(error)
+        return Computed(error_line(error), form.name if form else "")
 
 
-def evaluate_frame(catalogue: Catalogue, frame: bytes, limit_bytes: int = FRAME_LIMIT) -> bytes:
+def evaluate_frame(catalogue: Catalogue, frame: bytes, limit_bytes: int = FRAME_LIMIT) -> Computed:
     """The reply to a whole frame. Never raises for what a client sends."""
+    form: AnyForm | None = None
     try:
         form = catalogue.of_magic(frame[:4])
-        call = form.read_frame(frame)
-        check_reply(form.reply_bytes(call), limit_bytes)
-        return form.write_frame(_computed(form, call))
+        return _computed(form, form.read_frame(frame), form.write_frame, limit_bytes)
     except FormFailed as error:
-        return error_frame(error)
+        return Computed(error_frame(error), form.name if form else "")
 
 
 def head_of(datum: Datum) -> tuple[str, list[Datum]]:
@@ -73,7 +75,12 @@ def error_frame(error: FormFailed) -> bytes:
     return ERROR_HEAD.pack(b"BERR", error.kind.value, len(message)) + message
 
 
-def _computed(form: Form[Any, Any], call: Any) -> Any:
+def _computed(form: AnyForm, call: Any, write: Callable[[Any], bytes], limit_bytes: int) -> Computed:
+    check_reply(form.reply_bytes(call), limit_bytes)
+    return Computed(write(_result(form, call)), form.name, Backend.REFERENCE, form.work(call))
+
+
+def _result(form: AnyForm, call: Any) -> Any:
     try:
         return form.reference(call)
     except FormFailed:

@@ -47,7 +47,7 @@ class Operations:
         try:
             found = HEAD.match(request)
             if found is not None and self._is_form(found[1].decode("latin-1")):
-                return await self.worker.compute(TEXT, request, CALL_DEADLINE_S)
+                return (await self.worker.compute(TEXT, request, CALL_DEADLINE_S)).reply
             return self._answer_small(request)
         except FormFailed as error:
             return error_line(error)
@@ -55,7 +55,7 @@ class Operations:
     async def answer_frame(self, frame: bytes) -> bytes:
         """The reply to a whole frame; errors are replies."""
         try:
-            return await self.worker.compute(FRAME, frame, CALL_DEADLINE_S)
+            return (await self.worker.compute(FRAME, frame, CALL_DEADLINE_S)).reply
         except FormFailed as error:
             return error_frame(error)
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forms.computed import Computed
 from forms.errors import Busy, WorkerLost
 from forms.form import FRAME_LIMIT
-from forms.worker_pipe import JOB_HEAD, REPLY_HEAD
+from forms.worker_pipe import JOB_HEAD, REPLY_HEAD, read_reply, reply_lengths
 
 logger = logging.getLogger("meshd.forms")
 
@@ -26,6 +27,7 @@ QUEUE_LIMIT = 32
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 GRACE_S = 2.0
+CPU = "cpu"
 ABANDONED_S = 5.0
 """How long a call may go on that nobody waits for any more."""
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES")
@@ -35,15 +37,19 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", 
 class _Job:
     kind: int
     request: bytes
-    reply: asyncio.Future[bytes]
+    reply: asyncio.Future[Computed]
 
 
 @dataclass(slots=True)
 class Worker:
-    """One child process and its queue. blobs: the folder that circuits lie in.  limit_bytes: of a reply."""
+    """One child process and its queue. blobs: the folder that circuits lie in.  limit_bytes: of a reply.
+
+    device: what the child computes with, "cpu" or "cuda:0", "cuda:1", …
+    """
 
     blobs: Path
     limit_bytes: int = FRAME_LIMIT
+    device: str = CPU
     _queue: asyncio.Queue[_Job] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
     _process: Process | None = None
     _backoff_s: float = 0.0
@@ -58,7 +64,7 @@ class Worker:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    async def compute(self, kind: int, request: bytes, deadline_s: float) -> bytes:
+    async def compute(self, kind: int, request: bytes, deadline_s: float) -> Computed:
         """The reply to `request`; waits for its turn. Raises Busy, WorkerLost."""
         job = _Job(kind, request, asyncio.get_running_loop().create_future())
         try:
@@ -93,7 +99,7 @@ class Worker:
         if reply is not None and not job.reply.done():
             job.reply.set_result(reply)
 
-    async def _unless_abandoned(self, job: _Job) -> bytes | None:
+    async def _unless_abandoned(self, job: _Job) -> Computed | None:
         """The reply; None when whoever asked has gone and the child was ended, so that others get their turn."""
         process = await self._ready()
         async with asyncio.TaskGroup() as group:
@@ -107,23 +113,25 @@ class Worker:
                 await self._end()
                 return None
         outcome = exchange.result()
-        if isinstance(outcome, bytes):
+        if isinstance(outcome, Computed):
             return outcome
         raise outcome
 
-    async def _exchange(self, process: Process, job: _Job) -> bytes:
+    async def _exchange(self, process: Process, job: _Job) -> Computed:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(JOB_HEAD.pack(job.kind, len(job.request)))
         process.stdin.write(job.request)
         await process.stdin.drain()
-        (length,) = REPLY_HEAD.unpack(await process.stdout.readexactly(REPLY_HEAD.size))
-        return await process.stdout.readexactly(length)
+        head = await process.stdout.readexactly(REPLY_HEAD.size)
+        name_length, length = reply_lengths(head)
+        name = await process.stdout.readexactly(name_length)
+        return read_reply(head, name, await process.stdout.readexactly(length))
 
     async def _ready(self) -> Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "forms.worker_child", str(self.limit_bytes), str(self.blobs)),
+                *(sys.executable, "-m", "forms.worker_child", str(self.limit_bytes), str(self.blobs), self.device),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,
@@ -135,7 +143,7 @@ class Worker:
     async def _lost(self, job: _Job, error: Exception) -> None:
         """The child died, or cannot be started: say so, and do not hurry to start the next one."""
         await self._end()
-        logger.error("the forms worker died: %s", error)
+        logger.error("the forms worker of %s died: %s", self.device, error)
         if not job.reply.done():
             job.reply.set_exception(WorkerLost("the worker died while computing this call; it is started again"))
         self._backoff_s = min(max(FIRST_BACKOFF_S, 2 * self._backoff_s), LONGEST_BACKOFF_S)
@@ -152,7 +160,7 @@ class Worker:
                 await process.wait()
 
 
-async def _outcome(work: Coroutine[None, None, bytes]) -> bytes | OSError | asyncio.IncompleteReadError:
+async def _outcome(work: Coroutine[None, None, Computed]) -> Computed | OSError | asyncio.IncompleteReadError:
     """A reply, or what broke it off; anything else is our own bug and rises."""
     try:
         return await work

@@ -7,27 +7,35 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from forms.backend import Backend
 from forms.catalogue import shipped
 from forms.circuits.calls import circuit_forms
 from forms.evaluate import evaluate_frame, evaluate_text
-from forms.worker_pipe import JOB_HEAD, REPLY_HEAD, TEXT
+from forms.worker_pipe import JOB_HEAD, TEXT, reply_head
 
 
 def serve(jobs: BinaryIO, replies: BinaryIO, limit_bytes: int, blobs: Path) -> None:
     """Answer jobs until there are no more. blobs: the folder that circuits lie in."""
     catalogue = shipped(circuit_forms(blobs))
+    warm: set[tuple[str, Backend | None]] = set()
     while len(head := jobs.read(JOB_HEAD.size)) == JOB_HEAD.size:
         kind, length = JOB_HEAD.unpack(head)
         request = jobs.read(length)
         if len(request) < length:
             return
+        started = time.perf_counter()
         evaluate = evaluate_text if kind == TEXT else evaluate_frame
-        reply = evaluate(catalogue, request, limit_bytes)
-        replies.write(REPLY_HEAD.pack(len(reply)))
-        replies.write(reply)
+        done = evaluate(catalogue, request, limit_bytes)
+        kind_of_call = (done.form, done.backend)
+        done = replace(done, seconds=time.perf_counter() - started, is_cold=kind_of_call not in warm)
+        warm.add(kind_of_call)
+        replies.write(reply_head(done))
+        replies.write(done.reply)
         replies.flush()
 
 

@@ -41,7 +41,7 @@ def form(folder: Path | None, name: str) -> AnyForm:
 
 
 def asked(catalogue: Catalogue, text: str) -> str:
-    return evaluate_text(catalogue, text.encode()).decode().strip()
+    return evaluate_text(catalogue, text.encode()).reply.decode().strip()
 
 
 def test_one_circuit_over_batches(catalogue: Catalogue) -> None:
