@@ -47,8 +47,10 @@ class Device(Protocol):
     def launch(self, source: Path, kernel: str, threads: int, arguments: Sequence[Any], block: int = 128) -> None:
         """Run `kernel` of the file `source` with `threads` threads or more, in blocks of `block`.
 
-        Kernels check their number against the count they were given; 0 threads launch nothing. A launch of more
-        threads than a grid may have is split by the caller. Raises DeviceFailed.
+        A kernel's first parameter is `u64 first`, which the device gives: many threads take several launches, and
+        `thread_number(first)` of host.h counts through them all. `arguments` are the parameters behind it, Buffers
+        and numpy integers of the very widths. Kernels check their number against a count of their own; 0 threads
+        launch nothing. Raises DeviceFailed.
         """
 
 
