@@ -6,7 +6,7 @@ bytes follow as DATA records, and their sender's FINISH. A blob is named by the 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NewType
 
 import msgspec
 
@@ -19,6 +19,9 @@ MAX_MESSAGE_BYTES = 256
 MAX_BLOB_BYTES = 1 << 44
 PIECE_BYTES = 256 << 10
 """Of a blob in one record; the last has what is left."""
+
+BlobDigest = NewType("BlobDigest", bytes)
+"""SHA-256 of a blob's bytes."""
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_BLOB_BYTES)]
 

@@ -11,15 +11,17 @@ import logging
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from transport.blob_disk import Disk, StoreFailed
 from transport.blob_message import (
-    PIECE_BYTES,
+    MAX_BLOB_BYTES,
     PROTOCOL,
+    BlobDigest,
     Found,
     Full,
     Get,
@@ -33,16 +35,20 @@ from transport.blob_message import (
     read_wanted,
     to_record,
 )
-from transport.blob_store import Arrival, Arriving, BlobDigest, BlobStore, CorruptBlob, NoRoom
+from transport.blob_store import Arrival, Arriving, BlobStore, CorruptBlob, NoRoom
 from transport.errors import MeshError, ProtocolError, ResetCode, TimedOut, Unreachable
 from transport.identity import short
 from transport.interface import BULK_FROM_BYTES, NodeId, Record, RecordKind, Stream, StreamHeader, Transport
+from transport.local_blobs import LocalBlobs
 
 logger = logging.getLogger("meshd.transport")
 
 REQUEST_S = 5.0
 ANSWER_S = 30.0
 """For an answer: the other end may first have to hash what it has."""
+
+HOLDER_S = 5.0
+"""For whether it has a blob, which a node knows without looking."""
 
 PROGRESS_S = 60.0
 RETRY_S = (0.5, 1.0, 2.0, 4.0, 4.0)
@@ -61,17 +67,14 @@ class NoSuchBlob(MeshError):
     """The peer does not have the blob."""
 
 
-class StoreFailed(MeshError):
-    """The disk under the store failed; the cause says how."""
-
-
 class Blobs:
     """The blobs of one node. Use as `async with`."""
 
     def __init__(self, transport: Transport, store: BlobStore) -> None:
         self._transport = transport
         self._store = store
-        self._disk = _Disk()
+        self._disk = Disk()
+        self.local = LocalBlobs(store, self._disk)
         self._pulls: dict[BlobDigest, _Pull] = {}
         self._served: Counter[NodeId] = Counter()
         self._group = asyncio.TaskGroup()
@@ -102,29 +105,67 @@ class Blobs:
         Who asks for a blob that is on its way waits for that, whatever its own sources are. Raises NoRoom, StoreFailed,
         or what the last source met: NoSuchBlob, CorruptBlob, Unreachable, StreamReset, ProtocolError.
         """
+        return await self._once(digest, lambda told: self._pull(digest, sources, told, is_copy=False), progress)
+
+    async def copy(self, digest: BlobDigest, nodes: Sequence[NodeId], progress: Progress | None = None) -> Path:
+        """As `fetch`, from whoever of `nodes` has the blob; all are asked at once. A copy may give way to other blobs.
+
+        Raises NoSuchBlob when none of them has it.
+        """
+
+        async def pull(told: Progress) -> Path:
+            return await self._pull(digest, await self._holders(digest, nodes), told, is_copy=True)
+
+        return await self._once(digest, pull, progress)
+
+    async def _once(
+        self, digest: BlobDigest, work: Callable[[Progress], Awaitable[Path]], progress: Progress | None
+    ) -> Path:
+        """Where the blob lies: here already, or once the one transfer of it has ended, which others wait for too."""
         path = await self._disk.run(self._store.path, digest)
         if path is not None:
             return path
         pull = self._pulls.get(digest)
         if pull is None:
             pull = self._pulls[digest] = _Pull()
-            pull.task = self._group.create_task(
-                self._run(pull, digest, tuple(sources)), name=f"pull {digest.hex()[:8]}"
-            )
+            pull.task = self._group.create_task(self._run(pull, digest, work), name=f"pull {digest.hex()[:8]}")
         return await pull.wait(progress)
 
-    async def _run(self, pull: _Pull, digest: BlobDigest, sources: tuple[NodeId, ...]) -> None:
+    async def _run(self, pull: _Pull, digest: BlobDigest, work: Callable[[Progress], Awaitable[Path]]) -> None:
         try:
-            pull.succeeded(await self._pull(digest, sources, pull.told))
+            pull.succeeded(await work(pull.told))
         except MeshError as error:
             pull.failed(error)
         finally:
             del self._pulls[digest]
             pull.failed(Unreachable("the transfer was given up"))
 
-    async def _pull(self, digest: BlobDigest, sources: tuple[NodeId, ...], progress: Progress) -> Path:
+    async def _holders(self, digest: BlobDigest, nodes: Sequence[NodeId]) -> list[NodeId]:
+        """Those of `nodes` that say they have the blob, in that order. Raises NoSuchBlob."""
+        async with asyncio.TaskGroup() as group:
+            asked = {node: group.create_task(self._has(node, digest)) for node in nodes}
+        holders = [node for node, task in asked.items() if task.result()]
+        if not holders:
+            raise NoSuchBlob(f"none of {len(nodes)} nodes has blob {digest.hex()[:16]}")
+        return holders
+
+    async def _has(self, node: NodeId, digest: BlobDigest) -> bool:
+        """Whether `node` has the blob: asked for what comes after its end, so that no bytes follow."""
+        try:
+            async with asyncio.timeout(HOLDER_S), self._asking(node, is_bulk=False) as stream:
+                await stream.send(to_record(Get(digest, MAX_BLOB_BYTES)))
+                await stream.finish()
+                return isinstance(read_found(await stream.receive(), node), Found)
+        except TimeoutError:
+            return False
+        except MeshError as error:
+            logger.info("node %s does not say whether it has blob %s: %s", short(node), digest.hex()[:16], error)
+            return False
+
+    async def _pull(self, digest: BlobDigest, sources: Sequence[NodeId], progress: Progress, *, is_copy: bool) -> Path:
         failure: MeshError = Unreachable(f"nobody is known to have blob {digest.hex()[:16]}")
-        async with self._disk.holding(lambda: self._store.begin(digest), Arrival.suspend) as arrival:
+        begin = partial(self._store.begin, digest, is_copy=is_copy)
+        async with self._disk.holding(begin, Arrival.suspend) as arrival:
             await self._disk.run(arrival.recall)
             for node in sources:
                 try:
@@ -273,14 +314,9 @@ class Blobs:
         await self._disk.run(arrival.complete)
 
     async def _give_out(self, stream: Stream, file: int, offset: int, size: int, progress: Progress) -> None:
-        """Send a file from `offset` on, reading one piece ahead."""
-        ahead = self._disk.start(os.pread, file, min(PIECE_BYTES, size - offset), offset)
-        while offset < size:
-            data = await ahead
-            if not data:
-                raise StoreFailed(f"a blob of {size} bytes has lost those after {offset}")
+        """Send a file from `offset` on."""
+        async for data in self._disk.pieces(file, offset, size):
             offset += len(data)
-            ahead = self._disk.start(os.pread, file, min(PIECE_BYTES, size - offset), offset)
             await _within(PROGRESS_S, stream.send(Record(RecordKind.DATA, data)), "no room for more of a blob")
             progress(offset, size)
 
@@ -326,60 +362,6 @@ class _Pull:
         if not self._outcome.done():
             self._outcome.set_exception(error)
             self._outcome.exception()  # nobody need be waiting for it
-
-
-class _Disk:
-    """The one thread that touches files, in the order it is asked to."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "blobs")
-
-    def close(self) -> None:
-        """Wait for what was asked; it is short."""
-        self._thread.shutdown()
-
-    def start(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        """Begin `work`; the result may be awaited or not."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, _translated, work, arguments)
-        future.add_done_callback(_look_at)
-        return future
-
-    async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Do `work`. Raises StoreFailed for its OSError."""
-        return await self.start(work, *arguments)
-
-    @asynccontextmanager
-    async def holding(self, make: Callable[[], T], release: Callable[[T], None]) -> AsyncIterator[T]:
-        """What `make` makes, released after everything that was started with it, also when cancelled meanwhile."""
-        held: list[T] = []
-        try:
-            await self.run(lambda: held.append(make()))
-            yield held[0]
-        finally:
-            await self.run(_release, held, release)
-
-    @asynccontextmanager
-    async def reading(self, path: Path) -> AsyncIterator[int]:
-        async with self.holding(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC), os.close) as file:
-            yield file
-
-
-def _translated(work: Callable[..., T], arguments: tuple[object, ...]) -> T:
-    try:
-        return work(*arguments)
-    except OSError as error:
-        raise StoreFailed(f"the disk failed: {error}") from error
-
-
-def _look_at(future: asyncio.Future[T]) -> None:
-    """A failure that nobody waited for is met again by whoever goes on with the file."""
-    if not future.cancelled():
-        future.exception()
-
-
-def _release(held: list[T], release: Callable[[T], None]) -> None:
-    for one in held:
-        release(one)
 
 
 def _size(file: int) -> int:

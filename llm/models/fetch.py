@@ -18,8 +18,10 @@ from llm.models import hub
 from llm.models.aside import run_aside
 from llm.models.selection import HubFile, identity_of
 from llm.models.transfer import Meter
-from transport.blob_store import Arrival, BlobDigest, BlobStore, CorruptBlob
-from transport.blobs import Blobs, StoreFailed
+from transport.blob_disk import StoreFailed
+from transport.blob_message import BlobDigest
+from transport.blob_store import Arrival, BlobStore, CorruptBlob
+from transport.blobs import Blobs
 from transport.errors import MeshError
 from transport.interface import NodeId, Transport
 

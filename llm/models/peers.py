@@ -21,7 +21,8 @@ from llm.models.message import (
     to_record,
 )
 from llm.models.selection import FILE_NAME, identity_of
-from transport.blob_store import BlobDigest, BlobStore
+from transport.blob_message import BlobDigest
+from transport.blob_store import BlobStore
 from transport.errors import ProtocolError, ResetCode, TimedOut
 from transport.identity import short
 from transport.interface import NodeId, Stream, StreamHeader, Transport

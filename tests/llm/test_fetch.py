@@ -20,7 +20,8 @@ from llm.models.selection import HubSpec, choose
 from llm.models.transfer import Meter
 from tests.llm.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.llm.views import node_id
-from transport.blob_store import BlobDigest, BlobStore
+from transport.blob_message import BlobDigest
+from transport.blob_store import BlobStore
 from transport.blobs import Blobs
 from transport.interface import LinkState, NodeId, Role
 from transport.memory import MemoryNetwork, MemoryTransport

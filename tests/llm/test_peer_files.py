@@ -14,7 +14,8 @@ from llm.models.message import NoFiles, PeerFile, TheseFiles, read_answer, to_re
 from llm.models.peers import Lending, LocalFiles, ask_files
 from llm.models.selection import identity_of
 from tests.llm.views import node_id
-from transport.blob_store import BlobDigest, BlobStore, NoRoom
+from transport.blob_message import BlobDigest
+from transport.blob_store import BlobStore, NoRoom
 from transport.blobs import Blobs
 from transport.errors import ProtocolError
 from transport.interface import LinkState, Record, RecordKind, Role, Stream

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tests.transport.quic_mesh import is_connected, live_mesh, start
 from transport.address import parse_address
-from transport.blob_store import BlobDigest, BlobStore
+from transport.blob_message import BlobDigest
+from transport.blob_store import BlobStore
 from transport.blobs import Blobs
 
 QUOTA_BYTES = 1 << 30

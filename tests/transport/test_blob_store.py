@@ -153,3 +153,78 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / ("A" * 64)).write_text("not a blob either")
     store = BlobStore(tmp_path, 100)
     assert store.used_bytes == 0
+
+
+def test_a_deposit_is_found_under_the_digest_that_it_turns_out_to_have(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, len(DATA))
+    deposit = store.deposit(len(DATA))
+    assert store.used_bytes == len(DATA), "promised"
+    deposit.append(DATA[:100])
+    deposit.append(DATA[100:])
+    assert deposit.complete() == DIGEST
+    deposit.abandon()
+    assert files(tmp_path) == {DIGEST.hex()} and store.used_bytes == len(DATA)
+    with pytest.raises(NoRoom, match=f"wants 1 bytes more, 0 of {len(DATA)} are free"):
+        store.deposit(1)
+
+
+def test_an_abandoned_deposit_leaves_nothing_also_when_the_program_ended(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, 1 << 20)
+    store.deposit(10).abandon()
+    assert files(tmp_path) == set() and store.used_bytes == 0
+    store.deposit(10).append(b"12345")
+    assert len(files(tmp_path)) == 1
+    assert BlobStore(tmp_path, 1 << 20).used_bytes == 0
+    assert files(tmp_path) == set()
+
+
+def test_the_same_bytes_twice_are_one_blob(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, 1 << 20)
+    assert store.add(DATA) == store.add(DATA) == DIGEST
+    assert store.used_bytes == len(DATA) and files(tmp_path) == {DIGEST.hex()}
+
+
+def put_copy(store: BlobStore, data: bytes) -> None:
+    arrival = store.begin(digest_of(data), is_copy=True)
+    try:
+        arrival.reserve(len(data))
+        arrival.append(data)
+        arrival.complete()
+    finally:
+        arrival.suspend()
+
+
+def test_copies_give_way_longest_unused_first_and_what_was_put_here_stays(tmp_path: Path) -> None:
+    first = BlobStore(tmp_path, 1000)
+    first.add(b"k" * 300)
+    for number, letter in enumerate((b"a", b"b", b"c")):
+        put_copy(first, letter * 200)
+        os.utime(tmp_path / "copies" / digest_of(letter * 200).hex(), (number, number))
+    store = BlobStore(tmp_path, 1000)
+    assert store.path(digest_of(b"a" * 200)) is not None, "which is a use of it"
+    store.add(b"d" * 200)
+    assert files(tmp_path / "copies") == {digest_of(letter * 200).hex() for letter in (b"a", b"c")}
+    with pytest.raises(NoRoom):
+        store.add(b"e" * 800)
+    assert files(tmp_path / "copies") == {digest_of(letter * 200).hex() for letter in (b"a", b"c")}
+    store.add(b"e" * 500)
+    assert files(tmp_path / "copies") == set()
+    assert [blob.is_copy for blob in store.whole] == [False] * 3
+
+
+def test_a_copy_that_is_put_here_as_well_stays(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, 1 << 20)
+    put_copy(store, DATA)
+    store.add(DATA)
+    assert files(tmp_path) == {DIGEST.hex()} and store.used_bytes == len(DATA)
+    put_copy(store, DATA)
+    assert files(tmp_path) == {DIGEST.hex()}
+
+
+def test_a_blob_whose_file_somebody_deleted_is_not_here(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, 1 << 20)
+    store.add(DATA)
+    (tmp_path / DIGEST.hex()).unlink()
+    assert store.path(DIGEST) is None and store.used_bytes == 0
+    store.add(DATA)
+    assert store.path(DIGEST) is not None

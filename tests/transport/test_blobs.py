@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from transport.blob_disk import StoreFailed
 from transport.blob_message import PIECE_BYTES, PROTOCOL, Found, Get, Put, Wanted, read_found, read_wanted, to_record
 from transport.blob_store import BlobStore, CorruptBlob, NoRoom, digest_of
-from transport.blobs import MAX_PER_PEER, Blobs, NoSuchBlob, StoreFailed
+from transport.blobs import MAX_PER_PEER, Blobs, NoSuchBlob
 from transport.errors import MeshError, ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.interface import LinkState, NodeId, Record, RecordKind, Stream, StreamHeader
 from transport.memory import MemoryNetwork, MemoryTransport
@@ -439,6 +440,7 @@ async def test_disk_that_fails_is_neither_the_peers_fault_nor_the_end(tmp_path: 
         path = other.store.path(DIGEST)
         assert path is not None
         path.unlink()
+        path.symlink_to(path)
         (one.directory / "partial").mkdir()
         with pytest.raises(StreamReset) as seen:
             await one.blobs.fetch(DIGEST, [other.node])
@@ -460,3 +462,21 @@ async def test_leaving_ends_what_is_on_its_way(tmp_path: Path) -> None:
 async def expect(kind: type[BaseException], work: Awaitable[object]) -> None:
     with pytest.raises(kind):
         await work
+
+
+async def test_a_copy_comes_from_whoever_has_it_once_for_all_who_wait(tmp_path: Path) -> None:
+    async with mesh_of(4, tmp_path) as (one, *others):
+        nodes = [other.node for other in others]
+        others[1].store.add(DATA)
+        paths = await asyncio.gather(*(one.blobs.copy(DIGEST, nodes) for _ in range(5)))
+        assert len(set(paths)) == 1 and paths[0].read_bytes() == DATA
+        assert paths[0].parent.name == "copies"
+        assert [other.asked for other in others] == [1, 2, 1], "each is asked once, one of them is pulled from"
+
+
+async def test_a_copy_that_nobody_has_is_no_wait(tmp_path: Path) -> None:
+    async with mesh_of(3, tmp_path) as (one, *others):
+        with pytest.raises(NoSuchBlob, match="none of 2 nodes"):
+            await one.blobs.copy(DIGEST, [other.node for other in others])
+        with pytest.raises(NoSuchBlob, match="none of 0 nodes"):
+            await one.blobs.copy(DIGEST, [])

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.transport.quic_mesh import live_mesh, start
-from transport.blob_store import BlobDigest, BlobStore
+from transport.blob_message import BlobDigest
+from transport.blob_store import BlobStore
 from transport.blobs import Blobs
 from transport.errors import MeshError
 from transport.interface import Record, RecordKind, Stream
