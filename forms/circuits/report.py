@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forms.circuits.simulation import Batch, Result
+from forms.circuits.judging import Batch
+from forms.circuits.simulation import Result
 
 
 def as_json(result: Result, *, batches: bool = False) -> dict[str, Any]:

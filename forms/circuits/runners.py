@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -13,25 +12,12 @@ from forms.circuits import compiled, reference
 from forms.circuits.checks import Cases
 from forms.circuits.circuit import Circuit
 from forms.circuits.program import Program, lower
+from forms.circuits.state import Final, final_of, load_rows
 
 # Eight 64-bit words fill two AVX2 registers or one of AVX-512; sixteen gained another third, and doubled the memory.
 WIDTH = 8
 # Random words of one group of batches; three groups may be in memory at a time.
 _MOST_GROUP_BYTES = 2**28
-
-
-@dataclass(frozen=True, slots=True)
-class Final:
-    """A batch after its last operation. qubits: (qubits,), bits: (bits,), by their ids in the file.
-
-    Without digests only the registers' bits are there, and 0 for the others.
-    """
-
-    toffoli: int
-    clifford: int
-    phase: int
-    qubits: NDArray[np.uint64]
-    bits: NDArray[np.uint64]
 
 
 class Runner(Protocol):
@@ -82,7 +68,7 @@ class NumbaRunner:
     def run(self, cases: Cases, first: int, random: NDArray[np.uint64]) -> list[Final]:
         """See Runner."""
         program, width, used = self._program, self.width, len(random)
-        qubits, bits = self._loaded(cases, first, used)
+        qubits, bits = load_rows(self._circuit, program, cases, range(first, first + used), width)
         phase, counted = np.zeros(width, np.uint64), np.zeros(2 * width, np.int64)
         stack = np.zeros((program.stack_depth + 2) * width, np.uint64)
         if used < width:
@@ -92,34 +78,15 @@ class NumbaRunner:
         random.flags.writeable = False
         self._run(program.code, random, qubits.reshape(-1), bits.reshape(-1), phase, counted, stack)
         return [
-            self._final(qubits[:, w], bits[:, w], int(phase[w]), (int(counted[w]), int(counted[width + w])))
+            final_of(
+                self._circuit,
+                program,
+                (qubits[:, w], bits[:, w]),
+                int(phase[w]),
+                (int(counted[w]), int(counted[width + w])),
+            )
             for w in range(used)
         ]
-
-    def _loaded(self, cases: Cases, first: int, used: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        program = self._program
-        qubits = np.zeros((len(program.qubits), self.width), np.uint64)
-        bits = np.zeros((program.slots, self.width), np.uint64)
-        for index, loads in cases.loads.items():
-            register = self._circuit.registers[index]
-            words = loads[first : first + used].T
-            is_qubit = ~register.is_bit
-            # Of a wire that occurs twice the later word stays, as numpy promises for repeated indices.
-            places = np.searchsorted(program.qubits, register.wires[is_qubit])
-            qubits[places, :used] = words[is_qubit]
-            bits[program.bit_slot[register.wires[register.is_bit]], :used] = words[register.is_bit]
-        return qubits, bits
-
-    def _final(
-        self, places: NDArray[np.uint64], slots: NDArray[np.uint64], phase: int, counted: tuple[int, int]
-    ) -> Final:
-        program = self._program
-        qubits = np.zeros(self._circuit.qubits, np.uint64)
-        qubits[program.qubits] = places
-        bits = np.zeros(self._circuit.bits, np.uint64)
-        known = np.flatnonzero(program.bit_slot >= 0)
-        bits[known] = slots[program.bit_slot[known]]
-        return Final(64 * program.toffoli + counted[0], 64 * program.clifford + counted[1], phase, qubits, bits)
 
 
 _programs: WeakKeyDictionary[Circuit, Program] = WeakKeyDictionary()

@@ -12,16 +12,16 @@ from forms.circuits.circuit import Circuit, load_circuit
 from forms.circuits.kinds import Kind, Operation
 from forms.circuits.report import as_json
 from forms.circuits.runners import NumbaRunner
-from forms.circuits.simulation import Backend, Options, Result, simulate
+from forms.circuits.simulation import CpuBackend, Options, Result, simulate
 from forms.circuits.xof import RngMode, Stream
 from tests.forms.circuits.files import golden, golden_bytes, loaded, random_operations, stock_file
 
 PARTIAL = golden("toys_partial.golden.json")
-BACKENDS: list[Backend] = ["numba", "reference"]
+BACKENDS: list[CpuBackend] = ["numba", "reference"]
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Backend:
+def backend(request: pytest.FixtureRequest) -> CpuBackend:
     if request.param == "numba":
         pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
     return "numba" if request.param == "numba" else "reference"
@@ -53,7 +53,7 @@ def test_all_141_batches_of_a_toy(name: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", PARTIAL, ids=lambda wanted: f"{wanted['toy']}-{wanted['attempts']}")
-def test_a_partial_last_batch(wanted: dict[str, Any], backend: Backend) -> None:
+def test_a_partial_last_batch(wanted: dict[str, Any], backend: CpuBackend) -> None:
     options = Options(attempts=wanted["attempts"], digests=True, backend=backend)
     result = simulate(toy(wanted["toy"]), options)
     assert as_json(result, batches=True)["batches"] == wanted["batches"]
@@ -117,7 +117,7 @@ def test_a_run_too_large_for_eight_at_a_time_is_done_one_by_one(monkeypatch: pyt
     assert simulate(circuit, Options(attempts=300)).batches == wide.batches
 
 
-def test_lanes_without_a_shot_count_and_are_not_judged(backend: Backend) -> None:
+def test_lanes_without_a_shot_count_and_are_not_judged(backend: CpuBackend) -> None:
     circuit = loaded(Operation(Kind.CCX, 0, 1, 2), Operation(Kind.X, q_target=0), Operation(Kind.NEG))
     result = simulate(circuit, Options(attempts=100, check=NoCheck(), backend=backend))
     assert (result.toffoli, result.avg_toffoli) == (128, 1.28)
@@ -126,13 +126,13 @@ def test_lanes_without_a_shot_count_and_are_not_judged(backend: Backend) -> None
     assert (result.phase_garbage_batches, result.ancilla_garbage_batches) == (2, 2)
 
 
-def test_no_shots_and_no_operations_are_a_result(backend: Backend) -> None:
+def test_no_shots_and_no_operations_are_a_result(backend: CpuBackend) -> None:
     result = simulate(loaded(), Options(attempts=0, check=NoCheck(), backend=backend))
     assert (result.shots, result.toffoli, result.score, result.clean) == (0, 0, 0, True)
     assert simulate(loaded(), Options(attempts=64, check=NoCheck(), backend=backend)).clean
 
 
-def test_a_pop_from_an_empty_stack_does_nothing_and_a_push_ends_with_its_batch(backend: Backend) -> None:
+def test_a_pop_from_an_empty_stack_does_nothing_and_a_push_ends_with_its_batch(backend: CpuBackend) -> None:
     circuit = loaded(
         Operation(Kind.POP_CONDITION),
         Operation(Kind.CX, q_control1=0, q_target=1),
