@@ -21,15 +21,17 @@ from gossip.view import View
 from llm.engines.resident import Residence
 from llm.gguf import BadModelFile
 from llm.models.shelf import ShelfDamaged
-from meshd.api import ApiKeys, read_key_file
 from meshd.asking import Asking
 from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
 from meshd.bend import open_bend
-from meshd.config import Config
+from meshd.config import Config, is_loopback
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
 from meshd.engines import Kitchen, chosen_binary
 from meshd.hardware import GIB, Limits
 from meshd.http_server import listen_tcp, listen_unix
+from meshd.ingress import Ingress, Networks, parse_networks
+from meshd.key_store import keys_of
+from meshd.keys import BadKeys, KeyRing, plain_keys, read_key_file
 from meshd.launcher import ProcessLauncher
 from meshd.memory import HostMemory
 from meshd.model_specs import BadModelSpec, parse_specs
@@ -62,6 +64,7 @@ class CannotStart(Exception):
 
 KNOWN_CAUSES = (
     *(
+        BadKeys,
         BadModelSpec,
         BadModelFile,
         BadToken,
@@ -160,13 +163,29 @@ class Agent:
 
     def _listen(self, stack: contextlib.AsyncExitStack) -> Listeners:
         config = self.config
-        keys = read_key_file(Path(config.api_key_file).read_text()) if config.api_key_file else ApiKeys(())
+        ingress, is_local = self._ingress(), is_loopback(config.listen)
+        if not is_local and not ingress.ring().keys:
+            raise CannotStart(
+                f"--listen {config.listen} opens the API to the network: make a key first with `meshd key create NAME`,"
+                " or give --api-key-file"
+            )
         with naming_the_holder(Door("tcp", config.listen, config.port, "--port {port}")):
             api = stack.enter_context(listen_tcp(config.listen, config.port))
         bend = open_bend(config, self.directory.root / "blobs", stack)
         control = stack.enter_context(listen_unix(str(self.directory.control_socket)))
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
-        return Listeners(api, control, keys, bend)
+        return Listeners(api, control, ingress, config.allow_origin, is_local, bend)
+
+    def _ingress(self) -> Ingress:
+        """Keys of the file that was named, as it is now, and those of `meshd key`, as they come and go."""
+        config, store = self.config, keys_of(self.directory.root)
+        plain = plain_keys(read_key_file(Path(config.api_key_file).read_text()) if config.api_key_file else ())
+        store.now()  # a damaged file is told now
+        networks = Networks(
+            parse_networks(config.keyless_network, "--keyless-network"),
+            parse_networks(config.unlimited_network, "--unlimited-network"),
+        )
+        return Ingress(lambda: KeyRing(plain.keys + store.now().keys), self.unix_time, networks)
 
     def _transport(self, standing: Standing, plan: Plan, bind: Address, desk: PairingDesk) -> QuicTransport:
         now = self.unix_time()

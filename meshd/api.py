@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import json
 import logging
 import secrets
@@ -25,6 +24,7 @@ from llm.errors import BodyTooLarge, RequestFailed, UnknownModel
 from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_event
 from meshd import http_exchange
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
+from meshd.ingress import Ingress
 from meshd.logs import during_request
 from meshd.progress import Progress
 from transport.identity import short
@@ -38,14 +38,6 @@ HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"}
     | {"transfer-encoding", "upgrade", "host", "content-length", "authorization", "x-api-key", "accept-encoding"}
 )
-
-
-class Unauthorized(RequestFailed):
-    """The API demands a key and none of ours came."""
-
-    status = 401
-    kind = "authentication_error"
-    code = "invalid_api_key"
 
 
 class NoSuchPath(RequestFailed):
@@ -73,19 +65,6 @@ def nothing_comes(model: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKeys:
-    """The keys that open the API; none: open to whoever reaches it."""
-
-    keys: tuple[str, ...]
-
-    def admit(self, authorization: str) -> None:
-        """Raises Unauthorized."""
-        given = authorization.removeprefix("Bearer ").strip().encode()
-        if self.keys and not any(hmac.compare_digest(given, key.encode()) for key in self.keys):
-            raise Unauthorized("this API needs a key: send `Authorization: Bearer KEY`, as in the --api-key-file")
-
-
-@dataclass(frozen=True, slots=True)
 class Api:
     """The ASGI application. models, health: what `GET /v1/models` and `GET /health` answer now.
 
@@ -93,7 +72,7 @@ class Api:
     """
 
     router: Router
-    keys: ApiKeys
+    ingress: Ingress
     models: Callable[[], dict[str, Any]]
     health: Callable[[], tuple[bool, dict[str, Any]]]
     coming: Callable[[str], str] = nothing_comes
@@ -122,17 +101,28 @@ class _Exchange:
     request_id: str
 
     async def run(self) -> None:
+        """Answer, or raise RequestFailed before anything of an answer is sent."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
         match (self.scope["method"], self.scope["path"]):
             case ("GET", "/health"):
                 healthy, detail = self.api.health()
                 await self._answer_json(200 if healthy else 503, detail)
             case ("GET", "/v1/models" | "/models"):
-                self.api.keys.admit(headers.get("authorization", ""))
+                self.api.ingress.identify(_key_in(headers), self._host)
                 await self._answer_json(200, self.api.models())
             case _:
-                self.api.keys.admit(headers.get("authorization") or headers.get("x-api-key", ""))
-                await self._pass_through(headers)
+                key = self.api.ingress.identify(_key_in(headers), self._host)
+                end = self.api.ingress.begin(key, self._host, asyncio.get_running_loop().time())
+                try:
+                    await self._pass_through(headers)
+                finally:
+                    end()
+
+    @property
+    def _host(self) -> str | None:
+        """Where the request came from."""
+        client = self.scope.get("client")
+        return client[0] if client else None
 
     async def _answer_json(self, status: int, answer: dict[str, Any]) -> None:
         headers = (("content-type", "application/json"), ("x-request-id", self.request_id))
@@ -238,9 +228,14 @@ def _request_id(scope: Scope) -> str:
     return given if 0 < len(given) <= 64 and given.isprintable() and given.isascii() else f"req-{secrets.token_hex(8)}"
 
 
+def _key_in(headers: dict[str, str]) -> str:
+    """The key that a request brings, as OpenAI's clients send it or as Anthropic's do; empty without one."""
+    return headers.get("authorization", "").removeprefix("Bearer ").strip() or headers.get("x-api-key", "")
+
+
 def _caller(headers: dict[str, str]) -> str:
     """Whom hosts are to be fair to: whoever has this API key, of which no more than this leaves the node."""
-    key = headers.get("authorization") or headers.get("x-api-key", "")
+    key = _key_in(headers)
     return hashlib.sha256(b"meshd caller" + key.encode()).hexdigest()[:16] if key else ""
 
 
@@ -252,11 +247,3 @@ def _full_path(scope: Scope) -> str:
 
 def _is_event_stream(headers: Headers) -> bool:
     return any(name == "content-type" and value.startswith("text/event-stream") for name, value in headers)
-
-
-def read_key_file(text: str) -> ApiKeys:
-    """One key a line; blank lines and `#` comments are skipped. ValueError when none is left."""
-    keys = tuple(line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
-    if not keys:
-        raise ValueError("expected one API key a line, found none")
-    return ApiKeys(keys)

@@ -20,9 +20,9 @@ from forms.http_door import HttpDoor
 from forms.operations import Health, Operations
 from forms.wire_door import WireDoor
 from forms.worker import Worker
-from meshd.api import read_key_file
 from meshd.config import BEND_PORT, Config, is_loopback
 from meshd.http_server import listen_tcp, serve_http
+from meshd.keys import read_key_file
 from meshd.memory import HostMemory
 from meshd.ports import Door, PortTaken, naming_the_holder
 from transport.address import format_address
@@ -69,7 +69,7 @@ def open_bend(config: Config, blobs: Path, stack: contextlib.ExitStack | context
     """
     if config.no_bend:
         return None
-    keys = read_key_file(Path(config.bend_key_file).read_text()).keys if config.bend_key_file else ()
+    keys = read_key_file(Path(config.bend_key_file).read_text()) if config.bend_key_file else ()
     try:
         wire = _listen(config.bend_listen, config.bend_port, "--bend-port {port}", stack)
         http_port = config.http_port or (wire.getsockname()[1] + 1 if config.bend_port else 0)

@@ -56,12 +56,12 @@ class Config:
         "auto"
     )
     no_mdns: Annotated[bool, "neither look for nodes on the local network nor be found there"] = False
-    listen: Annotated[str, "address the API listens on; another than loopback needs --api-key-file"] = "127.0.0.1"
+    listen: Annotated[str, "address the API listens on; another than loopback needs a key"] = "127.0.0.1"
     bend_port: Annotated[int, "TCP port of bend (0: any free one)"] = BEND_PORT
     http_port: Annotated[int, "TCP port of bend's HTTP door (default: one above --bend-port)"] = 0
     bend_listen: Annotated[str, "address bend listens on; another than loopback needs --bend-key-file"] = "127.0.0.1"
     bend_key_file: Annotated[str, "file with one key a line; then bend wants one of them first"] = ""
-    allow_origin: Annotated[tuple[str, ...], "a web page's origin that may ask bend over HTTP; may be repeated"] = ()
+    allow_origin: Annotated[tuple[str, ...], "a web page's origin that may ask the API and bend; may be repeated"] = ()
     no_bend: Annotated[bool, "do not open bend's ports"] = False
     data_dir: Annotated[str, "where keys, membership and logs are kept (default: the user's data directory)"] = ""
     ctx: Annotated[int, "context in tokens a slot (default: what the model was trained with, at most 8192)"] = 0
@@ -71,6 +71,12 @@ class Config:
     engine: Annotated[str, "the llama-server to run (default: what `just engine` built, else meshd's own)"] = ""
     vram_limit: Annotated[float, "GB of memory this node offers at most (default: all)"] = 0.0
     api_key_file: Annotated[str, "file with one API key a line; then every request needs one"] = ""
+    keyless_network: Annotated[
+        tuple[str, ...], "a network whose callers need no API key, such as 192.168.1.0/24; may be repeated"
+    ] = ()
+    unlimited_network: Annotated[
+        tuple[str, ...], "a network on whose callers no limit of their key counts; may be repeated"
+    ] = ()
     log_format: Annotated[LogFormat, "text for people, json for machines"] = "text"
 
 
@@ -163,8 +169,6 @@ def _check_ranges(config: Config) -> None:
             raise BadConfig(f"{name}: expected {low} to {high}, got {value}")
     if config.client and (config.model or config.lazy or config.upstream):
         raise BadConfig("a lite client hosts nothing: leave out --client, or --model, --lazy and --upstream")
-    if not is_loopback(config.listen) and not config.api_key_file:
-        raise BadConfig(f"--listen {config.listen} opens the API to the network: give --api-key-file as well")
     if not is_loopback(config.bend_listen) and not config.bend_key_file and not config.no_bend:
         raise BadConfig(f"--bend-listen {config.bend_listen} opens bend to the network: give --bend-key-file as well")
 

@@ -33,7 +33,7 @@ from llm.offer import MODELS_FACT
 from llm.split.message import PROTOCOL as SPLIT_PROTOCOL
 from llm.split.worker import SplitWorker
 from llm.upstream_models import serve_upstream
-from meshd.api import Api, ApiKeys
+from meshd.api import Api
 from meshd.banner import Welcome, welcome_lines
 from meshd.bend import BendDoors
 from meshd.bringer import Bringer
@@ -43,6 +43,7 @@ from meshd.datadir import DataDir
 from meshd.describe import describe_host
 from meshd.dispatch import Dispatch, Serve
 from meshd.http_server import serve_http
+from meshd.ingress import Ingress
 from meshd.introducers import introducers
 from meshd.joining import Joining
 from meshd.lapses import watch_lapses
@@ -53,6 +54,7 @@ from meshd.mesh_news import MeshNews
 from meshd.model_commands import ModelCommands
 from meshd.model_finder import ModelFinder
 from meshd.neighbourhood import Neighbourhood
+from meshd.origin_guard import OriginGuard
 from meshd.owner_commands import OwnerCommands
 from meshd.pairing_commands import PairingCommands
 from meshd.pantry import Pantry
@@ -108,11 +110,17 @@ class Offering:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Sockets that are bound already, so that a taken port is known before anything starts."""
+    """Sockets that are bound already, so that a taken port is known before anything starts.
+
+    ingress: who may use the API.  origins: web pages that may, besides those of this host.  is_local: it listens on
+    loopback only.
+    """
 
     api: socket.socket
     control: socket.socket
-    keys: ApiKeys
+    ingress: Ingress
+    origins: tuple[str, ...]
+    is_local: bool
     bend: BendDoors | None = None
 
 
@@ -221,7 +229,7 @@ class Node:
         situation = self.situation
         api: ASGIApp = Api(
             router,
-            self.listeners.keys,
+            self.listeners.ingress,
             lambda: build_models(situation()),
             lambda: build_health(situation()),
             self._coming,
@@ -231,7 +239,9 @@ class Node:
             self._commands().table() | owner.table() | self._pairing_commands().table() | self._model_commands().table()
         )
         doors: dict[str, Coroutine[Any, Any, None]] = {
-            "api": serve_http(api, self.listeners.api, accepting[0]),
+            "api": serve_http(
+                OriginGuard(api, self.listeners.origins, self.listeners.is_local), self.listeners.api, accepting[0]
+            ),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
         return doors if self.listeners.bend is None else doors | self.listeners.bend.works(self.offering.memory)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import meshd
-from meshd.cli import bench, circuit, demo, doctor, mesh, models, plan, sim, status, token
+from meshd.cli import bench, circuit, demo, doctor, key, mesh, models, plan, sim, status, token
 from meshd.cli import config as config_command
 from meshd.cli.output import JsonFlag, print_json
 from meshd.config import Config
@@ -49,6 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(token.app, name="token")
+app.add_typer(key.app, name="key")
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(models.app, name="models")
 app.add_typer(circuit.app, name="circuit")

@@ -28,6 +28,8 @@ NO_MESSAGES = {
     "llm.engines.model_list._List": "what we read of an upstream's model list",
     "llm.engines.model_list._Meta": "what we read of an upstream's model list",
     "llm.openai._Body": "what we read of an OpenAI request",
+    "meshd.keys.ApiKey": "a key in the data directory",
+    "meshd.keys._File": "the file of keys in the data directory",
     "meshd.planning.PlanRequest": "what `meshd plan` asks on the control socket",
     "transport.countersigned._AnyForm": "looks at the first item of a certificate",
     "transport.invite._AnyVersion": "looks at the first item of an invite",

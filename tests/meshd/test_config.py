@@ -48,7 +48,7 @@ def test_lists_come_from_flags_files_and_comma_separated_variables() -> None:
         ({}, {}, {"prot": 1}, "unknown setting 'prot'"),
         ({"kv_type": "f64"}, {}, {}, "expected one of f16, q8_0, q4_0"),
         ({"client": True, "model": ["m"]}, {}, {}, "a lite client hosts nothing"),
-        ({"listen": "0.0.0.0"}, {}, {}, "--api-key-file"),
+        ({"bend_listen": "0.0.0.0"}, {}, {}, "--bend-key-file"),
         ({}, {"MESHD_CLIENT": "perhaps"}, {}, "expected true or false"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from llm.client import Router
 from llm.engines.interface import EngineState, Request
 from llm.engines.resident import Residence, Resident, ResidentEngine
-from meshd.api import Api, ApiKeys
+from meshd.api import Api
+from meshd.ingress import Ingress
+from meshd.keys import KeyRing
 from meshd.ledger import Account, Ledger
 from tests.llm.mesh import mesh
 from tests.llm.scripted import ScriptedEngine, ScriptedReply
@@ -85,7 +88,9 @@ class Client:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
         }
-        await Api(self.router, ApiKeys(()), lambda: {"data": []}, lambda: (True, {}))(scope, receive, send)
+        await Api(self.router, Ingress(KeyRing, time.time), lambda: {"data": []}, lambda: (True, {}))(
+            scope, receive, send
+        )
 
 
 @pytest.mark.parametrize("hops", [0, 1])
