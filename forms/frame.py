@@ -62,16 +62,3 @@ class HeadMeasure:
     def _check(self, length: int) -> None:
         if length > self._limit_bytes:
             raise BeyondLimit(f"a frame of {length} bytes at least; the limit is {self._limit_bytes}")
-
-
-def read_items(frame: bytes, start: int, items: int) -> list[bytes]:
-    """`items` times u32 length and bytes, from `start`; the frame was measured."""
-    view = memoryview(frame)
-    found = []
-    at = start
-    for _ in range(items):
-        (length,) = U32.unpack_from(frame, at)
-        at += U32.size
-        found.append(bytes(view[at : at + length]))
-        at += length
-    return found

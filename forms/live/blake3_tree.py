@@ -7,7 +7,7 @@ import struct
 from forms.arguments import check_reply
 from forms.datum import Datum
 from forms.errors import FormFailed
-from forms.frame import Body, HeadMeasure, read_items
+from forms.frame import Body, HeadMeasure
 from forms.live.digests import (
     REPLY_HEAD,
     Digests,
@@ -17,6 +17,7 @@ from forms.live.digests import (
     write_digests_frame,
     write_digests_text,
 )
+from forms.rows import Rows
 
 HEAD = struct.Struct("<4sII")
 BLOCK = 64
@@ -48,7 +49,7 @@ class Blake3Tree:
     def read_frame(self, frame: bytes) -> HashCall:
         _, out_bytes, count = HEAD.unpack_from(frame)
         check_shape(out_bytes, count)
-        return HashCall(read_items(frame, HEAD.size, count), out_bytes)
+        return HashCall(Rows.framed(frame, HEAD.size, count), out_bytes)
 
     def write_frame(self, result: Digests) -> bytes:
         return write_digests_frame(self.reply_magic, result)
@@ -59,7 +60,7 @@ class Blake3Tree:
     def work(self, call: HashCall) -> float:
         """Compressions."""
         squeezed = -(-call.out_bytes // BLOCK) - 1
-        return float(sum(max(1, -(-len(one) // BLOCK)) + squeezed for one in call.inputs))
+        return float(call.inputs.total(lambda length: max(1, -(-length // BLOCK)) + squeezed))
 
     def reference(self, call: HashCall) -> Digests:
         try:

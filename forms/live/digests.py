@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forms.arguments import MAX_OUT_BYTES, expect_count, hex_rows, read_byte_strings, read_integer
 from forms.datum import Datum
 from forms.errors import BadArgument, BeyondLimit
+from forms.rows import Rows
 
 REPLY_HEAD = struct.Struct("<4sII")
 MAX_ROWS = 1 << 24
@@ -19,7 +19,7 @@ MAX_ROWS = 1 << 24
 class HashCall:
     """inputs: what to hash, in order.  out_bytes: of each digest, 1 to 65,536."""
 
-    inputs: Sequence[bytes]
+    inputs: Rows
     out_bytes: int
 
 
@@ -38,7 +38,8 @@ class Digests:
 def read_hash_text(name: str, arguments: list[Datum]) -> HashCall:
     """`'("hex" …) out-bytes`. Raises BadArgument."""
     expect_count(name, arguments, 2, 2)
-    return HashCall(read_byte_strings(arguments[0]), read_integer(arguments[1], "out-bytes", 1, MAX_OUT_BYTES))
+    inputs = Rows.of(read_byte_strings(arguments[0]))
+    return HashCall(inputs, read_integer(arguments[1], "out-bytes", 1, MAX_OUT_BYTES))
 
 
 def check_shape(out_bytes: int, count: int) -> None:

@@ -7,7 +7,7 @@ import struct
 
 from forms.arguments import check_reply
 from forms.datum import Datum
-from forms.frame import SAME_LENGTH, Body, HeadMeasure, read_items
+from forms.frame import SAME_LENGTH, Body, HeadMeasure
 from forms.live.digests import (
     REPLY_HEAD,
     Digests,
@@ -17,6 +17,7 @@ from forms.live.digests import (
     write_digests_frame,
     write_digests_text,
 )
+from forms.rows import Rows
 
 HEAD = struct.Struct("<4sIII")
 RATE = 136
@@ -49,9 +50,8 @@ class ShakeFanout:
         _, out_bytes, count, in_len = HEAD.unpack_from(frame)
         check_shape(out_bytes, count)
         if in_len == SAME_LENGTH:
-            return HashCall(read_items(frame, HEAD.size, count), out_bytes)
-        starts = range(HEAD.size, HEAD.size + count * in_len, in_len) if in_len else [HEAD.size] * count
-        return HashCall([frame[start : start + in_len] for start in starts], out_bytes)
+            return HashCall(Rows.framed(frame, HEAD.size, count), out_bytes)
+        return HashCall(Rows.even(frame, in_len, count, HEAD.size), out_bytes)
 
     def write_frame(self, result: Digests) -> bytes:
         return write_digests_frame(self.reply_magic, result)
@@ -62,7 +62,7 @@ class ShakeFanout:
     def work(self, call: HashCall) -> float:
         """Permutations of Keccak."""
         squeezed = -(-call.out_bytes // RATE) - 1
-        return float(sum(len(one) // RATE + 1 + squeezed for one in call.inputs))
+        return float(call.inputs.total(lambda length: length // RATE + 1 + squeezed))
 
     def reference(self, call: HashCall) -> Digests:
         width, shake = call.out_bytes, hashlib.shake_256
