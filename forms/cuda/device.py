@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy
@@ -52,6 +52,17 @@ class Device(Protocol):
         and numpy integers of the very widths. Kernels check their number against a count of their own; 0 threads
         launch nothing. Raises DeviceFailed.
         """
+
+
+@runtime_checkable
+class SortsNumbers(Protocol):
+    """A device that comes with a sort of its own, better than kernels that any device could run."""
+
+    def sort(self, numbers: Buffer) -> None:
+        """Put u64 into ascending order, in their place. Raises DeviceFailed."""
+
+    def argsort(self, numbers: Buffer) -> Buffer:
+        """The places of u64 in ascending order, as u64; equals keep their order. Raises DeviceFailed."""
 
 
 class Kernel(Protocol[Call_contra, Result_co]):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import psutil
 
+from forms.cuda.cells import flat_bytes
 from forms.cuda.device import Buffer
 from forms.cuda.host_build import build, default_cache
 from forms.cuda.launches import split
@@ -66,8 +67,7 @@ class HostDevice:
         return int(psutil.virtual_memory().available)
 
     def upload(self, data: NDArray[Any] | bytes) -> HostBuffer:
-        flat = numpy.frombuffer(data, numpy.uint8) if isinstance(data, bytes) else _flat(data)
-        return HostBuffer(numpy.concatenate([flat, FENCE]))
+        return HostBuffer(numpy.concatenate([flat_bytes(data), FENCE]))
 
     def empty(self, size_bytes: int) -> HostBuffer:
         """Not zeros: a kernel that counts on them is wrong on a GPU."""
@@ -119,7 +119,3 @@ def _cell(argument: Any) -> ctypes.Array[ctypes.c_char]:
     """An argument's bytes as the kernel takes them: an address, or an integer."""
     raw = numpy.uint64(argument.cells.ctypes.data) if isinstance(argument, HostBuffer) else argument
     return ctypes.create_string_buffer(raw.tobytes(), raw.dtype.itemsize)
-
-
-def _flat(data: NDArray[Any]) -> NDArray[numpy.uint8]:
-    return numpy.ascontiguousarray(data).reshape(-1).view(numpy.uint8)

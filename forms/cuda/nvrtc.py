@@ -1,0 +1,111 @@
+"""Compiles a kernel for any architecture with NVIDIA's run-time compiler, loaded by itself: it needs no GPU, no driver.
+
+The library comes from the wheel nvidia-cuda-nvrtc-cu12 (or -cu13), or from wherever the host's loader finds one.
+API: NVRTC's user guide, "User Interface".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from forms.cuda.source import STANDARD
+from forms.errors import FormFailed
+
+NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
+_Program = ctypes.c_void_p
+
+
+class NoNvrtc(FormFailed):
+    """NVRTC is not on this host."""
+
+
+class NotCompiled(FormFailed):
+    """The compiler refused a source; the message is its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """cubin: machine code.  log: what the compiler said, warnings included; empty when it had nothing to say."""
+
+    cubin: bytes
+    log: str
+
+
+class Nvrtc:
+    """The compiler. Raises NoNvrtc when there is none."""
+
+    def __init__(self) -> None:
+        self._library = _load()
+        self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
+
+    @property
+    def version(self) -> tuple[int, int]:
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
+        return major.value, minor.value
+
+    @property
+    def architectures(self) -> list[int]:
+        """What it can compile for: 90 is sm_90."""
+        count = ctypes.c_int()
+        self._call("nvrtcGetNumSupportedArchs", ctypes.byref(count))
+        found = (ctypes.c_int * count.value)()
+        self._call("nvrtcGetSupportedArchs", found)
+        return list(found)
+
+    def compile(self, text: str, name: str, architecture: int) -> Compiled:
+        """Machine code for sm_`architecture`. Raises NotCompiled with the compiler's log."""
+        program = _Program()
+        self._call("nvrtcCreateProgram", ctypes.byref(program), text.encode(), name.encode(), 0, None, None)
+        try:
+            options = [f"--gpu-architecture=sm_{architecture}".encode(), STANDARD.encode()]
+            code = self._library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+            log = self._sized("nvrtcGetProgramLogSize", "nvrtcGetProgramLog", program).rstrip(b"\0").decode().strip()
+            if code:
+                raise NotCompiled(f"{name} for sm_{architecture}: {self._words(code)}\n{log}")
+            return Compiled(self._sized("nvrtcGetCUBINSize", "nvrtcGetCUBIN", program), log)
+        finally:
+            self._call("nvrtcDestroyProgram", ctypes.byref(program))
+
+    def _sized(self, size_of: str, get: str, program: ctypes.c_void_p) -> bytes:
+        size = ctypes.c_size_t()
+        self._call(size_of, program, ctypes.byref(size))
+        taken = ctypes.create_string_buffer(size.value)
+        self._call(get, program, taken)
+        return taken.raw
+
+    def _call(self, function: str, *arguments: object) -> None:
+        if code := self._library[function](*arguments):
+            raise FormFailed(f"{function}: {self._words(code)}")
+
+    def _words(self, code: int) -> str:
+        said: bytes = self._library.nvrtcGetErrorString(code)
+        return said.decode()
+
+
+def _load() -> ctypes.CDLL:
+    tried = []
+    for path in (*_in_wheels(), *NAMES, ctypes.util.find_library("nvrtc")):
+        if path is None:
+            continue
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            tried.append(str(error))
+    raise NoNvrtc(f"no NVRTC found: install nvidia-cuda-nvrtc-cu12 ({'; '.join(tried)})")
+
+
+def _in_wheels() -> list[Path]:
+    """The libraries of NVIDIA's wheels: cu12 lies in nvidia/cuda_nvrtc/lib, cu13 in nvidia/cu13/lib."""
+    nvidia = importlib.util.find_spec("nvidia")
+    folders = [Path(place) for place in nvidia.submodule_search_locations or []] if nvidia is not None else []
+    return sorted(
+        path
+        for folder in folders
+        for part in ("cuda_nvrtc", "cu13")
+        for path in folder.glob(f"{part}/lib/libnvrtc.so.*")
+    )

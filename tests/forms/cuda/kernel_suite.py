@@ -1,0 +1,77 @@
+"""What every form's kernel keeps: it says what the reference says, byte for byte, whatever device runs it.
+
+A test class brings `form` and `shapes`; here the host build runs them, in tests/gpu a GPU does.
+shapes: text calls, or calls, small enough for one core: none, one, counts that fill no block, whatever else is an edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+
+from forms.backend import HasKernel
+from forms.cuda.device import Device
+from forms.cuda.host_build import NoCompiler, find_compiler
+from forms.cuda.host_device import HostDevice
+from forms.form import Form
+from tests.forms.cuda.counting_device import CountingDevice
+from tests.forms.form_suite import arguments_of
+
+FEW_THREADS = 256
+"""Of a launch, so that small inputs take several."""
+
+
+@cache
+def _no_compiler() -> str:
+    try:
+        find_compiler()
+    except NoCompiler as error:
+        return str(error)
+    return ""
+
+
+class KernelCases:
+    """Subclass it with the attributes above."""
+
+    form: Form[Any, Any]
+    shapes: Sequence[Any]
+
+    def call(self, shape: Any) -> Any:
+        """The call of a shape."""
+        return self.form.read_text(arguments_of(shape)) if isinstance(shape, str) else shape
+
+    def agrees(self, device: Device) -> None:
+        """Every shape's answer by the kernel is the reference's."""
+        assert isinstance(self.form, HasKernel)
+        for number, shape in enumerate(self.shapes):
+            call = self.call(shape)
+            answer = self.form.write_frame(self.form.kernel.run(device, call))
+            expected = self.form.write_frame(self.form.reference(call))
+            assert answer == expected, f"shape {number}: {str(shape)[:120]}"
+
+
+class KernelSuite(KernelCases):
+    """The cases on the host build."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_a_compiler(self) -> None:
+        if reason := _no_compiler():
+            pytest.skip(reason)
+
+    def test_the_host_build_agrees_with_the_reference(self) -> None:
+        self.agrees(HostDevice())
+
+    def test_several_launches_and_threads_in_another_order_change_nothing(self) -> None:
+        self.agrees(HostDevice(most_threads=FEW_THREADS, backwards=True))
+
+    def test_device_memory_is_known_before(self) -> None:
+        assert isinstance(self.form, HasKernel)
+        for shape in self.shapes:
+            device = CountingDevice()
+            call = self.call(shape)
+            self.form.kernel.run(device, call)
+            said = self.form.kernel.device_bytes(call)
+            assert device.most_bytes <= said, f"{device.most_bytes} bytes taken, {said} said: {str(shape)[:120]}"

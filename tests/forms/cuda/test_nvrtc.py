@@ -1,0 +1,63 @@
+"""Every kernel that ships is compiled for every architecture that we name, on any host: NVRTC needs no GPU."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import forms
+from forms.cuda.nvrtc import NoNvrtc, NotCompiled, Nvrtc
+from forms.cuda.source import kernel_names, read_source
+
+ALWAYS = (61, 75, 86, 89, 90)
+IF_KNOWN = (100, 120)
+SOURCES = sorted(Path(forms.__file__).parent.rglob("*.cu"))
+AGE = re.compile(r".*rchitectures prior to .* are deprecated.*")
+"""What NVRTC says of sm_61 each time; it is no word about a kernel."""
+
+
+@cache
+def _compiler() -> Nvrtc:
+    try:
+        return Nvrtc()
+    except NoNvrtc as error:
+        pytest.skip(str(error))
+
+
+def test_there_are_kernels() -> None:
+    assert {"shake.cu"} <= {path.name for path in SOURCES}
+
+
+@pytest.mark.parametrize("architecture", ALWAYS + IF_KNOWN, ids="sm_{}".format)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_a_kernel_compiles(path: Path, architecture: int) -> None:
+    compiler = _compiler()
+    if architecture in IF_KNOWN and architecture not in compiler.architectures:
+        pytest.skip(f"NVRTC {compiler.version} does not know sm_{architecture}")
+    text = read_source(path)
+
+    compiled = compiler.compile(text, path.name, architecture)
+
+    # An ELF whose symbols are the kernels.
+    assert compiled.cubin.startswith(b"\x7fELF")
+    assert kernel_names(text)
+    assert all(name.encode() in compiled.cubin for name in kernel_names(text))
+    said = "\n".join(line for line in compiled.log.splitlines() if line and not AGE.match(line))
+    if said:
+        warnings.warn(f"{path.name} for sm_{architecture}: {said}", stacklevel=1)
+
+
+def test_what_does_not_compile_says_where(tmp_path: Path) -> None:
+    (tmp_path / "half.h").write_text("#pragma once\n\nstatic const int HALF = 2;\n")
+    path = tmp_path / "wrong.cu"
+    path.write_text(
+        '#include "host.h"\n#include "half.h"\n#include "half.h"\n'
+        'extern "C" __global__ void wrong(u64 first, u32 *out) {\n    out[first] = HALVE;\n}\n'
+    )
+
+    with pytest.raises(NotCompiled, match=r'wrong\.cu\(5\): error: identifier "HALVE" is undefined'):
+        _compiler().compile(read_source(path), path.name, 90)
