@@ -13,22 +13,26 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from forms.blob_frame import GET, GET_FRAME, PUT, PUT_HEAD, asked_digest, blob_head, put_length, stored_frame
+from forms.blobs import FormBlobs
 from forms.catalogue import Catalogue
 from forms.datum import Symbol
 from forms.errors import BadSyntax, BeyondLimit, FormFailed, NotAuthenticated
 from forms.evaluate import error_frame, error_line, head_of, ok_line
 from forms.form import FRAME_LIMIT
 from forms.frame import MAGIC_BYTES
+from forms.inflow import READ_BYTES, Inflow
 from forms.reader import read_datum
 from forms.text_framing import TextMeasure, decode_text, skip_white
 
 logger = logging.getLogger("meshd.forms")
 
-READ_BYTES = 256 << 10
 UNFINISHED_S = 60.0
 IDLE_S = 600.0
 DRAIN_S = 1.0
 MAX_LOGIN_BYTES = 4096
+SLOWEST_BYTES_PER_S = 1 << 20
+"""Of a blob: a gibibyte may take a quarter of an hour on top of the minute that any request has."""
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class Terms:
     answer_frame: Callable[[bytes], Awaitable[bytes]]
     keys: tuple[str, ...] = ()
     limit_bytes: int = FRAME_LIMIT
+    blobs: FormBlobs | None = None
 
 
 class _Over(Exception):
@@ -57,9 +62,11 @@ class Connection:
     terms: Terms
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    _received: bytearray = field(default_factory=bytearray)
-    _is_ended: bool = False
+    _inflow: Inflow = field(init=False)
     _is_admitted: bool = False
+
+    def __post_init__(self) -> None:
+        self._inflow = Inflow(self.reader)
 
     async def serve(self) -> None:
         """Answer requests until the client ends, or must go. Ends quietly when the client vanishes."""
@@ -76,25 +83,34 @@ class Connection:
         """Wait for the first byte of a request; whether one comes."""
         async with asyncio.timeout(IDLE_S):
             while True:
-                skip_white(self._received)
-                if self._received:
+                skip_white(self._inflow.received)
+                if self._inflow.received:
                     return True
-                if not await self._more():
+                if not await self._inflow.more():
                     return False
 
     async def _answer_one(self) -> None:
-        first = self._received[:1]
-        async with asyncio.timeout(UNFINISHED_S) as patience:
-            if first == b"(":
-                request = await self._take_text()
-            elif first == b"B":
-                request = await self._take_frame()
-            else:
+        match bytes(self._inflow.received[:1]):
+            case b"(":
+                async with asyncio.timeout(UNFINISHED_S):
+                    request = await self._take_text()
+                await self._send(await self._text_reply(request))
+            case b"B":
+                await self._answer_frame()
+            case _:
                 raise _Over(error_line(BadSyntax("expected ( or a frame's magic; this is the wire port of bend")))
-            patience.reschedule(None)
-            reply = await (self._text_reply(request) if first == b"(" else self.terms.answer_frame(request))
-            patience.reschedule(asyncio.get_running_loop().time() + UNFINISHED_S)
-            await self._send(reply)
+
+    # Text
+
+    async def _take_text(self) -> bytes:
+        measure = TextMeasure(self.terms.limit_bytes if self._is_admitted else MAX_LOGIN_BYTES)
+        try:
+            while (length := measure.advance(self._inflow.received)) is None:
+                if not await self._inflow.more():
+                    raise _Over(error_line(BadSyntax("the connection ended within a datum")))
+        except FormFailed as error:
+            raise _Over(error_line(error)) from error
+        return self._inflow.take(length)
 
     async def _text_reply(self, request: bytes) -> bytes:
         if not self._is_admitted or request.lstrip().startswith(b"(auth"):
@@ -114,50 +130,94 @@ class Connection:
             return ok_line(Symbol("auth"))
         raise _Over(error_line(NotAuthenticated('this node wants a key first: (auth "KEY")')))
 
-    async def _take_text(self) -> bytes:
-        measure = TextMeasure(self.terms.limit_bytes if self._is_admitted else MAX_LOGIN_BYTES)
-        try:
-            while (length := measure.advance(self._received)) is None:
-                if not await self._more():
-                    raise _Over(error_line(BadSyntax("the connection ended within a datum")))
-        except FormFailed as error:
-            raise _Over(error_line(error)) from error
-        return self._take(length)
+    # Frames
 
-    async def _take_frame(self) -> bytes:
+    async def _answer_frame(self) -> None:
         if not self._is_admitted:
             raise _Over(error_frame(NotAuthenticated('this node wants a key first: (auth "KEY")')))
         try:
-            await self._until(MAGIC_BYTES)
-            measure = self.terms.catalogue.of_magic(bytes(self._received[:MAGIC_BYTES])).measure(self.terms.limit_bytes)
-            while (needed := measure.advance(self._received)) > len(self._received):
-                await self._until(needed)
+            async with asyncio.timeout(UNFINISHED_S):
+                await self._inflow.until(MAGIC_BYTES)
+                magic = bytes(self._inflow.received[:MAGIC_BYTES])
+                frame = await self._take_frame(magic)
         except FormFailed as error:
             raise _Over(error_frame(error)) from error
-        return self._take(needed)
+        match magic:
+            case b"BPUT":
+                await self._put_blob(put_length(frame))
+            case b"BGET":
+                await self._get_blob(frame)
+            case _:
+                await self._send(await self.terms.answer_frame(frame))
 
-    async def _until(self, length: int) -> None:
+    async def _take_frame(self, magic: bytes) -> bytes:
+        """The next frame; of one that puts a blob its head. Raises FormFailed."""
+        if self.terms.blobs is not None and magic in (PUT, GET):
+            length = PUT_HEAD.size if magic == PUT else GET_FRAME.size
+            await self._inflow.until(length)
+            return self._inflow.take(length)
+        measure = self.terms.catalogue.of_magic(magic).measure(self.terms.limit_bytes)
+        while (needed := measure.advance(self._inflow.received)) > len(self._inflow.received):
+            self._check_length(needed)
+            await self._inflow.until(needed)
+        return self._inflow.take(needed)
+
+    def _check_length(self, length: int) -> None:
         if length > self.terms.limit_bytes + MAGIC_BYTES:
             raise BeyondLimit(f"a frame of {length} bytes; the limit is {self.terms.limit_bytes}")
-        while len(self._received) < length:
-            if not await self._more():
-                raise BadSyntax("the connection ended within a frame")
 
-    def _take(self, length: int) -> bytes:
-        request = bytes(memoryview(self._received)[:length])
-        del self._received[:length]
-        return request
+    # Blobs: neither is ever here as a whole
 
-    async def _more(self) -> bool:
-        """Take in what has come; False at the end."""
-        piece = b"" if self._is_ended else await self.reader.read(READ_BYTES)
-        self._is_ended = self._is_ended or not piece
-        self._received += piece
-        return bool(piece)
+    async def _put_blob(self, size: int) -> None:
+        """Take in the bytes that follow. A blob that has no room is refused at once, and its bytes are passed over."""
+        left = size
+        try:
+            self._check_length(size)
+        except BeyondLimit as error:
+            raise _Over(error_frame(error)) from error
+        async with asyncio.timeout(UNFINISHED_S + size / SLOWEST_BYTES_PER_S):
+            try:
+                async with self._blobs().taking_in(size) as incoming:
+                    async for piece in self._inflow.pieces(size):
+                        left -= len(piece)
+                        await incoming.append(piece)
+                    reply = stored_frame(await incoming.complete())
+            except BadSyntax as error:
+                raise _Over(error_frame(error)) from error
+            except FormFailed as error:
+                await self._send(error_frame(error))
+                with suppress(BadSyntax):
+                    async for _ in self._inflow.pieces(left):
+                        pass
+                return
+        await self._send(reply)
+
+    async def _get_blob(self, frame: bytes) -> None:
+        is_begun = False
+        try:
+            async with self._blobs().giving_out(asked_digest(frame)) as outgoing:
+                self._check_length(outgoing.size)
+                await self._send(blob_head(outgoing.size))
+                is_begun = True
+                async for piece in outgoing.pieces():
+                    await self._send(piece)
+        except FormFailed as error:
+            if is_begun:
+                logger.error("a blob could not be read to its end: %s", error)
+                raise _Over from error
+            await self._send(error_frame(error))
+
+    def _blobs(self) -> FormBlobs:
+        assert self.terms.blobs is not None, "or their frames are unknown"
+        return self.terms.blobs
+
+    # Replies
 
     async def _send(self, reply: bytes) -> None:
+        """Say it, and wait until it was read but for what the sockets hold. Raises TimeoutError."""
         self.writer.write(reply)
-        await self.writer.drain()
+        async with asyncio.timeout(UNFINISHED_S):
+            await self.writer.drain()
 
     async def _say_last(self, reply: bytes) -> None:
         """Say it, and read on for a moment: a close with unread bytes would be a reset that takes the reply with it."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from forms.blobs import FormBlobs, digests_in
 from forms.catalogue import CIRCUIT_FORMS, Catalogue
 from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadArgument, FormFailed, UnknownOperation
@@ -36,17 +37,19 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """What this node answers. health: now."""
+    """What this node answers. health: now.  blobs: where the worker's folder of them is kept full; None: by hand."""
 
     catalogue: Catalogue
     worker: Worker
     health: Callable[[], Health]
+    blobs: FormBlobs | None = None
 
     async def answer_text(self, request: bytes) -> bytes:
         """The reply to one datum, with its newline; errors are replies."""
         try:
             found = HEAD.match(request)
             if found is not None and self._is_form(found[1].decode("latin-1")):
+                await self._bring_blobs(found[1].decode("latin-1"), request)
                 return (await self.worker.compute(TEXT, request, CALL_DEADLINE_S)).reply
             return self._answer_small(request)
         except FormFailed as error:
@@ -58,6 +61,11 @@ class Operations:
             return (await self.worker.compute(FRAME, frame, CALL_DEADLINE_S)).reply
         except FormFailed as error:
             return error_frame(error)
+
+    async def _bring_blobs(self, name: str, request: bytes) -> None:
+        """Have every circuit here that the call names by its digest. Raises NotFound, BeyondLimit, WorkerLost."""
+        if self.blobs is not None and name in CIRCUIT_FORMS:
+            await self.blobs.bring(digests_in(request))
 
     def _is_form(self, name: str) -> bool:
         return name in CIRCUIT_FORMS or self.catalogue.find(name) is not None

@@ -7,9 +7,10 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
-from forms.connection import READ_BYTES, Connection, Terms
+from forms.connection import Connection, Terms
 from forms.errors import Busy
 from forms.evaluate import error_line
+from forms.inflow import READ_BYTES
 
 MAX_CONNECTIONS = 256
 

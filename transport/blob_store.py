@@ -25,6 +25,8 @@ logger = logging.getLogger("meshd.transport")
 
 COPIES = "copies"
 """The folder of copies, below the store's own."""
+PARTIAL = "partial"
+"""That of blobs which have not come whole."""
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -62,7 +64,7 @@ class BlobStore:
 
     def __init__(self, directory: Path, quota_bytes: int) -> None:
         self._directory = directory
-        self._partial = directory / "partial"
+        self._partial = directory / PARTIAL
         self._copies = directory / COPIES
         self.quota_bytes = quota_bytes
         for folder in (self._partial, self._copies):

@@ -114,7 +114,9 @@ class Blobs:
         """
 
         async def pull(told: Progress) -> Path:
-            return await self._pull(digest, await self._holders(digest, nodes), told, is_copy=True)
+            path = await self._pull(digest, await self._holders(digest, nodes), told, is_copy=True)
+            logger.info("a copy of blob %s came from a peer", digest.hex()[:16])
+            return path
 
         return await self._once(digest, pull, progress)
 

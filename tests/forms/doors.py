@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from forms.blobs import FormBlobs
 from forms.catalogue import shipped
 from forms.connection import Terms
 from forms.http_door import HttpDoor
@@ -73,11 +74,13 @@ async def doors(
     keys: tuple[str, ...] = (),
     limit_bytes: int = 1 << 24,
     origins: tuple[str, ...] = (),
-    blobs: Path = Path("/nonexistent"),
+    folder: Path = Path("/nonexistent"),
+    blobs: FormBlobs | None = None,
 ) -> AsyncIterator[Doors]:
-    worker = Worker(blobs, limit_bytes)
-    operations = Operations(shipped(), worker, lambda: Health(0.42, 22777, 1780752288371))
-    terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, keys, limit_bytes)
+    """folder: that of the worker's circuits, also of `blobs`."""
+    worker = Worker(folder, limit_bytes)
+    operations = Operations(shipped(), worker, lambda: Health(0.42, 22777, 1780752288371), blobs)
+    terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, keys, limit_bytes, blobs)
     http = HttpDoor(operations.answer_text, limit_bytes, keys, origins)
     with listener() as wire_listener, listener() as http_listener:
         accepting = asyncio.Event()

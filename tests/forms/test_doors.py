@@ -219,7 +219,7 @@ async def test_a_reply_beyond_the_limit_is_refused_in_text_too() -> None:
 
 async def test_circuits_are_called_in_text_and_lie_in_the_blob_folder(tmp_path: Path) -> None:
     (tmp_path / "adder").write_bytes(generate(Arithmetic.ADDER, 5, Algorithm()))
-    async with doors(blobs=tmp_path) as open_doors:
+    async with doors(folder=tmp_path) as open_doors:
         client = await open_doors.connect()
         said = await client.ask('(cuda-sim-ops-bin "adder" 1 (check adder))')
         assert said.startswith("(ok (toffoli "), said

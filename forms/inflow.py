@@ -1,0 +1,47 @@
+"""The bytes of one client as they come: looked at, taken, passed on in pieces. Keeps what has come and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from forms.errors import BadSyntax
+
+READ_BYTES = 256 << 10
+
+
+@dataclass(slots=True)
+class Inflow:
+    """received: what has come and was not taken yet."""
+
+    reader: asyncio.StreamReader
+    received: bytearray = field(default_factory=bytearray)
+    _is_ended: bool = False
+
+    async def more(self) -> bool:
+        """Take in what has come; False at the end."""
+        piece = b"" if self._is_ended else await self.reader.read(READ_BYTES)
+        self._is_ended = self._is_ended or not piece
+        self.received += piece
+        return bool(piece)
+
+    async def until(self, length: int) -> None:
+        """Wait for so many bytes of a frame. Raises BadSyntax when they never come."""
+        while len(self.received) < length:
+            if not await self.more():
+                raise BadSyntax("the connection ended within a frame")
+
+    def take(self, length: int) -> bytes:
+        """So many bytes, which have come."""
+        taken = bytes(memoryview(self.received)[:length])
+        del self.received[:length]
+        return taken
+
+    async def pieces(self, length: int) -> AsyncIterator[bytes]:
+        """So many bytes in all, each piece as it comes. Raises BadSyntax when they never come."""
+        while length:
+            await self.until(1)
+            piece = self.take(min(length, len(self.received)))
+            length -= len(piece)
+            yield piece
