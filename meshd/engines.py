@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 from llm.digest import fingerprint
 from llm.engines.echo import EchoEngine, EchoOptions
@@ -14,13 +16,14 @@ from llm.engines.llama_server import Draft, LlamaServerOptions
 from llm.engines.resident import Residence, Resident
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.host import ServedModel
+from llm.memory.host_cache import HostCache, host_cache
 from llm.purpose import find_projector, purpose_arguments
 from llm.residency import Policy
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.memory import HostMemory
 from meshd.model_specs import EchoSpec, FileSpec
-from meshd.split import Splitting, needs_of
+from meshd.split import Splitting, needs_of, settings_of
 
 DEFAULT_CONTEXT_TOKENS = 8192
 
@@ -58,6 +61,7 @@ class Kitchen:
             draft=self._draft(file),
             more_arguments=purpose_arguments(file, find_projector(spec.path)),
         )
+        options = replace(options, host_cache=self._host_cache(file, options))
         which = fingerprint(file.paths, file.header_bytes)
         resident = Resident(
             spec.name,
@@ -68,6 +72,10 @@ class Kitchen:
             ttl_s=self.config.idle_ttl,
         )
         return ServedModel(spec.name, self.residence.add(resident), which, file_bytes=file.file_bytes)
+
+    def _host_cache(self, file: ModelFile, options: LlamaServerOptions) -> HostCache:
+        ram_bytes = psutil.virtual_memory().total
+        return host_cache(file, settings_of(options), in_ram=self.memory.is_ram, ram_bytes=ram_bytes)
 
     def _reserved_bytes(self, file: ModelFile, options: LlamaServerOptions) -> int:
         """What the model takes when this node serves it alone; 0 where it is split, so that its parts are leased."""

@@ -19,7 +19,6 @@ from llm.digest import fingerprint
 from llm.engines.llama_server import LlamaServerOptions
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.memory.footprint import Footprint, footprint
-from llm.memory.settings import EngineSettings
 from llm.memory.shape import UnknownShape, read_shape
 from llm.offer import Offer, offers_of
 from llm.plan import Candidate, Choice, Question, bytes_per_token, plan
@@ -30,7 +29,7 @@ from meshd.datadir import DataDir
 from meshd.engines import DEFAULT_CONTEXT_TOKENS
 from meshd.hardware import Limits, read_devices
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
-from meshd.split import needs_of, usable_bytes
+from meshd.split import needs_of, settings_of, usable_bytes
 from meshd.status import GIB, Situation
 from transport.interface import NodeId
 
@@ -122,7 +121,7 @@ def describe_plan(file: ModelFile, request: PlanRequest, candidates: Sequence[Ca
         fitted=fit_for(has_draft=False),
         is_forced=request.split,
     )
-    (alone,) = footprint(file, _settings(options))
+    (alone,) = footprint(file, settings_of(options))
     return {
         "model": options.name,
         "context_tokens": options.context_tokens,
@@ -142,11 +141,6 @@ def _options(file: ModelFile, request: PlanRequest) -> LlamaServerOptions:
         slots=request.parallel,
         kv_type=request.kv_type,
     )
-
-
-def _settings(options: LlamaServerOptions) -> EngineSettings:
-    tokens = options.context_tokens * options.slots
-    return EngineSettings(tokens, options.slots, options.kv_type, options.kv_type)
 
 
 def _needs(file: ModelFile, options: LlamaServerOptions, kind: str) -> Needs:

@@ -24,10 +24,12 @@ from llm.claims import resource_of
 from llm.engines.interface import Launcher
 from llm.engines.llama_binary import EngineMissing
 from llm.engines.llama_server import Draft, LlamaServerOptions
-from llm.gguf import ModelFile
+from llm.gguf import ModelFile, read_header
 from llm.host import Host
+from llm.memory.command_line import read_command_line
 from llm.memory.footprint import footprint
-from llm.memory.need import GPU_CONTEXT_BYTES, MARGIN_SHARE
+from llm.memory.host_cache import host_cache
+from llm.memory.need import GPU_CONTEXT_BYTES, MARGIN_SHARE, draft_footprint, projector_bytes
 from llm.memory.settings import EngineSettings
 from llm.memory.shape import UnknownShape, read_shape
 from llm.offer import Hosting, MeshModel, catalogue
@@ -287,16 +289,22 @@ class ModelMesh:
         return self._needs_of[in_ram]
 
 
-def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> Needs:
-    """What parts of a model need, as its engine will be started. in_ram: the leader computes on its CPU."""
-    settings = EngineSettings(
+def settings_of(options: LlamaServerOptions) -> EngineSettings:
+    """What of these options memory depends on."""
+    return EngineSettings(
         context_tokens=options.context_tokens * options.slots,
         slots=options.slots,
         key_type=options.kv_type,
         value_type=options.kv_type,
         drafts=options.draft.tokens if isinstance(options.draft, Draft) else 0,
     )
-    draft_bytes = options.draft.model.stat().st_size if isinstance(options.draft, Draft) else 0
+
+
+def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> Needs:
+    """What parts of a model need, as its engine will be started. in_ram: the leader computes on its CPU."""
+    settings = settings_of(options)
+    beside = lru_cache(maxsize=1)(lambda: _beside_bytes(options, settings, in_ram=in_ram))
+    kept = host_cache(file, settings, in_ram=in_ram)
 
     @lru_cache(maxsize=256)
     def needs(shares: tuple[float, ...]) -> tuple[int, ...]:
@@ -305,10 +313,25 @@ def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> N
         except UnknownShape:
             whole = file.file_bytes * UNKNOWN_SHAPE_FACTOR
             predicted = [round(whole * share / sum(shares)) for share in shares] or [round(whole)]
-        predicted[0] += draft_bytes
+        predicted[0] += beside()
+        if in_ram:  # elsewhere it is not the model's devices that hold it
+            predicted[0] += (kept.of_a_leader if shares else kept).total_bytes(options.slots)
         return tuple(round((1 + MARGIN_SHARE) * one) for one in predicted)
 
     return needs
+
+
+def _beside_bytes(options: LlamaServerOptions, settings: EngineSettings, *, in_ram: bool) -> int:
+    """What the leader holds beside its part: the projector, and in RAM the draft, which the CPU computes."""
+    projector = read_command_line(options.more_arguments).projector
+    total = projector_bytes(read_header(projector)) if projector is not None else 0
+    if isinstance(options.draft, Draft) and in_ram:
+        draft = read_header(options.draft.model)
+        try:
+            total += draft_footprint(draft, settings)[0].total
+        except UnknownShape:
+            total += round(draft.file_bytes * UNKNOWN_SHAPE_FACTOR)
+    return total
 
 
 def _predict(file: ModelFile, settings: EngineSettings, shares: tuple[float, ...], *, in_ram: bool) -> list[int]:

@@ -24,6 +24,7 @@ from llm.engines.http_proxy import HttpProxy, HttpReply
 from llm.engines.interface import Child, EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
 from llm.engines.llama_binary import EngineMissing, LlamaBinary, find_llama_server
 from llm.memory.check import MemoryCheck, check
+from llm.memory.host_cache import NO_CACHE, HostCache
 
 logger = logging.getLogger("meshd.llm")
 
@@ -74,7 +75,8 @@ class LlamaServerOptions:
     model: first part of the GGUF.  name: what clients call it.  log: its log file.  context_tokens: of each
     slot, 0 for what the model was trained with, shared by the slots.  slots: answers at a time.  waiting: requests
     that may wait for one of them.  threads: None leaves it to llama-server.  binary: instead of
-    the one found.  rpc: None for a model that this host serves alone.  more_arguments: handed on as they are.
+    the one found.  rpc: None for a model that this host serves alone.  host_cache: in RAM, for what was read before.
+    more_arguments: handed on as they are.
     """
 
     model: Path
@@ -90,6 +92,7 @@ class LlamaServerOptions:
     binary: Path | None = None
     rpc: RpcDevices | None = None
     draft: Draft | Literal["ngram"] | None = None
+    host_cache: HostCache = NO_CACHE
     more_arguments: tuple[str, ...] = ()
 
 
@@ -103,7 +106,10 @@ def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
     argv += ["--offline", "--no-webui", "--metrics", "--log-colors", "off", "--verbosity", "4"]
     # llama-server divides its context among the slots.
     argv += ["--ctx-size", str(options.context_tokens * options.slots), "--parallel", str(options.slots)]
-    argv += ["--n-gpu-layers", str(options.gpu_layers)]
+    # What lies where, and how much may be kept, has been decided; llama-server must not think again.
+    argv += ["--n-gpu-layers", str(options.gpu_layers), "--fit", "off"]
+    argv += ["--cache-ram", str(options.host_cache.prompts_mib)]
+    argv += ["--ctx-checkpoints", str(options.host_cache.checkpoints)]
     argv += ["--cache-type-k", options.kv_type, "--cache-type-v", options.kv_type]
     if options.threads is not None:
         argv += ["--threads", str(options.threads)]
@@ -113,8 +119,7 @@ def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
 def _rpc_arguments(rpc: RpcDevices | None) -> list[str]:
     if rpc is None:
         return []
-    # Where what lies has been decided; llama-server must not think again.
-    return [*("--rpc", ",".join(rpc.servers)), *("--tensor-split", ",".join(map(str, rpc.shares))), *("--fit", "off")]
+    return ["--rpc", ",".join(rpc.servers), "--tensor-split", ",".join(map(str, rpc.shares))]
 
 
 def _draft_arguments(draft: Draft | Literal["ngram"] | None) -> list[str]:

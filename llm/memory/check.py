@@ -43,6 +43,7 @@ def predict(argv: Sequence[str], own_devices: int = 0) -> Need:
         command.settings,
         command.shares,
         draft=None if command.draft is None else read_header(command.draft),
+        drafts_on_host=command.drafts_on_host,
         projector=None if command.projector is None else read_header(command.projector),
         host_layers=_host_layers(command, file),
     )

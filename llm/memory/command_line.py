@@ -19,6 +19,7 @@ ALIASES = {
     "-fa": "--flash-attn",
     "-ts": "--tensor-split",
     "-md": "--model-draft",
+    "--spec-draft-model": "--model-draft",
     "-mm": "--mmproj",
     "-kvu": "--kv-unified",
     "-ngl": "--n-gpu-layers",
@@ -31,13 +32,17 @@ DRAFT_TOKENS = 3  # common/common.h: n_max of a draft
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """shares: of the layers for each RPC server, then each GPU; () without any.  gpu_layers: None if not said."""
+    """shares: of the layers for each RPC server, then each GPU; () without any.  gpu_layers: None if not said.
+
+    drafts_on_host: the draft computes on the CPU, wherever the model does.
+    """
 
     model: Path
     settings: EngineSettings
     shares: tuple[float, ...]
     gpu_layers: int | None
     draft: Path | None
+    drafts_on_host: bool
     projector: Path | None
 
 
@@ -69,6 +74,7 @@ def read_command_line(argv: Sequence[str], own_devices: int = 0) -> Command:
         shares=_shares(said, own_devices),
         gpu_layers=int(layers) if layers is not None and layers.lstrip("-").isdigit() else None,
         draft=draft,
+        drafts_on_host=said.get("--spec-draft-device") == "none",
         projector=_path(said.get("--mmproj")),
     )
 

@@ -5,7 +5,7 @@ The margin is for what no engine reports: the driver's own context and work area
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm.gguf import ModelFile
 from llm.memory.footprint import Footprint, footprint
@@ -54,26 +54,41 @@ def need(
     shares: tuple[float, ...] = (),
     *,
     draft: ModelFile | None = None,
+    drafts_on_host: bool = False,
     projector: ModelFile | None = None,
     host_layers: int = 0,
 ) -> Need:
     """What `file` needs under `settings`. Raises UnknownShape.
 
-    shares: of the layers for each device besides the host.  draft: proposes tokens, on the same devices with the
-    same context.  projector: turns images into vectors; its weights are counted, its work area is in the margin.
+    shares: of the layers for each device besides the host.  draft: proposes tokens, on the same devices unless
+    `drafts_on_host`.  projector: turns images into vectors; its weights are counted, its work area is in the margin.
     """
     parts = list(footprint(file, settings, shares, host_layers))
     if draft is not None:
-        # The draft's context has the target's size and slots, and proposes one token at a time for each.
-        parts = [_joined(*pair) for pair in zip(parts, footprint(draft, settings, shares), strict=True)]
+        beside = draft_footprint(draft, settings, () if drafts_on_host else shares)
+        parts[-len(beside) :] = [_joined(*pair) for pair in zip(parts[-len(beside) :], beside, strict=True)]
     if projector is not None:
-        first, size = parts[0], sum(tensor.size_bytes for tensor in projector.tensors)
-        parts[0] = Footprint(first.name, first.weights + size, first.cache, first.compute, first.output)
+        parts[0] = replace(parts[0], weights=parts[0].weights + projector_bytes(projector))
     unsure = read_shape(file).unknown_parts
     share = UNSURE_SHARE if unsure else MARGIN_SHARE
     fixed = [*[GPU_CONTEXT_BYTES for _ in shares], PROCESS_BYTES]
     margins = tuple(extra + int(part.total * share) for extra, part in zip(fixed, parts, strict=True))
     return Need(tuple(parts), margins, unsure)
+
+
+def draft_footprint(
+    draft: ModelFile, settings: EngineSettings, shares: tuple[float, ...] = ()
+) -> tuple[Footprint, ...]:
+    """What a draft takes beside a model under `settings`: the same context and slots, but a cache type of its own.
+
+    Raises UnknownShape.
+    """
+    return footprint(draft, replace(settings, key_type="f16", value_type="f16"), shares)
+
+
+def projector_bytes(projector: ModelFile) -> int:
+    """Its weights."""
+    return sum(tensor.size_bytes for tensor in projector.tensors)
 
 
 def _joined(one: Footprint, other: Footprint) -> Footprint:

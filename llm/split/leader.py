@@ -290,6 +290,7 @@ class Leader:
             self._what.options,
             rpc=RpcDevices(tuple(one.address for one in reached), tuple(shares)),
             gpu_layers=self._what.layers + 1 - self._kept_layers(),
+            host_cache=self._what.options.host_cache.of_a_leader,
         )
 
     def _kept_layers(self) -> int:

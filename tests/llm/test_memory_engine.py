@@ -92,6 +92,18 @@ def test_draft_model_counts_with_its_own_cache_and_buffers(models: dict[str, Pat
     assert result.predicted.predicted > 1.3 * alone.predicted
 
 
+def test_the_draft_of_a_command_line_of_ours_is_predicted(models: dict[str, Path], tmp_path: Path) -> None:
+    """As `llm.engines.llama_server` writes it: computed on the CPU, with a cache type of its own."""
+    draft = ("--spec-type", "draft-simple", "--spec-draft-model", str(models["llama"]), "--spec-draft-device", "none")
+    result = checked(
+        "mixtral",
+        models["mixtral"],
+        ("-c", "4096", "--parallel", "2", "-ctk", "q8_0", "-ctv", "q8_0", *draft),
+        tmp_path,
+    )
+    assert abs(result.error) < TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma3", "qwen2"])
 @pytest.mark.parametrize("shares", [(1.0,), (0.67, 0.33)])
 def test_each_device_of_a_split_is_predicted(

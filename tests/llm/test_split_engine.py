@@ -116,7 +116,7 @@ def test_a_split_and_a_draft_reach_the_command_line() -> None:
 
     line = " ".join(arguments(binary, options))
 
-    assert "--rpc 127.0.0.1:1,127.0.0.1:2 --tensor-split 0.67,0.33 --fit off" in line
+    assert "--rpc 127.0.0.1:1,127.0.0.1:2 --tensor-split 0.67,0.33" in line
     assert "--spec-type draft-simple --spec-draft-model d.gguf --spec-draft-n-max 8 --spec-draft-device none" in line
     plain = " ".join(arguments(binary, OPTIONS))
     assert "--rpc" not in plain and "--spec" not in plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,13 @@ import pytest
 import llm.demo
 from llm.engines.llama_server import Draft, LlamaServerOptions
 from llm.gguf import read_header
-from llm.memory.footprint import placement
+from llm.memory.footprint import footprint, placement
+from llm.memory.host_cache import host_cache
+from llm.memory.need import projector_bytes
+from llm.memory.settings import EngineSettings
 from llm.split.layout import Needs, own_layers
 from meshd.split import needs_of
+from tests.llm.tiny_projector import write_tiny_projector
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
 DRAFT = Draft(TOY.with_name("meshd-toy-draft.gguf"))
@@ -39,7 +44,44 @@ def test_the_draft_is_the_leaders_to_hold() -> None:
     plain, drafted = needs()((0.5, 0.5)), needs(draft=DRAFT)((0.5, 0.5))
 
     assert drafted[0] - plain[0] >= DRAFT.model.stat().st_size
+    assert drafted[1] == plain[1]
     assert len(needs(draft=DRAFT)(())) == 1
+
+
+def test_a_draft_is_predicted_as_any_model_is() -> None:
+    settings = EngineSettings(context_tokens=1024, slots=1, drafts=DRAFT.tokens)
+    predicted = footprint(read_header(DRAFT.model), settings)[0].total
+
+    more = needs(draft=DRAFT)(())[0] - needs()(())[0]
+
+    # What the model itself needs grows a little as well: it judges several tokens at once.
+    assert predicted <= more < 1.3 * predicted
+    assert predicted > 1.1 * DRAFT.model.stat().st_size
+
+
+def test_a_draft_takes_nothing_of_a_gpu() -> None:
+    assert needs(in_ram=False, draft=DRAFT)(())[0] < needs(in_ram=False)(())[0] + DRAFT.model.stat().st_size
+
+
+def test_what_a_host_keeps_in_ram_is_counted_where_models_are_in_ram() -> None:
+    settings = EngineSettings(context_tokens=1024, slots=1)
+    kept = host_cache(read_header(TOY), settings, in_ram=True)
+
+    assert kept.prompts_mib > 0
+    (predicted,) = footprint(read_header(TOY), settings)
+    assert needs()(())[0] >= predicted.total + kept.total_bytes(1)
+    assert needs()((0.5, 0.5))[0] < needs()(())[0] - kept.total_bytes(1)
+
+
+def test_a_projector_is_counted(tmp_path: Path) -> None:
+    projector = write_tiny_projector(tmp_path / "mmproj.gguf")
+    plain = LlamaServerOptions(TOY, "toy", TOY, context_tokens=1024, slots=1)
+    seeing = replace(plain, more_arguments=("--mmproj", str(projector)))
+    file = read_header(TOY)
+
+    for in_ram in (True, False):
+        more = needs_of(file, seeing, in_ram=in_ram)(())[0] - needs_of(file, plain, in_ram=in_ram)(())[0]
+        assert more >= projector_bytes(read_header(projector)) > 0
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.67, 0.33), (0.01, 0.99), (0.99, 0.01), (0.4, 0.3, 0.3)])
