@@ -30,7 +30,7 @@ class Detector:
             self._judge(probe, now)
         for probe in self._prober.to_ask_around(now):
             self._ask_around(probe)
-        begun = self._prober.begin_round(now)
+        begun = self._prober.begin_round(now, self._knowledge.roster.wanting)
         if begun is not None:
             self._ping(begun, now)
 

@@ -3,10 +3,14 @@
 A round: ping; after the time-out ask three others and ping once more over the reliable channel; at the
 end of the round say that it failed. Local health stretches both waits on a node that misses answers
 itself. What a failed probe does to the target is `roster`'s business; sending is the engine's.
+
+Half-way between two rounds one more is asked: a suspect against whom a voice is wanting, so that nobody waits for
+chance to bring the others round to it; else, in a mesh of more than `FEW`, the next in turn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +21,10 @@ MAX_ERRANDS = 1024
 ACCUSED_AGAIN_S = 10.0
 MAX_ROUND_TRIPS = 1024
 ROUND_TRIP_GAIN = 0.25
+
+FEW = 10
+"""Others. Each is asked by one node a second on average, by chance: among 50, one trial in 150 asks a dead one for the
+first time after 5 s or later, with twice the turns one in 20,000. Among few, turns leave less to chance."""
 
 
 class Dice(Protocol):
@@ -88,6 +96,9 @@ class Rotation:
             del self._order[position]
             self._next -= position < self._next
 
+    def __len__(self) -> int:
+        return len(self._order)
+
     def take(self) -> NodeId | None:
         """The next in turn, or None when there is nobody."""
         if not self._order:
@@ -104,6 +115,7 @@ class Prober:
 
     def __init__(self, timing: Timing, dice: Dice, now: float) -> None:
         self._timing = timing
+        self._dice = dice
         self._probes: dict[int, Probe] = {}
         self._targets: dict[NodeId, Probe] = {}
         self._errands: dict[int, Errand] = {}
@@ -112,6 +124,7 @@ class Prober:
         self.rotation = Rotation(dice)
         self.health = 0
         self._accused_at = float("-inf")
+        self._is_half_way = True
         # Spread over the interval, so that nodes started together do not ask in step.
         self._next_round = now + timing.probe_s * dice.random()
 
@@ -125,13 +138,20 @@ class Prober:
         waits.append(self._next_round)
         return min(waits)
 
-    def begin_round(self, now: float) -> Probe | None:
-        """Start the regular probe when its time has come."""
+    def begin_round(self, now: float, wanting: Callable[[], list[NodeId]] = list) -> Probe | None:
+        """Start the regular probe when its time has come. wanting: suspects against whom a voice is wanting."""
         if now < self._next_round:
             return None
-        self._next_round = now + self._timing.probe_s * (self.health + 1)
-        target = self.rotation.take()
+        self._next_round = now + self._timing.probe_s * (self.health + 1) / 2
+        self._is_half_way = not self._is_half_way
+        target = self._half_way(wanting()) if self._is_half_way else self.rotation.take()
         return self.begin(target, now) if target is not None else None
+
+    def _half_way(self, wanting: list[NodeId]) -> NodeId | None:
+        suspects = [node for node in wanting if node not in self._targets]
+        if suspects:
+            return self._dice.sample(suspects, 1)[0]
+        return self.rotation.take() if len(self.rotation) > FEW else None
 
     def begin(self, target: NodeId, now: float, *, is_hinted: bool = False) -> Probe | None:
         """Start a probe of `target`, or None when one is under way, which then counts as hinted too."""

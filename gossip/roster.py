@@ -130,6 +130,10 @@ class Roster:
         """The clock running on `node`, if one does."""
         return self._suspicions.get(node)
 
+    def wanting(self) -> list[NodeId]:
+        """Suspects against whom this node has no voice yet, though one would shorten the wait."""
+        return [node for node, one in self._suspicions.items() if one.wants(self._me)]
+
     def learn(self, record: MemberRecord, now: float) -> Verdict:
         """Take a member's own statement, already verified."""
         if record.node == self._me:

@@ -63,6 +63,10 @@ class Suspicion:
         share = math.log(further + 1) / math.log(self._needed + 1)
         return self._maximum_s - (self._maximum_s - self._minimum_s) * share
 
+    def wants(self, accuser: NodeId) -> bool:
+        """Whether a voice of `accuser` would be new and shorten the wait."""
+        return not self._is_hastened and accuser not in self._accusers and len(self._accusers) <= self._needed
+
     def accuse(self, accuser: NodeId | str) -> bool:
         """Add a voice; True when it is new and still shortens the wait, so that it is worth passing on."""
         if accuser in self._accusers or len(self._accusers) > self._needed:

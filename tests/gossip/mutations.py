@@ -206,7 +206,7 @@ MUTATIONS = (
     Mutation("the lower of two claims yields", "Election.decide", _yielding, 1),
     Mutation("a worker serves no term below its fence", "Fence.admits", _fence, 4),
     Mutation("a fence is on disk before the grant is told", "Grants.handle", _fsync, 2),
-    Mutation("a host stops before its worker's time is up", "tenure.USABLE_SHARE", _lease_stop, 129),
+    Mutation("a host stops before its worker's time is up", "tenure.USABLE_SHARE", _lease_stop, 500),
     Mutation("a lease is waited out before the next begins", "Grants._supersede", _supersede, 39),
     Mutation("a token has so many uses", "token_book._check_grant", _token_uses, 0),
 )

@@ -267,6 +267,17 @@ def test_a_hint_shortens_the_suspicion() -> None:
     assert bench.status(ALICE) is Status.DEAD
 
 
+def test_a_suspicion_that_is_heard_of_is_looked_into_within_a_round() -> None:
+    bench = Bench("alice", "bob", "carol", "dave")
+    bench.hear(BOB, accuse(ALICE, BOB))
+    asked = [peer for peer, word in words(bench.run(1.0)) if isinstance(word, Ping)]
+    assert ALICE.node in asked
+    bench.run_answered(1.5, BOB, CAROL, DAVE)
+    # With its own voice the shortest wait of 3 s has begun when the suspicion did; by chance alone it would be 18 s.
+    bench.run_answered(1.5, BOB, CAROL, DAVE)
+    assert bench.status(ALICE) is Status.DEAD
+
+
 def test_a_dead_peer_whose_link_looks_open_is_doubted() -> None:
     bench = Bench("alice", "bob")
     effects = bench.bury(ALICE)

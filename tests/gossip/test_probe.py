@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from gossip.probe import Errand, Probe, Prober, Rotation
+from gossip.probe import FEW, Errand, Probe, Prober, Rotation
 from gossip.timing import LAN, MAX_HEALTH, WAN
 from transport.interface import NodeId
 
@@ -45,6 +45,37 @@ def test_one_left_out_of_the_rotation_has_no_turn_and_costs_nobody_theirs() -> N
 
 def test_nobody_to_probe_is_no_probe() -> None:
     assert prober().begin_round(5.0) is None
+
+
+def turns(one: Prober, seconds: int, wanting: list[NodeId]) -> list[list[NodeId]]:
+    """Whom it begins to ask in each second; everyone answers."""
+    asked: list[list[NodeId]] = []
+    for half in range(2 * seconds):
+        probe = one.begin_round(1.0 + half / 2, lambda: wanting)
+        asked += [[]] if half % 2 == 0 else []
+        if probe is not None:
+            asked[-1].append(probe.target)
+            one.acknowledge(probe.sequence, probe.target, 1.0 + half / 2)
+    return asked
+
+
+def of_many(others: int) -> Prober:
+    one = prober()
+    for index in range(others):
+        one.rotation.include(NodeId(bytes([100 + index]) * 32), True)
+    return one
+
+
+def test_a_second_turn_comes_half_way_between_two_rounds_where_there_are_many() -> None:
+    assert [len(asked) for asked in turns(of_many(FEW), 5, [])] == [1] * 5
+    assert [len(asked) for asked in turns(of_many(FEW + 1), 5, [])] == [2] * 5
+
+
+def test_a_suspect_against_whom_a_voice_is_wanting_is_asked_half_way() -> None:
+    for others in (3, FEW + 1):
+        asked = turns(of_many(others), 5, [ALICE])
+        assert [ALICE in targets for targets in asked] == [True] * 5
+        assert [len(targets) for targets in asked] == [2] * 5
 
 
 def test_a_round_asks_around_after_the_time_out_and_fails_at_its_end() -> None:

@@ -55,3 +55,16 @@ def test_a_pause_of_the_observer_is_added_to_the_wait() -> None:
     suspicion = Suspicion(0.0, 3, 1.0)
     suspicion.extend(7.5)
     assert suspicion.deadline == 10.5
+
+
+def test_a_voice_is_wanted_until_the_wait_is_shortest() -> None:
+    suspicion = Suspicion(0.0, 10, 1.0)
+    suspicion.accuse(ACCUSERS[0])
+    assert (suspicion.wants(ACCUSERS[0]), suspicion.wants(ACCUSERS[1])) == (False, True)
+    for accuser in ACCUSERS[1:4]:
+        assert suspicion.wants(ACCUSERS[5])
+        suspicion.accuse(accuser)
+    assert not suspicion.wants(ACCUSERS[5])
+    hastened = Suspicion(0.0, 10, 1.0)
+    hastened.hasten()
+    assert not hastened.wants(ACCUSERS[1])
