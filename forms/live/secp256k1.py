@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from forms.arguments import check_reply, expect_count, read_list, read_number, shown
 from forms.datum import Datum, Symbol, unquoted
 from forms.errors import BadArgument, FormFailed
 from forms.frame import Body, HeadMeasure
+from forms.live.numbers import Numbers
+from forms.live.points import GENERATOR, ORDER, POINT_BYTES, PRIME, SCALAR_BYTES, Point, PointCall, Points
+
+if TYPE_CHECKING:
+    from forms.live.secp256k1_kernel import Secp256k1Kernel
 
 HEAD = struct.Struct("<4sI")
 REPLY_HEAD = struct.Struct("<4sI")
-POINT_BYTES, SCALAR_BYTES = 64, 32
-
-# SEC 2, version 2, section 2.4.1.
-PRIME = 2**256 - 2**32 - 977
-ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-GENERATOR = (
-    0x79BE667EF9DCBBAC55A06295CE870B07029BFCDB2DCE28D959F2815B16F81798,
-    0x483ADA7726A3C4655DA4FBFC0E1108A8FD17B448A68554199C47D08FFB10D4B8,
-)
-
-Point = tuple[int, int] | None
-"""Affine x and y; None is the point at infinity."""
-
-
-@dataclass(frozen=True, slots=True)
-class PointCall:
-    """scalars: reduced modulo the group's order.  base: on the curve."""
-
-    scalars: Sequence[int]
-    base: Point
 
 
 class Secp256k1BatchedMul:
@@ -46,9 +31,9 @@ class Secp256k1BatchedMul:
         expect_count(self.name, arguments, 1, 2)
         scalars = [read_number(item, "scalar", 4096) for item in read_list(arguments[0], "scalars in hex")]
         base = _read_point(arguments[1]) if len(arguments) == 2 else GENERATOR
-        return PointCall([scalar % ORDER for scalar in scalars], base)
+        return PointCall(Numbers.of([scalar % ORDER for scalar in scalars], SCALAR_BYTES), base)
 
-    def write_text(self, result: Sequence[Point]) -> Datum:
+    def write_text(self, result: Points) -> Datum:
         return [[] if point is None else [format(point[0], "064x"), format(point[1], "064x")] for point in result]
 
     def measure(self, limit_bytes: int) -> HeadMeasure:
@@ -61,19 +46,13 @@ class Secp256k1BatchedMul:
 
     def read_frame(self, frame: bytes) -> PointCall:
         _, count = HEAD.unpack_from(frame)
-        x, y, *scalars = (
-            int.from_bytes(frame[start : start + SCALAR_BYTES], "little")
-            for start in range(HEAD.size, HEAD.size + POINT_BYTES + count * SCALAR_BYTES, SCALAR_BYTES)
-        )
+        end = HEAD.size + POINT_BYTES
+        x, y = Numbers(frame[HEAD.size : end], SCALAR_BYTES)
         base = GENERATOR if x == y == 0 else _checked(x, y)
-        return PointCall([scalar % ORDER for scalar in scalars], base)
+        return PointCall(Numbers(memoryview(frame)[end : end + count * SCALAR_BYTES], SCALAR_BYTES), base)
 
-    def write_frame(self, result: Sequence[Point]) -> bytes:
-        rows = [
-            bytes(POINT_BYTES) if point is None else b"".join(one.to_bytes(SCALAR_BYTES, "little") for one in point)
-            for point in result
-        ]
-        return REPLY_HEAD.pack(self.reply_magic, len(rows)) + b"".join(rows)
+    def write_frame(self, result: Points) -> bytes:
+        return REPLY_HEAD.pack(self.reply_magic, len(result)) + result.data
 
     def reply_bytes(self, call: PointCall) -> int:
         return REPLY_HEAD.size + len(call.scalars) * POINT_BYTES
@@ -82,17 +61,24 @@ class Secp256k1BatchedMul:
         """Multiplications of a point."""
         return float(len(call.scalars))
 
-    def reference(self, call: PointCall) -> Sequence[Point]:
+    def reference(self, call: PointCall) -> Points:
         try:
             from coincurve import PublicKey
         except ImportError as error:
             raise FormFailed("the package coincurve is not installed: install meshd with cpu-forms") from error
         if call.base is None:
-            return [None] * len(call.scalars)
+            return Points(bytes(len(call.scalars) * POINT_BYTES))
         base = PublicKey.from_point(*call.base)
-        return [
-            base.multiply(scalar.to_bytes(SCALAR_BYTES, "big")).point() if scalar else None for scalar in call.scalars
-        ]
+        scalars = (scalar % ORDER for scalar in call.scalars)
+        return Points.of(
+            base.multiply(scalar.to_bytes(SCALAR_BYTES, "big")).point() if scalar else None for scalar in scalars
+        )
+
+    @cached_property
+    def kernel(self) -> Secp256k1Kernel:
+        from forms.live.secp256k1_kernel import Secp256k1Kernel  # numpy: 20 MB that a door need not hold
+
+        return Secp256k1Kernel()
 
 
 def _read_point(datum: Datum) -> Point:

@@ -11,8 +11,9 @@ import pytest
 from forms.errors import BadArgument, BeyondLimit
 from forms.live.bignum import BignumCgbn
 from forms.live.blake3_tree import Blake3Tree
+from forms.live.points import GENERATOR, ORDER, PRIME
 from forms.live.radix_sort import RadixSort
-from forms.live.secp256k1 import GENERATOR, ORDER, PRIME, Secp256k1BatchedMul
+from forms.live.secp256k1 import Secp256k1BatchedMul
 from forms.live.shake import ShakeFanout
 from forms.writer import write_datum
 from tests.forms.form_suite import FormSuite, arguments_of, length_of

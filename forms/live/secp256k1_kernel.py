@@ -1,0 +1,120 @@
+"""Multiples of a point of secp256k1 on a device: one scalar a thread, one inversion for a run of them.
+
+The generator has a table of its own, made on the device when it is first asked for and kept there. Another base gets
+one when there are scalars enough to pay for it; few scalars are multiplied by doubling and adding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+
+from forms.cuda.device import Buffer, Device
+from forms.live.numbers import Numbers
+from forms.live.points import GENERATOR, POINT_BYTES, SCALAR_BYTES, PointCall, Points
+
+SOURCE = Path(__file__).with_name("secp256k1.cu")
+SCALAR_BITS = 256
+JACOBIAN_BYTES = 96
+ITEM_BYTES = SCALAR_BYTES + JACOBIAN_BYTES + POINT_BYTES
+WINDOW_BITS = 8
+"""Of the table of a base: 32 additions a scalar, and half a MiB, which the second-level cache of any GPU holds."""
+FEW_BITS = 4
+"""Of the windows where there is no such table: `general` in secp256k1.cu knows it too."""
+MOST_ITEMS = 1 << 20
+"""Scalars on the device at a time: 192 MiB."""
+LEAST_FOR_TABLE = 1 << 14
+"""Scalars that pay for a table: it saves six of seven multiplications, and costs as many as some 2,000 scalars."""
+INVERTING_THREADS = 1 << 16
+"""About what fills a large GPU; where there are more items than this, a thread inverts for several."""
+MOST_PER_INVERSION = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of affine points for `fixed`, for windows of `width` bits."""
+
+    rows: Buffer
+    width: int
+
+
+@dataclass(slots=True)
+class Secp256k1Kernel:
+    """The kernel of `cuda-secp256k1-batched-mul`. width: bits of a window, 4 to 16, where the base has a table."""
+
+    width: int = WINDOW_BITS
+    source: Path = SOURCE
+    _kept: tuple[Device, Table] | None = field(default=None, init=False)
+    """The generator's table, and the device that it lies on."""
+
+    def device_bytes(self, call: PointCall) -> int:
+        tables = _rows(self.width) * (JACOBIAN_BYTES + 2 * POINT_BYTES) + (64 << 10)
+        return tables + min(len(call.scalars), MOST_ITEMS) * ITEM_BYTES
+
+    def run(self, device: Device, call: PointCall) -> Points:
+        if call.base is None or not call.scalars:
+            return Points(bytes(len(call.scalars) * POINT_BYTES))
+        table = self._table(device, call.base, len(call.scalars))
+        parts = [
+            device.download(_affine(device, _products(device, table, piece), len(piece)))
+            for piece in _pieces(call.scalars)
+        ]
+        return Points(numpy.concatenate(parts).data)
+
+    def _table(self, device: Device, base: tuple[int, int], scalars: int) -> Table:
+        if base != GENERATOR:
+            return _made(device, base, self.width) if scalars >= LEAST_FOR_TABLE else _few(device, base)
+        if self._kept is None or self._kept[0] is not device:
+            self._kept = device, _made(device, base, self.width)
+        return self._kept[1]
+
+
+def _rows(width: int) -> int:
+    return -(-SCALAR_BITS // width) << width
+
+
+def _pieces(scalars: Numbers) -> Iterator[Numbers]:
+    for start in range(0, len(scalars), MOST_ITEMS):
+        yield scalars[start : start + MOST_ITEMS]
+
+
+def _few(device: Device, base: tuple[int, int]) -> Table:
+    """The multiples of a base that one window can ask for."""
+    return Table(_multiples(device, device.upload(bytes(Points.of([base]).data)), FEW_BITS, 1), FEW_BITS)
+
+
+def _made(device: Device, base: tuple[int, int], width: int) -> Table:
+    """The table of a base: first the base times each window's place, then the multiples of those."""
+    places = Numbers.of([1 << bit for bit in range(0, SCALAR_BITS, width)], SCALAR_BYTES)
+    points = _affine(device, _products(device, _few(device, base), places), len(places))
+    return Table(_multiples(device, points, width, len(places)), width)
+
+
+def _multiples(device: Device, points: Buffer, width: int, count: int) -> Buffer:
+    rows = count << width
+    products = device.empty(rows * JACOBIAN_BYTES)
+    device.launch(SOURCE, "multiples", rows, [points, numpy.uint32(width), products, numpy.uint32(rows)])
+    return _affine(device, products, rows)
+
+
+def _products(device: Device, table: Table, scalars: Numbers) -> Buffer:
+    """The products in Jacobian coordinates. A table of one window is one for `general`."""
+    count = len(scalars)
+    given, products = device.upload(bytes(scalars.data)), device.empty(count * JACOBIAN_BYTES)
+    if table.rows.size_bytes == POINT_BYTES << FEW_BITS:
+        device.launch(SOURCE, "general", count, [table.rows, given, products, numpy.uint32(count)])
+    else:
+        width = numpy.uint32(table.width)
+        device.launch(SOURCE, "fixed", count, [table.rows, width, given, products, numpy.uint32(count)])
+    return products
+
+
+def _affine(device: Device, products: Buffer, count: int) -> Buffer:
+    each = min(MOST_PER_INVERSION, max(1, count // INVERTING_THREADS))
+    threads = -(-count // each)
+    points = device.empty(count * POINT_BYTES)
+    device.launch(SOURCE, "affine", threads, [products, points, numpy.uint32(threads), numpy.uint32(count)])
+    return points
