@@ -1,18 +1,18 @@
 """`cuda-sim-ops-bin` and `cuda-sim-axis` as forms: text calls on circuits that lie in this node's folder of blobs.
 
-They run on the host. Neither has a frame: a circuit is far larger than its call, and is stored once beforehand.
+Neither has a frame: a circuit is far larger than its call, and is stored once beforehand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from forms.arguments import expect_count, read_integer, read_list, read_symbol, shown
-from forms.circuits.axis import CircuitShelf, simulate_axis
-from forms.circuits.circuit import Circuit, load_circuit
+from forms.circuits.axis import simulate_axis
+from forms.circuits.circuit_kernel import AxisKernel, OpsBinKernel
+from forms.circuits.folder import CircuitCall, CircuitFolder
 from forms.circuits.framing import HEADER_BYTES, MAGIC_RAW, MAGIC_ZSTD
 from forms.circuits.lanes import LANES, batches_of
 from forms.circuits.simulation import Options, Result, simulate
@@ -29,43 +29,6 @@ MOST_VARIANTS = 1024
 _RESULT_BYTES = 256
 # 716 MB of records from 48 MB, for the public circuit.
 _UNPACKED_RATIO = 15
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitCall:
-    """Circuits to run alike, by their files."""
-
-    paths: tuple[Path, ...]
-    options: Options
-
-
-class CircuitFolder:
-    """The circuits of one folder and of those below it, by path or by SHA-256, and the loaded ones among them."""
-
-    def __init__(self, root: Path | None) -> None:
-        self._root = root.resolve() if root is not None else None
-        self._shelf = CircuitShelf()
-
-    def find(self, name: str) -> Path:
-        """Find the file that `name` means. Raises NotFound, also for one that lies outside, by a link or by dots."""
-        if self._root is None:
-            raise NotFound("this node has no folder of blobs, and so no circuits")
-        try:
-            path = (self._root / name).resolve()
-            is_here = path.is_relative_to(self._root) and path.is_file()
-        except (OSError, ValueError):
-            is_here = False
-        if not is_here:
-            raise NotFound(f"no circuit {shown(name)} in this node's folder of blobs")
-        return path
-
-    def load(self, path: Path) -> Circuit:
-        """Load the circuit, unless it is loaded and its file has not changed."""
-        try:
-            found = path.stat()
-            return self._shelf.get(f"{path} {found.st_mtime_ns} {found.st_size}", lambda: load_circuit(path))
-        except OSError as gone:
-            raise NotFound(f"the circuit {path.name} cannot be read: {gone.strerror}") from gone
 
 
 def _options(arguments: Sequence[Datum], attempts: int) -> Options:
@@ -147,6 +110,7 @@ class SimOpsBin(_TextOnly):
 
     def __init__(self, folder: CircuitFolder) -> None:
         super().__init__("cuda-sim-ops-bin", folder)
+        self.kernel = OpsBinKernel(folder)
 
     def read_text(self, arguments: list[Datum]) -> CircuitCall:
         """Read a call. Raises BadArgument, NotFound."""
@@ -173,6 +137,7 @@ class SimAxis(_TextOnly):
 
     def __init__(self, folder: CircuitFolder, name: str = "cuda-sim-axis") -> None:
         super().__init__(name, folder)
+        self.kernel = AxisKernel(folder)
 
     def read_text(self, arguments: list[Datum]) -> CircuitCall:
         """Read a call. Raises BadArgument, NotFound."""

@@ -21,6 +21,9 @@ def is_available() -> bool:
 
 
 def _compiled(function: Function) -> Function:
+    # What lowers a circuit is also wanted where a GPU runs it: slow, as plain Python, and right.
+    if not is_available():
+        return function
     import numba
 
     # Without the GIL, so that batches run on as many cores as there are.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from forms.circuits import compiled
 from forms.circuits.circuit import Circuit
-from forms.circuits.xof import RngMode, Stream, lfsr_next
+from forms.circuits.xof import RngMode, Stream, lfsr_leap, lfsr_leapt, lfsr_next
 
 
 class WordSource:
@@ -26,19 +26,31 @@ class WordSource:
 
     def take(self, batches: int) -> NDArray[np.uint64]:
         """Draw the words of the next batches: (batches, words a batch)."""
-        count = batches * self._count
+        words = np.empty((batches, self._count), np.uint64)
+        self.fill(words.reshape(-1))
+        return words
+
+    def fill(self, words: NDArray[np.uint64]) -> None:
+        """Draw the next words into `words` (n,): whole batches."""
         match self._mode:
             case RngMode.SHAKE:
-                words = self._stream.take_words(count)
+                self._stream.fill(words)
             case RngMode.LFSR:
-                words = self._lfsr(count)
-        return words.reshape(batches, self._count)
+                self._fill_lfsr(words)
 
-    def _lfsr(self, count: int) -> NDArray[np.uint64]:
-        words = np.empty(count, np.uint64)
+    def lfsr_states(self, batches: int) -> NDArray[np.uint64]:
+        """Pass over the words of the next batches: (batches,), the state in which each batch's words begin."""
+        assert self._mode is RngMode.LFSR
+        leap = lfsr_leap(self._count)
+        states = []
+        for _ in range(batches):
+            states.append(self._state)
+            self._state = lfsr_leapt(leap, self._state)
+        return np.array(states, np.uint64)
+
+    def _fill_lfsr(self, words: NDArray[np.uint64]) -> None:
         if compiled.is_available():
             self._state = int(compiled.fill_lfsr()(np.uint64(self._state), words))
-            return words
-        for index in range(count):
+            return
+        for index in range(len(words)):
             self._state, words[index] = lfsr_next(self._state)
-        return words

@@ -45,13 +45,12 @@ class Stream:
         self.position += length
         return self._sponge.squeeze(length) if length else b""
 
-    def take_words(self, count: int) -> NDArray[np.uint64]:
-        """Squeeze the next `count` words of eight bytes, little-endian."""
-        taken = np.empty(8 * count, np.uint8)
-        for start in range(0, len(taken), _PIECE_BYTES):
-            piece = self.take(min(_PIECE_BYTES, len(taken) - start))
-            taken[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
-        return taken.view("<u8").astype(np.uint64, copy=False)
+    def fill(self, words: NDArray[np.uint64]) -> None:
+        """Squeeze as many words of eight bytes, little-endian, as `words` (n,) has room for."""
+        count = _PIECE_BYTES // 8
+        for start in range(0, len(words), count):
+            piece = words[start : start + count]
+            piece[:] = np.frombuffer(self.take(8 * len(piece)), "<u8")
 
 
 class Seed:
@@ -83,3 +82,26 @@ def lfsr_next(state: int) -> tuple[int, int]:
     state = (state ^ (state << 25)) & _WORD
     state ^= state >> 27
     return state, state * LFSR_MULTIPLIER & _WORD
+
+
+Leap = tuple[int, ...]
+"""Many steps of xorshift64* at once: what becomes of each bit of a state. The step is linear over GF(2)."""
+
+
+def lfsr_leap(steps: int) -> Leap:
+    """So many steps as one, by squaring."""
+    leap, square = tuple(1 << bit for bit in range(64)), tuple(lfsr_next(1 << bit)[0] for bit in range(64))
+    while steps:
+        leap = tuple(lfsr_leapt(square, state) for state in leap) if steps & 1 else leap
+        square = tuple(lfsr_leapt(square, state) for state in square)
+        steps >>= 1
+    return leap
+
+
+def lfsr_leapt(leap: Leap, state: int) -> int:
+    """The state after the leap from `state`."""
+    after = 0
+    while state:
+        after ^= leap[(state & -state).bit_length() - 1]
+        state &= state - 1
+    return after
