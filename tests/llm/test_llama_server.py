@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from llm.engines import llama_server
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
 from llm.engines.llama_binary import LlamaBinary
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, arguments
@@ -40,7 +41,9 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path_factory.mktemp("models") / "slow.gguf", width=256, layers=6, context_tokens=32768)
 
 
-def make_engine(model: Path, folder: Path, *more_arguments: str, context_tokens: int = 8192) -> LlamaServerEngine:
+def make_engine(
+    model: Path, folder: Path, *more_arguments: str, context_tokens: int = 8192, pulse_timeout_s: float = 10.0
+) -> LlamaServerEngine:
     options = LlamaServerOptions(
         model=model,
         name="tiny",
@@ -48,6 +51,7 @@ def make_engine(model: Path, folder: Path, *more_arguments: str, context_tokens:
         context_tokens=context_tokens,
         slots=2,
         threads=1,
+        pulse_timeout_s=pulse_timeout_s,
         more_arguments=more_arguments,
     )
     return LlamaServerEngine(options, ProcessLauncher(os.environ))
@@ -207,6 +211,43 @@ async def test_killed_before_the_first_token_is_answered_after_its_restart(slow:
             kill(engine)
         assert (await read(answering.result())).endswith(b"data: [DONE]\n\n")
         assert here.in_flight == 0
+
+
+async def test_an_engine_that_lives_but_answers_nothing_is_ended_and_its_request_answered_by_the_next(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_server, "HOUSEKEEPING_S", 0.1)
+    engine = make_engine(tiny, tmp_path, pulse_timeout_s=1.0)
+    async with mesh({"tiny": engine}) as (here,):
+        await wait_for(engine, EngineState.READY)
+        streaming = await engine.answer(chat(max_tokens=8000, stream=True))
+        stream = streaming.chunks()
+        await anext(stream)
+        hung = engine.pid
+        kill(engine, signal.SIGSTOP)
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(here.router.answer(chat(max_tokens=3, stream=True)))
+            with pytest.raises(EngineFailed, match="answered nothing for 3 times 1 s"):
+                async for _ in stream:
+                    pass
+            await streaming.close()
+        assert (await read(answering.result())).endswith(b"data: [DONE]\n\n")
+        assert engine.pid not in (None, hung)
+        assert here.in_flight == 0
+
+
+async def test_an_engine_that_stands_still_for_a_while_goes_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_server, "HOUSEKEEPING_S", 0.1)
+    async with running(make_engine(tiny, tmp_path, pulse_timeout_s=1.5)) as engine:
+        same = engine.pid
+        kill(engine, signal.SIGSTOP)
+        await asyncio.sleep(2)  # overdue once
+        kill(engine, signal.SIGCONT)
+        assert (await ask_and_read(engine, chat(max_tokens=1))).startswith(b"{")
+        await asyncio.sleep(0.5)
+        assert (engine.pid, engine.status.state) == (same, EngineState.READY)
 
 
 async def test_file_that_is_no_model_is_a_failure_that_quotes_the_log(tmp_path: Path) -> None:

@@ -163,6 +163,9 @@ async def a_host_dies_and_another_stands_still(stage: Stage) -> None:
         stage.step(f"the elected host stands still for {STOPPED_S:.0f} s")
         await _stop_host(stage, mesh, expected)
 
+        stage.step("the engine of a host stands still, while its agent goes on")
+        await _stop_engine(stage, mesh.agents["first"], expected)
+
 
 async def _stop_host(stage: Stage, mesh: LocalMesh, expected: str) -> None:
     laptop = mesh.agents["laptop"]
@@ -185,6 +188,29 @@ async def _stop_host(stage: Stage, mesh: LocalMesh, expected: str) -> None:
     await _until_both_host(laptop)
     await _until_used(laptop, before["host"])
     stage.check(f"and '{before['host']}' answers requests again", True)
+
+
+async def _stop_engine(stage: Stage, host: LocalAgent, expected: str) -> None:
+    stopped = _child(host, "llama-server")
+    stopped.suspend()
+    asked = time.monotonic()
+    answer = await ask(host, MODEL, QUESTION)
+    took = f"after {time.monotonic() - asked:.0f} s"
+    is_right = (answer.status, answer.text) == (200, expected)
+    stage.check(f"asked meanwhile, it has the right answer from elsewhere {took}", is_right, answer)
+    await host.until(lambda status: entry(status, MODEL)["state"] == "ready", PATIENCE_S)
+    await asyncio.to_thread(psutil.wait_procs, [stopped], PATIENCE_S)
+    new = await _until_child(host, "llama-server")
+    stage.check(f"the engine was ended ({stopped.pid}) and another started ({new.pid})", new.pid != stopped.pid, new)
+
+
+async def _until_child(agent: LocalAgent, name: str) -> psutil.Process:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                return _child(agent, name)
+            except StopIteration:
+                await asyncio.sleep(0.1)
 
 
 async def _until_used(laptop: LocalAgent, name: str) -> None:
