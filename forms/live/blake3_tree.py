@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from forms.arguments import check_reply
 from forms.datum import Datum
@@ -18,6 +20,9 @@ from forms.live.digests import (
     write_digests_text,
 )
 from forms.rows import Rows
+
+if TYPE_CHECKING:
+    from forms.live.blake3_kernel import Blake3Kernel
 
 HEAD = struct.Struct("<4sII")
 BLOCK = 64
@@ -69,3 +74,9 @@ class Blake3Tree:
             raise FormFailed("the package blake3 is not installed: install meshd with the extra cpu-forms") from error
         width = call.out_bytes
         return Digests(b"".join([blake3(one).digest(length=width) for one in call.inputs]), width)
+
+    @cached_property
+    def kernel(self) -> Blake3Kernel:
+        from forms.live.blake3_kernel import Blake3Kernel  # numpy: 20 MB that a door need not hold
+
+        return Blake3Kernel()
