@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from transport.blob_message import BlobDigest
 from transport.blob_store import Arriving, NoRoom
 from transport.blobs import Blobs, NoSuchBlob, Progress
 from transport.errors import MeshError
-from transport.interface import NodeId
+from transport.interface import Link, LinkState, NodeId
 from transport.local_blobs import Incoming, LocalBlobs, Outgoing
 
 logger = logging.getLogger("meshd.forms")
@@ -29,6 +29,12 @@ TOLD_EVERY_BYTES = 64 << 20
 def digests_in(request: bytes) -> tuple[BlobDigest, ...]:
     """The blobs that a text call names: its strings of 64 lower-case hex digits, each once, in order."""
     return tuple(BlobDigest(bytes.fromhex(found.decode())) for found in dict.fromkeys(NAMED.findall(request)))
+
+
+def nearest_first(links: Iterable[Link]) -> tuple[NodeId, ...]:
+    """The nodes that are connected, by round trip; one whose round trip is not known comes last."""
+    connected = [link for link in links if link.state is LinkState.CONNECTED]
+    return tuple(link.node for link in sorted(connected, key=lambda link: (link.rtt_ms is None, link.rtt_ms or 0.0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from meshd.split import Splitting
 from meshd.standing import Standing, UnixTime
 from meshd.upstream_specs import parse_upstreams
 from transport.address import parse_address
+from transport.blob_store import BlobStore
 from transport.discovery import Discovery, look_around
 from transport.errors import BadToken, MeshError
 from transport.interface import Address, NodeId, Role
@@ -127,7 +128,8 @@ class Agent:
         memory = HostMemory(Limits(int(self.config.vram_limit * GIB)))
         splitting = self._splitting(launcher, memory)
         kitchen = Kitchen(self.config, self.directory, launcher, splitting, memory, Residence(memory))
-        offering = Offering(Pantry(kitchen, specs), memory, splitting, upstreams, self.config.quorum)
+        blobs = BlobStore(self.directory.blobs, int(self.config.blob_quota * GIB))
+        offering = Offering(Pantry(kitchen, specs, blobs), memory, splitting, upstreams, self.config.quorum)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))
@@ -171,7 +173,7 @@ class Agent:
             )
         with naming_the_holder(Door("tcp", config.listen, config.port, "--port {port}")):
             api = stack.enter_context(listen_tcp(config.listen, config.port))
-        bend = open_bend(config, self.directory.root / "blobs", stack)
+        bend = open_bend(config, stack)
         control = stack.enter_context(listen_unix(str(self.directory.control_socket)))
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
         return Listeners(api, control, ingress, config.allow_origin, is_local, bend)

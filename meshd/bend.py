@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forms.blobs import FormBlobs
 from forms.catalogue import shipped
 from forms.connection import Terms
 from forms.form import FRAME_LIMIT
@@ -40,7 +41,6 @@ class BendDoors:
     keys: tuple[str, ...]
     origins: tuple[str, ...]
     is_local: bool
-    blobs: Path
 
     def addresses(self) -> dict[str, str]:
         """By name, as status shows them."""
@@ -49,11 +49,11 @@ class BendDoors:
             "bend-http": f"http://{format_address(_address(self.http))}",
         }
 
-    def works(self, memory: HostMemory) -> dict[str, Coroutine[Any, Any, None]]:
-        """What runs while the node does. The worker's process starts with the first call."""
-        worker = Worker(self.blobs)
-        operations = Operations(shipped(), worker, lambda: _health(memory))
-        terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, self.keys)
+    def works(self, memory: HostMemory, folder: Path, blobs: FormBlobs) -> dict[str, Coroutine[Any, Any, None]]:
+        """What runs while the node does. The worker's process starts with the first call. folder: that of `blobs`."""
+        worker = Worker(folder)
+        operations = Operations(shipped(), worker, lambda: _health(memory), blobs)
+        terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, self.keys, blobs=blobs)
         http = HttpDoor(operations.answer_text, FRAME_LIMIT, self.keys, self.origins, self.is_local)
         return {
             "forms worker": worker.run(),
@@ -62,7 +62,7 @@ class BendDoors:
         }
 
 
-def open_bend(config: Config, blobs: Path, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> BendDoors | None:
+def open_bend(config: Config, stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> BendDoors | None:
     """Bind bend's ports; None with --no-bend, or where somebody else has the usual ones.
 
     Raises PortTaken for ports that were asked for, OSError and ValueError for a key file that cannot be used.
@@ -79,7 +79,7 @@ def open_bend(config: Config, blobs: Path, stack: contextlib.ExitStack | context
             raise
         logger.warning("bend is off on this node: %s", error)
         return None
-    return BendDoors(wire, http, keys, config.allow_origin, is_loopback(config.bend_listen), blobs)
+    return BendDoors(wire, http, keys, config.allow_origin, is_loopback(config.bend_listen))
 
 
 def _listen(

@@ -62,6 +62,7 @@ class Config:
     bend_listen: Annotated[str, "address bend listens on; another than loopback needs --bend-key-file"] = "127.0.0.1"
     bend_key_file: Annotated[str, "file with one key a line; then bend wants one of them first"] = ""
     allow_origin: Annotated[tuple[str, ...], "a web page's origin that may ask the API and bend; may be repeated"] = ()
+    blob_quota: Annotated[float, "GB of blobs that this node keeps for forms, such as circuits"] = 8.0
     no_bend: Annotated[bool, "do not open bend's ports"] = False
     data_dir: Annotated[str, "where keys, membership and logs are kept (default: the user's data directory)"] = ""
     ctx: Annotated[int, "context in tokens a slot (default: what the model was trained with, at most 8192)"] = 0
@@ -162,6 +163,7 @@ def _check_ranges(config: Config) -> None:
         ("parallel", config.parallel, 1, 256),
         ("threads", config.threads, 0, 1024),
         ("vram_limit", config.vram_limit, 0, 1 << 20),
+        ("blob_quota", config.blob_quota, 0, 1 << 20),
         ("idle_ttl", config.idle_ttl, 0, 1 << 31),
     )
     for name, value, low, high in limits:

@@ -14,6 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from forms.blobs import FormBlobs, nearest_first
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
 from gossip.lease_message import PROTOCOL as LEASE_PROTOCOL
@@ -36,6 +37,7 @@ from llm.upstream_models import serve_upstream
 from meshd.api import Api
 from meshd.banner import Welcome, welcome_lines
 from meshd.bend import BendDoors
+from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
 from meshd.commands import DEFAULT_TTL_S, Commands
 from meshd.control import control_app
@@ -162,7 +164,7 @@ class Node:
     tunnels: Tunnels = field(init=False)
     leases: Leases = field(init=False)
     bringer: Bringer = field(init=False)
-    lent: Blobs = field(init=False)
+    blobs: Blobs = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -172,12 +174,12 @@ class Node:
         pantry = self.offering.pantry
         finder = ModelFinder(self.transport, self.gossip, pantry.digests)
         self.bringer = Bringer(pantry, finder, Fetcher(self.transport, pantry.folder))
-        self.lent = Blobs(self.transport, pantry.lending.store)
+        self.blobs = Blobs(self.transport, pantry.lending.store)
         self.leases = Leases(fences, self.transport, lambda: self.gossip.view, room, quorum)
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
         """Run until `stop` is set or a person says `meshd leave`."""
-        async with self.lent, asyncio.TaskGroup() as group:
+        async with self.blobs, asyncio.TaskGroup() as group:
             accepting = [asyncio.Event(), asyncio.Event()]
             tasks = [group.create_task(work, name=name) for name, work in self._works(accepting).items()]
             for event in accepting:
@@ -220,7 +222,7 @@ class Node:
             LEASE_PROTOCOL: self.leases.service.serve,
             SPLIT_PROTOCOL: worker.serve,
             FILES_PROTOCOL: self.offering.pantry.lending.serve,
-            BLOB_PROTOCOL: self.lent.serve,
+            BLOB_PROTOCOL: self.blobs.serve,
         }
 
     def _local_services(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
@@ -236,7 +238,11 @@ class Node:
         )
         owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
         control = control_app(
-            self._commands().table() | owner.table() | self._pairing_commands().table() | self._model_commands().table()
+            self._commands().table()
+            | owner.table()
+            | self._pairing_commands().table()
+            | self._model_commands().table()
+            | BlobCommands(self._form_blobs()).table()
         )
         doors: dict[str, Coroutine[Any, Any, None]] = {
             "api": serve_http(
@@ -244,7 +250,15 @@ class Node:
             ),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
-        return doors if self.listeners.bend is None else doors | self.listeners.bend.works(self.offering.memory)
+        if self.listeners.bend is None:
+            return doors
+        folder = self.standing.belonging.directory.blobs
+        return doors | self.listeners.bend.works(self.offering.memory, folder, self._form_blobs())
+
+    def _form_blobs(self) -> FormBlobs:
+        """A client asks no node for a blob, for none would answer; members may ask a client."""
+        is_client = self.identity.role is Role.CLIENT
+        return FormBlobs(self.blobs, lambda: () if is_client else nearest_first(self.transport.links()))
 
     def _hosting_works(self, worker: SplitWorker) -> dict[str, Coroutine[Any, Any, None]]:
         if self.identity.role is Role.CLIENT:

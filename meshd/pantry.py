@@ -50,10 +50,11 @@ class LocalModel:
 
 @dataclass(slots=True)
 class Pantry:
-    """specs: of the command line. Made before the mesh is known, for engines are."""
+    """specs: of the command line.  blobs: what lends the files.  Made before the mesh is known, for engines are."""
 
     kitchen: Kitchen
     specs: tuple[ModelSpec, ...]
+    blobs: BlobStore
     host: Host = field(init=False)
     lending: Lending = field(init=False)
     digests: DigestCache = field(init=False)
@@ -68,7 +69,7 @@ class Pantry:
         """Make every engine that can be made. Raises BadModelFile for the command line's, ShelfDamaged."""
         root = self.kitchen.directory.root
         self.digests = DigestCache(root / "digests.json")
-        self.lending = Lending(BlobStore(root / "models" / "lent", 0))
+        self.lending = Lending(self.blobs)
         self._shelf = read_shelf(self._shelf_file)
         self.host = Host([*self._named_models(), *self._shelved_models()])
 

@@ -49,6 +49,8 @@ ANSWER_S = 30.0
 
 HOLDER_S = 5.0
 """For whether it has a blob, which a node knows without looking."""
+SECOND_HOLDER_S = 0.2
+"""How long others may take to say so once one has: they are for when that one fails."""
 
 PROGRESS_S = 60.0
 RETRY_S = (0.5, 1.0, 2.0, 4.0, 4.0)
@@ -143,10 +145,23 @@ class Blobs:
             pull.failed(Unreachable("the transfer was given up"))
 
     async def _holders(self, digest: BlobDigest, nodes: Sequence[NodeId]) -> list[NodeId]:
-        """Those of `nodes` that say they have the blob, in that order. Raises NoSuchBlob."""
+        """Those of `nodes` that say they have the blob: the first who does, and who says so hardly later.
+
+        Raises NoSuchBlob when all said no, or nothing.
+        """
+        holders: list[NodeId] = []
         async with asyncio.TaskGroup() as group:
-            asked = {node: group.create_task(self._has(node, digest)) for node in nodes}
-        holders = [node for node, task in asked.items() if task.result()]
+            asked = {group.create_task(self._has(node, digest)): node for node in nodes}
+            waiting = set(asked)
+            while waiting:
+                answered, waiting = await asyncio.wait(
+                    waiting, timeout=SECOND_HOLDER_S if holders else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                holders += [asked[task] for task in answered if task.result()]
+                if not answered:
+                    break
+            for task in waiting:
+                task.cancel()
         if not holders:
             raise NoSuchBlob(f"none of {len(nodes)} nodes has blob {digest.hex()[:16]}")
         return holders

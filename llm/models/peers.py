@@ -47,7 +47,7 @@ class LocalFiles:
 
 @dataclass(slots=True)
 class Lending:
-    """What this node gives to others, by the model's name here. store: lends, and takes nothing."""
+    """What this node gives to others, by the model's name here. store: lends it, whatever else it has."""
 
     store: BlobStore
     _models: dict[str, LocalFiles] = field(default_factory=dict)

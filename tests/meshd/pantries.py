@@ -15,6 +15,7 @@ from meshd.memory import HostMemory
 from meshd.model_specs import ModelSpec
 from meshd.pantry import Pantry
 from meshd.split import Splitting
+from transport.blob_store import BlobStore
 
 
 def pantry(folder: Path, *specs: ModelSpec) -> Pantry:
@@ -23,7 +24,8 @@ def pantry(folder: Path, *specs: ModelSpec) -> Pantry:
     directory.create()
     launcher, memory = ProcessLauncher(os.environ), HostMemory(Limits(1 << 30))
     splitting = Splitting(directory, launcher, None, False, 1, memory)
-    return Pantry(Kitchen(Config(), directory, launcher, splitting, memory, Residence(memory)), specs)
+    kitchen = Kitchen(Config(), directory, launcher, splitting, memory, Residence(memory))
+    return Pantry(kitchen, specs, BlobStore(directory.root / "blobs", 1 << 20))
 
 
 def names(here: Pantry) -> list[str]:
