@@ -53,6 +53,7 @@ from transport.quic import Joined, QuicOptions, QuicTransport
 
 logger = logging.getLogger("meshd.agent")
 
+GB = 1e9
 JOIN_TIMEOUT_S = 20.0
 LOOK_AROUND_S = 2.0
 
@@ -128,7 +129,7 @@ class Agent:
         memory = HostMemory(Limits(int(self.config.vram_limit * GIB)))
         splitting = self._splitting(launcher, memory)
         kitchen = Kitchen(self.config, self.directory, launcher, splitting, memory, Residence(memory))
-        blobs = BlobStore(self.directory.blobs, int(self.config.blob_quota * GIB))
+        blobs = BlobStore(self.directory.blobs, int(self.config.blob_quota * GB))
         offering = Offering(Pantry(kitchen, specs, blobs), memory, splitting, upstreams, self.config.quorum)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
