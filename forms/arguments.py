@@ -68,7 +68,7 @@ def check_reply(length: int, limit_bytes: int) -> None:
         raise BeyondLimit(f"the reply would take {length} bytes; the limit is {limit_bytes}")
 
 
-def hex_rows(rows: bytes, width: int) -> list[Datum]:
+def hex_rows(rows: bytes | memoryview, width: int) -> list[Datum]:
     """Rows of `width` bytes as lower-case hex."""
     digits = rows.hex()
     return [digits[start : start + 2 * width] for start in range(0, len(digits), 2 * width)]

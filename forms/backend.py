@@ -36,3 +36,11 @@ class HasKernel(Protocol):
 
     @property
     def kernel(self) -> Kernel[Any, Any]: ...
+
+
+@runtime_checkable
+class HasSample(Protocol):
+    """A form that can make up a small call, which its faster ways are checked on before they serve."""
+
+    def sample(self, rows: int) -> Any:
+        """A call of so many rows, of several shapes, the same every time."""

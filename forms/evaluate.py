@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from forms.arguments import check_reply
 from forms.backend import Backend
+from forms.backends import Backends
 from forms.catalogue import AnyForm, Catalogue
 from forms.computed import Computed
 from forms.datum import Datum, Spliced, Symbol
-from forms.errors import BadArgument, BadSyntax, FormFailed, UnknownOperation
+from forms.errors import BadSyntax, DeviceFailed, FormFailed, UnknownOperation
 from forms.form import FRAME_LIMIT
 from forms.reader import read_datum
 from forms.text_framing import decode_text
@@ -19,30 +22,63 @@ from forms.writer import write_datum
 
 ERROR_HEAD = struct.Struct("<4sII")
 MAX_MESSAGE = 2000
+COPIES = 3
+"""Of a request, or of a reply, that are in memory at a time: as it came, as it is computed with, as it goes."""
+TEXT_COPIES = 8
+"""Text becomes an object a word: measured for strings of 32 letters and for numbers of six digits."""
 
 
-def evaluate_text(catalogue: Catalogue, request: bytes, limit_bytes: int = FRAME_LIMIT) -> Computed:
-    """The reply to a form call in text, with its newline. Never raises for what a client sends."""
-    form: AnyForm | None = None
-    try:
-        name, arguments = head_of(read_datum(decode_text(request)))
-        if name == "bend" and len(arguments) == 1:
-            name, arguments = head_of(arguments[0])
-        form = catalogue.named(name)
-        call = form.read_text(arguments)
-        return _computed(form, call, lambda result: ok_line(form.write_text(result), limit_bytes), limit_bytes)
-    except FormFailed as error:
-        return Computed(error_line(error), form.name if form else "")
+@dataclass(slots=True)
+class Evaluator:
+    """A worker's forms and what computes them. limit_bytes: of a reply.  clock: in seconds.
 
+    reserve: holds so much of the host's memory for the call, raises Busy.
+    """
 
-def evaluate_frame(catalogue: Catalogue, frame: bytes, limit_bytes: int = FRAME_LIMIT) -> Computed:
-    """The reply to a whole frame. Never raises for what a client sends."""
-    form: AnyForm | None = None
-    try:
-        form = catalogue.of_magic(frame[:4])
-        return _computed(form, form.read_frame(frame), form.write_frame, limit_bytes)
-    except FormFailed as error:
-        return Computed(error_frame(error), form.name if form else "")
+    catalogue: Catalogue
+    backends: Backends = field(default_factory=Backends)
+    limit_bytes: int = FRAME_LIMIT
+    clock: Callable[[], float] = time.perf_counter
+    reserve: Callable[[int], None] = lambda size_bytes: None
+    _warm: set[tuple[str, Backend]] = field(default_factory=set)
+
+    def text(self, request: bytes) -> Computed:
+        """The reply to a form call in text, with its newline. Never raises for what a client sends."""
+        begun = self.clock()
+        try:
+            self.reserve(TEXT_COPIES * len(request))
+            name, arguments = head_of(read_datum(decode_text(request)))
+            if name == "bend" and len(arguments) == 1:
+                name, arguments = head_of(arguments[0])
+            form = self.catalogue.named(name)
+            call = form.read_text(arguments)
+            return self._computed(begun, form, call, lambda result: ok_line(form.write_text(result), self.limit_bytes))
+        except DeviceFailed:
+            raise
+        except FormFailed as error:
+            return Computed(error_line(error))
+
+    def frame(self, frame: bytes) -> Computed:
+        """The reply to a whole frame. Never raises for what a client sends."""
+        begun = self.clock()
+        try:
+            self.reserve(COPIES * len(frame))
+            form = self.catalogue.of_magic(frame[:4])
+            return self._computed(begun, form, form.read_frame(frame), form.write_frame)
+        except DeviceFailed:
+            raise
+        except FormFailed as error:
+            return Computed(error_frame(error))
+
+    def _computed(self, begun: float, form: AnyForm, call: Any, write: Callable[[Any], bytes]) -> Computed:
+        reply_bytes = form.reply_bytes(call)
+        check_reply(reply_bytes, self.limit_bytes)
+        self.reserve(COPIES * reply_bytes)
+        result, backend = self.backends.compute(form, call)
+        reply = write(result)
+        is_cold = (form.name, backend) not in self._warm
+        self._warm.add((form.name, backend))
+        return Computed(reply, form.name, backend, form.work(call), self.clock() - begun, is_cold)
 
 
 def head_of(datum: Datum) -> tuple[str, list[Datum]]:
@@ -73,22 +109,6 @@ def error_frame(error: FormFailed) -> bytes:
     """`BERR`, u32 code, u32 length, UTF-8."""
     message = str(error)[:MAX_MESSAGE].encode()
     return ERROR_HEAD.pack(b"BERR", error.kind.value, len(message)) + message
-
-
-def _computed(form: AnyForm, call: Any, write: Callable[[Any], bytes], limit_bytes: int) -> Computed:
-    check_reply(form.reply_bytes(call), limit_bytes)
-    return Computed(write(_result(form, call)), form.name, Backend.REFERENCE, form.work(call))
-
-
-def _result(form: AnyForm, call: Any) -> Any:
-    try:
-        return form.reference(call)
-    except FormFailed:
-        raise
-    except (ArithmeticError, ValueError, TypeError, LookupError) as error:
-        raise FormFailed(f"{form.name} failed: {type(error).__name__}: {error}") from error
-    except MemoryError as error:
-        raise BadArgument(f"{form.name}: the call does not fit this host's memory") from error
 
 
 def _as_symbol(name: str) -> str:

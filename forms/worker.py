@@ -7,36 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from forms.computed import Computed
 from forms.errors import Busy, WorkerLost
 from forms.form import FRAME_LIMIT
-from forms.worker_pipe import JOB_HEAD, REPLY_HEAD, read_reply, reply_lengths
+from forms.room import EndlessRoom, Room
+from forms.worker_process import Start, WorkerProcess
 
 logger = logging.getLogger("meshd.forms")
 
 QUEUE_LIMIT = 32
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
-GRACE_S = 2.0
 CPU = "cpu"
 ABANDONED_S = 5.0
 """How long a call may go on that nobody waits for any more."""
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES")
+ANSWER_S = 0.5
+"""Before a call's deadline, for the worker to say that there was no memory."""
 
 
 @dataclass(slots=True)
 class _Job:
     kind: int
     request: bytes
+    deadline_s: float
     reply: asyncio.Future[Computed]
 
 
@@ -44,16 +40,17 @@ class _Job:
 class Worker:
     """One child process and its queue. blobs: the folder that circuits lie in.  limit_bytes: of a reply.
 
-    device: what the child computes with, "cpu" or "cuda:0", "cuda:1", …
+    device: what the child computes with, "cpu" or "cuda:0", "cuda:1", …  room: its memory.
     """
 
     blobs: Path
     limit_bytes: int = FRAME_LIMIT
     device: str = CPU
-    _queue: asyncio.Queue[_Job] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
-    _process: Process | None = None
-    _backoff_s: float = 0.0
+    room: Room = field(default_factory=EndlessRoom)
     is_computing: bool = False
+    _queue: asyncio.Queue[_Job] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
+    _process: WorkerProcess | None = None
+    _backoff_s: float = 0.0
 
     @property
     def waiting(self) -> int:
@@ -62,11 +59,12 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        return self._process.process.pid if self._process is not None else None
 
     async def compute(self, kind: int, request: bytes, deadline_s: float) -> Computed:
         """The reply to `request`; waits for its turn. Raises Busy, WorkerLost."""
-        job = _Job(kind, request, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        job = _Job(kind, request, loop.time() + deadline_s, loop.create_future())
         try:
             async with asyncio.timeout(deadline_s):
                 await self._queue.put(job)
@@ -91,53 +89,38 @@ class Worker:
 
     async def _do(self, job: _Job) -> None:
         try:
-            reply = await self._unless_abandoned(job)
-        except (OSError, asyncio.IncompleteReadError) as error:
+            computed = await self._unless_abandoned(job)
+        except (OSError, WorkerLost) as error:
             await self._lost(job, error)
             return
         self._backoff_s = 0.0
-        if reply is not None and not job.reply.done():
-            job.reply.set_result(reply)
+        if computed is not None and not job.reply.done():
+            job.reply.set_result(computed)
 
     async def _unless_abandoned(self, job: _Job) -> Computed | None:
         """The reply; None when whoever asked has gone and the child was ended, so that others get their turn."""
+        loop = asyncio.get_running_loop()
         process = await self._ready()
-        async with asyncio.TaskGroup() as group:
-            exchange = group.create_task(_outcome(self._exchange(process, job)), name="compute a form")
-            either: set[asyncio.Future[Any]] = {exchange, job.reply}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not exchange.done():
-                await asyncio.wait({exchange}, timeout=ABANDONED_S)
-            if not exchange.done():
-                exchange.cancel()
-                await self._end()
-                return None
-        outcome = exchange.result()
-        if isinstance(outcome, Computed):
-            return outcome
-        raise outcome
+        try:
+            async with asyncio.timeout(None) as patience:
 
-    async def _exchange(self, process: Process, job: _Job) -> Computed:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(JOB_HEAD.pack(job.kind, len(job.request)))
-        process.stdin.write(job.request)
-        await process.stdin.drain()
-        head = await process.stdout.readexactly(REPLY_HEAD.size)
-        name_length, length = reply_lengths(head)
-        name = await process.stdout.readexactly(name_length)
-        return read_reply(head, name, await process.stdout.readexactly(length))
+                def hurry(_: asyncio.Future[Computed]) -> None:
+                    patience.reschedule(loop.time() + ABANDONED_S)
 
-    async def _ready(self) -> Process:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "forms.worker_child", str(self.limit_bytes), str(self.blobs), self.device),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                env={name: os.environ[name] for name in INHERITED if name in os.environ},
-                start_new_session=True,  # Ctrl-C in a terminal is the agent's to answer
-            )
+                job.reply.add_done_callback(hurry)
+                try:
+                    return await process.exchange(job.kind, job.request, self.room, job.deadline_s - ANSWER_S)
+                finally:
+                    job.reply.remove_done_callback(hurry)
+        except TimeoutError:
+            await self._end()
+            return None
+
+    async def _ready(self) -> WorkerProcess:
+        if self._process is not None and not self._process.is_alive:
+            await self._end()
+        if self._process is None:
+            self._process = await WorkerProcess.start(Start(self.device, self.blobs, self.limit_bytes))
         return self._process
 
     async def _lost(self, job: _Job, error: Exception) -> None:
@@ -145,24 +128,13 @@ class Worker:
         await self._end()
         logger.error("the forms worker of %s died: %s", self.device, error)
         if not job.reply.done():
-            job.reply.set_exception(WorkerLost("the worker died while computing this call; it is started again"))
+            why = f": {error}" if isinstance(error, WorkerLost) else ""
+            lost = WorkerLost(f"the worker died while computing this call{why}; it is started again")
+            job.reply.set_exception(lost)
         self._backoff_s = min(max(FIRST_BACKOFF_S, 2 * self._backoff_s), LONGEST_BACKOFF_S)
         await asyncio.sleep(self._backoff_s)
 
     async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            process.kill()  # it has nothing to save
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_S):
-                await process.wait()
-
-
-async def _outcome(work: Coroutine[None, None, Computed]) -> Computed | OSError | asyncio.IncompleteReadError:
-    """A reply, or what broke it off; anything else is our own bug and rises."""
-    try:
-        return await work
-    except (OSError, asyncio.IncompleteReadError) as error:
-        return error
+        if process is not None:
+            await process.end()

@@ -1,49 +1,149 @@
-"""The process that computes: takes jobs on standard input, gives replies on standard output, one after the other.
+"""The process that computes: takes one job after the other, gives its reply. What breaks here breaks nothing else.
 
-What they look like is `worker_pipe`'s. It ends when its input does. Whatever breaks here breaks nothing else.
+Its agent starts it with a socket and two segments, and what they say is `worker_pipe`'s. It ends with its agent, also
+in the midst of a call.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
-import time
-from dataclasses import replace
+import select
+import socket
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from forms.backend import Backend
+from forms.backends import Backends
 from forms.catalogue import shipped
 from forms.circuits.calls import circuit_forms
-from forms.evaluate import evaluate_frame, evaluate_text
-from forms.worker_pipe import JOB_HEAD, TEXT, reply_head
+from forms.computed import Computed
+from forms.cuda.device import Device
+from forms.errors import Busy, WorkerLost
+from forms.evaluate import Evaluator
+from forms.segment import Segment
+from forms.worker_pipe import (
+    INLINE_BYTES,
+    MAX_MESSAGE_BYTES,
+    TEXT,
+    Grant,
+    Job,
+    Lost,
+    Message,
+    Need,
+    Note,
+    Reply,
+    read_message,
+    write_message,
+)
+
+ALLOWANCE_BYTES = 64 << 20
+"""What a call takes without asking: less than any host must have to spare, and small calls are the most."""
 
 
-def serve(jobs: BinaryIO, replies: BinaryIO, limit_bytes: int, blobs: Path) -> None:
-    """Answer jobs until there are no more. blobs: the folder that circuits lie in."""
-    catalogue = shipped(circuit_forms(blobs))
-    warm: set[tuple[str, Backend | None]] = set()
-    while len(head := jobs.read(JOB_HEAD.size)) == JOB_HEAD.size:
-        kind, length = JOB_HEAD.unpack(head)
-        request = jobs.read(length)
-        if len(request) < length:
+@dataclass(slots=True)
+class Agent:
+    """The agent, as this process sees it. requests, replies: the segments."""
+
+    socket: socket.socket
+    requests: Segment
+    replies: Segment
+    _wanted_bytes: int = 0
+    _granted_bytes: int = ALLOWANCE_BYTES
+
+    def next_job(self) -> tuple[int, bytes] | None:
+        """Kind and request of the next one; None when the agent has gone."""
+        job = self._receive()
+        if job is None:
+            return None
+        if not isinstance(job, Job):
+            raise WorkerLost(f"expected a job, got {type(job).__name__}")
+        self._wanted_bytes, self._granted_bytes = 0, ALLOWANCE_BYTES
+        return job.kind, self.requests.read(job.shared_bytes) if job.shared_bytes else job.payload
+
+    def answer(self, computed: Computed) -> None:
+        length = len(computed.reply)
+        if length <= INLINE_BYTES:
+            self._send(Reply(computed))
+        else:
+            self.replies.write(computed.reply)
+            self._send(Reply(replace(computed, reply=b""), length))
+
+    def reserve(self, size_bytes: int) -> None:
+        """Hold so much more for the call at hand. Raises Busy."""
+        self._wanted_bytes += size_bytes
+        missing = self._wanted_bytes - self._granted_bytes
+        if missing <= 0:
             return
-        started = time.perf_counter()
-        evaluate = evaluate_text if kind == TEXT else evaluate_frame
-        done = evaluate(catalogue, request, limit_bytes)
-        kind_of_call = (done.form, done.backend)
-        done = replace(done, seconds=time.perf_counter() - started, is_cold=kind_of_call not in warm)
-        warm.add(kind_of_call)
-        replies.write(reply_head(done))
-        replies.write(done.reply)
-        replies.flush()
+        self._send(Need(missing))
+        grant = self._receive()
+        if not isinstance(grant, Grant):
+            raise WorkerLost("the agent did not say whether there is memory")
+        if grant.refusal:
+            raise Busy(grant.refusal)
+        self._granted_bytes += missing
+
+    def note(self, line: str) -> None:
+        self._send(Note(line))
+
+    def lose(self, reason: str) -> None:
+        self._send(Lost(reason))
+
+    def _send(self, message: Message) -> None:
+        self.socket.send(write_message(message))
+
+    def _receive(self) -> Message | None:
+        message = self.socket.recv(MAX_MESSAGE_BYTES)
+        return read_message(message) if message else None
+
+
+def serve(agent: Agent, device: Device | None, blobs: Path, limit_bytes: int) -> None:
+    """Answer jobs until there are no more. blobs: the folder that circuits lie in.  device: none on the CPU."""
+    on_device, on_host = (agent.reserve, _free_of_charge) if device is not None else (_free_of_charge, agent.reserve)
+    backends = Backends(device, on_device, agent.note)
+    evaluator = Evaluator(shipped(circuit_forms(blobs)), backends, limit_bytes, reserve=on_host)
+    while (job := agent.next_job()) is not None:
+        kind, request = job
+        agent.answer(evaluator.text(request) if kind == TEXT else evaluator.frame(request))
+
+
+def _free_of_charge(size_bytes: int) -> None:
+    """The ledger of a host with GPUs is of their memory alone."""
+
+
+def open_device(name: str) -> Device | None:
+    """The GPU that "cuda:N" names; None for the CPU. Raises DeviceFailed, ImportError without CuPy."""
+    kind, _, ordinal = name.partition(":")
+    if kind != "cuda":
+        return None
+    from forms.cuda.cupy_device import CupyDevice
+
+    return CupyDevice(int(ordinal))
+
+
+def end_with(agent: socket.socket) -> None:
+    """End this process as soon as the agent's end of the socket is closed, whatever is being computed."""
+    poll = select.poll()
+    poll.register(agent, 0)  # a hang-up is told unasked
+    poll.poll()
+    os._exit(0)
 
 
 def main() -> None:
-    """Serve; nothing that a library prints may get between the replies."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    serve(sys.stdin.buffer, replies, int(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--descriptors", type=int, nargs=3, metavar=("SOCKET", "REQUESTS", "REPLIES"), required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--blobs", type=Path, required=True)
+    parser.add_argument("--limit-bytes", type=int, required=True)
+    options = parser.parse_args()
+    connected, requests, replies = options.descriptors
+    agent = Agent(socket.socket(fileno=connected), Segment(requests), Segment(replies))
+    threading.Thread(target=end_with, args=[agent.socket], name="end with the agent", daemon=True).start()
+    try:
+        serve(agent, open_device(options.device), options.blobs, options.limit_bytes)
+    except Exception as error:
+        agent.lose(f"{type(error).__name__}: {error}")
+        raise
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class HashCall:
 class Digests:
     """Digests of `width` bytes, one after the other."""
 
-    rows: bytes
+    rows: bytes | memoryview
     width: int
 
     @property
@@ -56,4 +56,9 @@ def write_digests_text(result: Digests) -> Datum:
 
 def write_digests_frame(magic: bytes, result: Digests) -> bytes:
     """The reply's magic, u32 n, u32 out_bytes, digests."""
-    return REPLY_HEAD.pack(magic, result.count, result.width) + result.rows
+    return b"".join((REPLY_HEAD.pack(magic, result.count, result.width), result.rows))
+
+
+def sample_call(rows: int) -> HashCall:
+    """Inputs from nothing to two blocks of SHAKE-256, digests of two."""
+    return HashCall(Rows.of([bytes([row]) * (29 * row % 280) for row in range(rows)]), 200)

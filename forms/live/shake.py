@@ -16,6 +16,7 @@ from forms.live.digests import (
     HashCall,
     check_shape,
     read_hash_text,
+    sample_call,
     write_digests_frame,
     write_digests_text,
 )
@@ -78,3 +79,12 @@ class ShakeFanout:
         from forms.live.shake_kernel import ShakeKernel  # numpy: 20 MB that a door need not hold
 
         return ShakeKernel()
+
+    def fast(self, call: HashCall) -> Digests:
+        """On all cores, eight inputs side by side. Raises ImportError without numba."""
+        from forms.live.shake_fast import shake_rows
+
+        return shake_rows(call)
+
+    def sample(self, rows: int) -> HashCall:
+        return sample_call(rows)

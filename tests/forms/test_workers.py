@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from forms.backend import Backend
-from forms.computed import Computed
 from forms.errors import NotFound
 from forms.worker import Worker
-from forms.worker_pipe import FRAME, REPLY_HEAD, TEXT, read_reply, reply_head, reply_lengths
+from forms.worker_pipe import FRAME, TEXT
 from forms.workers import Workers
 
 SORT = b"(cuda-radix-sort '(3 1 2))"
@@ -51,13 +49,3 @@ async def test_calls_go_to_the_first_kind_of_device_unless_one_is_named() -> Non
     assert workers.of("cpu").device == "cpu"
     with pytest.raises(NotFound, match="cuda:1"):
         workers.of("cuda:2")
-
-
-@pytest.mark.parametrize("backend", [None, *Backend])
-def test_what_is_said_of_a_call_comes_over_the_pipe(backend: Backend | None) -> None:
-    done = Computed(b"reply", "a-form", backend, 12.5, 0.25, True)
-    sent = reply_head(done) + done.reply
-    head, rest = sent[: REPLY_HEAD.size], sent[REPLY_HEAD.size :]
-    name_length, length = reply_lengths(head)
-    assert len(rest) == name_length + length
-    assert read_reply(head, rest[:name_length], rest[name_length:]) == done

@@ -13,7 +13,7 @@ from forms.circuits.generator.generate import Algorithm, Arithmetic, algorithms,
 from forms.circuits.kinds import Kind, Operation
 from forms.datum import Datum
 from forms.errors import BadArgument, FormFailed, NotFound
-from forms.evaluate import evaluate_text
+from forms.evaluate import Evaluator
 from forms.reader import read_datum
 from forms.writer import write_datum
 from tests.forms.circuits.files import golden, golden_bytes, raw_file
@@ -41,7 +41,7 @@ def form(folder: Path | None, name: str) -> AnyForm:
 
 
 def asked(catalogue: Catalogue, text: str) -> str:
-    return evaluate_text(catalogue, text.encode()).reply.decode().strip()
+    return Evaluator(catalogue).text(text.encode()).reply.decode().strip()
 
 
 def test_one_circuit_over_batches(catalogue: Catalogue) -> None:
