@@ -15,8 +15,8 @@ from forms.live.points import GENERATOR, ORDER, PRIME
 from forms.live.radix_sort import RadixSort
 from forms.live.secp256k1 import Secp256k1BatchedMul
 from forms.live.shake import ShakeFanout
+from forms.suite import FormSuite, arguments_of, length_of
 from forms.writer import write_datum
-from tests.forms.form_suite import FormSuite, arguments_of, length_of
 
 U32 = struct.Struct("<I")
 DICE = random.Random(7)

@@ -17,8 +17,8 @@ from forms.cuda.device import Device
 from forms.cuda.host_build import NoCompiler, find_compiler
 from forms.cuda.host_device import HostDevice
 from forms.form import Form
+from forms.suite import arguments_of
 from tests.forms.cuda.counting_device import CountingDevice
-from tests.forms.form_suite import arguments_of
 
 FEW_THREADS = 256
 """Of a launch, so that small inputs take several."""

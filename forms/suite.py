@@ -1,6 +1,6 @@
-"""What every form keeps, whoever wrote it. A test class brings `form`, `calls` and `larger`.
+"""What every form keeps, whoever wrote it: subclass `FormSuite` in a test module and run pytest on it.
 
-calls: text calls, one for each edge worth looking at.  larger: calls that are each more work than the one before.
+It is meant for forms of other distributions as well as for ours, and is the only module here that imports pytest.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from typing import Any
 
 import pytest
 
+from forms.backend import HasFast, HasKernel
+from forms.cuda.host_build import NoCompiler, find_compiler
+from forms.cuda.host_device import HostDevice
 from forms.datum import Datum, Symbol
 from forms.errors import FormFailed
 from forms.form import FRAME_LIMIT, Form
 from forms.reader import read_datum
 from forms.writer import write_datum
+
+
+NONSENSE = ("(f)", "(f 1)", '(f "x")', "(f '(x))", "(f '(1.5) 32)", '(f \'("0g") 32)', "(f () () () () () ())")
 
 
 def arguments_of(text: str) -> list[Datum]:
@@ -39,15 +45,48 @@ def length_of(form: Form[Any, Any], frame: bytes, limit: int = FRAME_LIMIT, piec
 
 
 class FormSuite:
-    """Subclass it with the class attributes above, and `frame`, which writes a call as a client would."""
+    """A subclass brings these, and `frame` where the form has a magic.
+
+    calls: text calls, one for each edge worth looking at: no rows, one, sizes around the form's own steps.
+    larger: calls that are each more work than the one before.  nonsense: calls that no form takes; say others where
+    yours takes one of them.
+    """
 
     form: Form[Any, Any]
     calls: Sequence[str]
     larger: Sequence[str]
+    nonsense: Sequence[str] = NONSENSE
 
     def frame(self, text: str) -> bytes:
-        """The frame that asks what `text` asks."""
+        """The frame that asks what `text` asks, written as a client would."""
         raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _only_what_the_form_has(self, request: pytest.FixtureRequest) -> None:
+        if "frame" in request.node.name and not self.form.magic:
+            pytest.skip(f"{self.form.name} is called in text only")
+
+    def test_its_faster_way_says_the_same(self) -> None:
+        if not isinstance(self.form, HasFast):
+            pytest.skip(f"{self.form.name} has only its reference")
+        for text in self.calls:
+            call = self.form.read_text(arguments_of(text))
+            assert self._written(self.form.fast(call)) == self._written(self.form.reference(call)), text
+
+    def test_its_kernel_says_the_same_on_this_host(self) -> None:
+        if not isinstance(self.form, HasKernel):
+            pytest.skip(f"{self.form.name} has no kernel")
+        try:
+            find_compiler()
+        except NoCompiler as error:
+            pytest.skip(str(error))
+        for text in self.calls:
+            call = self.form.read_text(arguments_of(text))
+            answer = self.form.kernel.run(HostDevice(), call)
+            assert self._written(answer) == self._written(self.form.reference(call)), text
+
+    def _written(self, result: Any) -> bytes | str:
+        return self.form.write_frame(result) if self.form.magic else write_datum(self.form.write_text(result))
 
     def test_text_and_frames_ask_for_the_same(self) -> None:
         for text in self.calls:
@@ -61,7 +100,7 @@ class FormSuite:
             assert length_of(self.form, frame) == len(frame)
             assert length_of(self.form, frame + b"B" * 100) == len(frame)
 
-    def test_the_reply_is_as_long_as_was_said_before(self) -> None:
+    def test_the_reply_frame_is_as_long_as_was_said_before(self) -> None:
         for text in self.calls:
             call = self.form.read_text(arguments_of(text))
             reply = self.form.write_frame(self.form.reference(call))
@@ -106,9 +145,7 @@ class FormSuite:
         except FormFailed:
             return
 
-    @pytest.mark.parametrize(
-        "text", ["(f)", "(f 1)", '(f "x")', "(f '(x))", "(f '(1.5) 32)", '(f \'("0g") 32)', "(f () () () () () ())"]
-    )
-    def test_arguments_that_make_no_sense_are_refused_in_words(self, text: str) -> None:
-        with pytest.raises(FormFailed, match=r"expected|limit"):
-            self.form.read_text(arguments_of(text))
+    def test_arguments_that_make_no_sense_are_refused_in_words(self) -> None:
+        for text in self.nonsense:
+            with pytest.raises(FormFailed, match=r"expected|limit"):
+                self.form.read_text(arguments_of(text))
