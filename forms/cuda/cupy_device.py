@@ -62,7 +62,7 @@ class CupyDevice:
             free, _ = cupy.cuda.runtime.memGetInfo()
         return int(free) + int(cupy.get_default_memory_pool().free_bytes())
 
-    def upload(self, data: NDArray[Any] | bytes) -> CupyBuffer:
+    def upload(self, data: NDArray[Any] | bytes | memoryview) -> CupyBuffer:
         flat = flat_bytes(data)
         buffer = self.empty(len(flat))
         if len(flat):

@@ -32,7 +32,7 @@ class Device(Protocol):
     def free_bytes(self) -> int:
         """What could be allocated now."""
 
-    def upload(self, data: NDArray[Any] | bytes) -> Buffer:
+    def upload(self, data: NDArray[Any] | bytes | memoryview) -> Buffer:
         """Copy to the device."""
 
     def empty(self, size_bytes: int) -> Buffer:

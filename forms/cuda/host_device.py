@@ -66,7 +66,7 @@ class HostDevice:
     def free_bytes(self) -> int:
         return int(psutil.virtual_memory().available)
 
-    def upload(self, data: NDArray[Any] | bytes) -> HostBuffer:
+    def upload(self, data: NDArray[Any] | bytes | memoryview) -> HostBuffer:
         return HostBuffer(numpy.concatenate([flat_bytes(data), FENCE]))
 
     def empty(self, size_bytes: int) -> HostBuffer:

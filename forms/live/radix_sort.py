@@ -5,36 +5,20 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from dataclasses import dataclass
-from enum import IntEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from forms.arguments import check_reply, expect_count, read_list, read_symbol, shown
 from forms.datum import Datum
 from forms.errors import BadArgument
 from forms.frame import Body, HeadMeasure
+from forms.live.sort_call import NUMBER_BYTES, Numbers, Order, SortCall
+
+if TYPE_CHECKING:
+    from forms.live.radix_sort_kernel import RadixSortKernel
 
 HEAD = struct.Struct("<4sIQ")
 REPLY_HEAD = struct.Struct("<4sQ")
-NUMBER_BYTES = 8
-
-Numbers = bytes
-"""Unsigned 64-bit numbers, little-endian, one after the other: as frames have them."""
-
-
-class Order(IntEnum):
-    """What is asked for, as frames number it. ARGSORT: the places of the numbers in ascending order."""
-
-    ASCENDING = 0
-    DESCENDING = 1
-    ARGSORT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class SortCall:
-    """What to do with which numbers."""
-
-    order: Order
-    numbers: Numbers
 
 
 class RadixSort:
@@ -88,6 +72,12 @@ class RadixSort:
                 return (~numpy.sort(~numbers, kind="stable")).tobytes()
             case Order.ARGSORT:
                 return numpy.argsort(numbers, kind="stable").astype("<u8").tobytes()
+
+    @cached_property
+    def kernel(self) -> RadixSortKernel:
+        from forms.live.radix_sort_kernel import RadixSortKernel  # numpy, as above
+
+        return RadixSortKernel()
 
 
 def _order(number: int) -> Order:

@@ -27,7 +27,7 @@ class CountingDevice:
     def free_bytes(self) -> int:
         return self._host.free_bytes
 
-    def upload(self, data: NDArray[Any] | bytes) -> Buffer:
+    def upload(self, data: NDArray[Any] | bytes | memoryview) -> Buffer:
         return self._counted(self._host.upload(data))
 
     def empty(self, size_bytes: int) -> Buffer:
