@@ -76,7 +76,7 @@ def test_a_file_is_read_once_until_it_changes(folder: Path, monkeypatch: pytest.
     call = '(cuda-sim-axis ("vbe" "vbe" "vbe") 4 (check adder))'
     first = asked(catalogue, call)
     with monkeypatch.context() as patched:
-        patched.setattr("forms.circuits.calls.load_circuit", None)
+        patched.setattr("forms.circuits.folder.load_circuit", None)
         assert asked(catalogue, call) == first
     (folder / "vbe").write_bytes(golden_bytes("toy_norand.bin"))
     assert "(error (argument" in asked(catalogue, call)

@@ -10,10 +10,13 @@ from forms.circuits.axis import CircuitShelf, simulate_axis
 from forms.circuits.checks import SECP256K1_CHECK, Cases, NoCheck
 from forms.circuits.circuit import Circuit, load_circuit
 from forms.circuits.kinds import Kind, Operation
+from forms.circuits.on_device import simulate_on_device
 from forms.circuits.report import as_json
 from forms.circuits.runners import NumbaRunner
 from forms.circuits.simulation import CpuBackend, Options, Result, simulate
 from forms.circuits.xof import RngMode, Stream
+from forms.cuda.host_build import NoCompiler, find_compiler
+from forms.cuda.host_device import HostDevice
 from tests.forms.circuits.files import golden, golden_bytes, loaded, random_operations, stock_file
 
 PARTIAL = golden("toys_partial.golden.json")
@@ -168,14 +171,19 @@ def test_the_shelf_loads_once_and_forgets_what_was_unused_for_longest() -> None:
     assert loads == ["a", "b", "c", "b"]
 
 
-@pytest.mark.skipif(stock_file() is None, reason="the stock circuit is not here: MESHD_CIRCUITS names its folder")
-@pytest.mark.timeout(600)
-def test_the_stock_circuit() -> None:
+@pytest.fixture(scope="module")
+def stock() -> Circuit:
+    """The public point addition, 12.8 million operations, loaded once."""
     pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
     pytest.importorskip("zstandard", reason="zstandard is not installed: the extra cpu-forms brings it")
-    path, wanted = stock_file(), golden("stock.golden.json")["stock"]
-    assert path is not None
-    circuit = load_circuit(path)
+    if (path := stock_file()) is None:
+        pytest.skip("the stock circuit is not here: MESHD_CIRCUITS names its folder")
+    return load_circuit(path)
+
+
+@pytest.mark.timeout(600)
+def test_the_stock_circuit(stock: Circuit) -> None:
+    circuit, wanted = stock, golden("stock.golden.json")["stock"]
     assert (circuit.operations, circuit.qubits, circuit.bits) == (wanted["ops"], wanted["qubits"], wanted["bits"])
     assert circuit.seed.stream().take(256).hex() == wanted["xof_first_256_bytes"]
     result = simulate(circuit)
@@ -184,6 +192,20 @@ def test_the_stock_circuit() -> None:
     assert (result.score, result.clean, result.avg_toffoli) == (wanted["score"], True, wanted["avg_toffoli"])
     digested = simulate(circuit, Options(check=FourBatches(), digests=True))
     assert as_json(digested, batches=True)["batches"] == wanted["batches"]
+
+
+@pytest.mark.timeout(600)
+def test_the_stock_circuit_by_its_kernel_on_the_host(stock: Circuit) -> None:
+    try:
+        find_compiler()
+    except NoCompiler as error:
+        pytest.skip(str(error))
+    apart, renamed = (
+        simulate_on_device(HostDevice(), [stock], Options(check=FourBatches(), digests=digests))[0]
+        for digests in (True, False)
+    )
+    assert as_json(apart, batches=True)["batches"] == golden("stock.golden.json")["stock"]["batches"]
+    assert [verdict[:5] for verdict in verdicts(renamed)] == [verdict[:5] for verdict in verdicts(apart)]
 
 
 class FourBatches:

@@ -9,7 +9,7 @@ import numpy as np
 from forms.circuits.circuit import load_circuit
 from forms.circuits.kinds import NONE, Kind, Operation
 from forms.circuits.words import WordSource
-from forms.circuits.xof import LFSR_SEED_FOR_ZERO, RngMode, Seed, lfsr_next
+from forms.circuits.xof import LFSR_SEED_FOR_ZERO, RngMode, Seed, lfsr_leap, lfsr_leapt, lfsr_next
 from tests.forms.circuits.files import loaded, raw_file
 
 
@@ -44,6 +44,23 @@ def test_lfsr_mode_is_xorshift64_star_from_the_streams_first_eight_bytes() -> No
         state, word = lfsr_next(state)
         wanted.append(word)
     assert [*words.take(2).flatten().tolist(), *words.take(1).flatten().tolist()] == wanted
+
+
+def test_a_leap_is_that_many_steps() -> None:
+    for steps in (0, 1, 2, 63, 1000):
+        state = 0x0123456789ABCDEF
+        leapt = lfsr_leapt(lfsr_leap(steps), state)
+        for _ in range(steps):
+            state, _ = lfsr_next(state)
+        assert leapt == state
+
+
+def test_every_batchs_first_state_is_known_without_its_words() -> None:
+    circuit = loaded(*[Operation(Kind.R, q_target=0)] * 7)
+    by_words, by_leaps = (WordSource(circuit, RngMode.LFSR, circuit.seed.stream()) for _ in range(2))
+    words = by_words.take(5)
+    states = [*by_leaps.lfsr_states(3).tolist(), *by_leaps.lfsr_states(2).tolist()]
+    assert [lfsr_next(state)[1] for state in states] == words[:, 0].tolist()
 
 
 def test_xorshift64_star_of_one() -> None:
