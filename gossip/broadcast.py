@@ -7,6 +7,7 @@ a topic: news replaces what it supersedes.
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,6 +17,10 @@ from transport.interface import NodeId
 
 RETRANSMIT_FACTOR = 6
 """memberlist's 4 leaves 17 % of rumours incomplete at 30 % loss."""
+
+KNOWERS = 3
+"""Peers whose outlines show that they know a rumour, after which it is told no more: chance picked them, so nearly all
+know. Fewer, and one that lies about what it knows could end what it does not like."""
 
 MAX_RUMOURS = 4096
 # After this many that no longer fit, or with less room than an accusation takes, a packet is as good as full.
@@ -66,6 +71,15 @@ class Broadcast:
         self._facts.remove_subject(subject)
         self._last.remove_subject(subject, is_fact=True)
 
+    def is_known_to(self, peer: NodeId, subject: NodeId, *, is_fact: bool) -> None:
+        """`peer` has shown that it knows what is told of the standing, or of the facts, of `subject`."""
+        for queue in (self._facts if is_fact else self._membership, self._last):
+            queue.is_known_to(peer, subject, is_fact)
+
+    def subjects(self) -> Set[NodeId]:
+        """Whom there is something to tell about."""
+        return self._membership.subjects | self._facts.subjects | self._last.subjects
+
     def fill(self, limit: int, budget: int = RUMOUR_BUDGET_BYTES, max_rumours: int = 32) -> list[bytes]:
         """Take rumours for one packet, at most `budget` bytes, forgetting those now told `limit` times."""
         chosen: list[bytes] = []
@@ -77,12 +91,13 @@ class Broadcast:
 
 @dataclass(slots=True, eq=False)
 class _Rumour:
-    """level: how often it has been told.  cost: bytes of a packet that it takes up."""
+    """level: how often it has been told.  cost: bytes of a packet that it takes up.  knowers: who need not be told."""
 
     topic: Topic
     payload: bytes
     cost: int
     level: int = 0
+    knowers: tuple[NodeId, ...] = ()
 
 
 class _Queue:
@@ -115,6 +130,19 @@ class _Queue:
         for topic in list(self._topics.get(subject, ())):
             if is_fact is None or topic.is_fact is is_fact:
                 self.remove(topic)
+
+    @property
+    def subjects(self) -> Set[NodeId]:
+        return self._topics.keys()
+
+    def is_known_to(self, peer: NodeId, subject: NodeId, is_fact: bool) -> None:
+        """Remove what enough peers know."""
+        for topic in list(self._topics.get(subject, ())):
+            rumour = self.rumours[topic]
+            if topic.is_fact is is_fact and peer not in rumour.knowers:
+                rumour.knowers += (peer,)
+                if len(rumour.knowers) >= KNOWERS:
+                    self.remove(topic)
 
     def take(self, limit: int, budget: int, max_rumours: int, chosen: list[bytes]) -> int:
         """Append what fits to `chosen`, least told first; the bytes it takes up."""

@@ -61,6 +61,14 @@ logger = logging.getLogger("meshd.gossip")
 FAREWELLS = 3
 IDLE_TICK_S = 1.0
 
+MUCH_NEWS = 10
+"""Changes of members in one exchange, or a tenth of the mesh, from which on there is more to be had than gossip can
+carry soon: of records a packet holds two, so those of half of 200 nodes take it a quarter of a minute."""
+
+MORE_SYNCS = 3
+MORE_SYNCS_S = 1.0
+"""How often, and how far apart, notes are then compared beyond the regular times."""
+
 
 class Engine:
     """One node's gossip. `next_deadline` says when it wants a Tick at the latest."""
@@ -81,6 +89,7 @@ class Engine:
         self._pacer = Pacer()
         self._gossip_at = now
         self._sync_at = now + self._sync_s * dice.random()
+        self._more_syncs = 0
         self._last = now
         self._is_running = False
         self._has_left = False
@@ -196,7 +205,8 @@ class Engine:
         self._release(now)
         self._ask_all(now)
         if now >= self._sync_at:
-            self._sync_at = now + self._sync_s
+            self._sync_at = now + (MORE_SYNCS_S if self._more_syncs else self._sync_s)
+            self._more_syncs = max(0, self._more_syncs - 1)
             self._knowledge.forget(now)
             self._sync(now)
         # Before gossip, so that what expired just now is told at once.
@@ -262,12 +272,13 @@ class Engine:
             case Digest() if not self._asking.may_answer(node, now):
                 self._count("asked_too_often")
             case Digest(is_request=True) if not self._is_client:
-                self._answer(message, now, is_member=is_member)
+                self._answer(message, node, now, is_member=is_member)
             case Digest(is_request=False) if is_member:
                 self._asking.answered(node)
+                self._knowledge.compare(message, node)
                 self._reply_all(self._exchange.answer(message, now))
             case Delta() if is_member:
-                self._knowledge.apply(message, node, now)
+                self._note_news(self._knowledge.apply(message, node, now), now)
                 self._asking.answered(node)
                 if message.has_more:
                     # Not at once: a peer that always has more must not keep this node busy.
@@ -277,10 +288,17 @@ class Engine:
             case _:
                 self._count("unwelcome_message")
 
-    def _answer(self, digest: Digest, now: float, *, is_member: bool) -> None:
+    def _note_news(self, changes: int, now: float) -> None:
+        """Where an exchange changed the picture of many, compare notes with others soon as well."""
+        if not self._is_client and changes >= max(MUCH_NEWS, self._knowledge.roster.present // 10):
+            self._more_syncs = MORE_SYNCS
+            self._sync_at = min(self._sync_at, now + MORE_SYNCS_S)
+
+    def _answer(self, digest: Digest, node: NodeId, now: float, *, is_member: bool) -> None:
         """Tell the opener what it lacks; a member's own knowledge is wanted in turn, a client's is not."""
         self._reply_all(self._exchange.answer(digest, now))
         if is_member:
+            self._knowledge.compare(digest, node)
             self._post.reply(self._exchange.digest(False))
 
     def _receive_reliable_packet(self, packet: Packet, node: NodeId, now: float) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gossip.facts import Fact, FactHeader, FactStore, open_fact, read_header, seal_fact
 from gossip.member import LocalNode, MemberBody, OwnSeal, body_standing, open_member, read_body
-from gossip.message import Accusation, Delta, DeltaEntry, FactRumour, MemberRumour, decode_rumour, fits_datagram
+from gossip.message import Accusation, Delta, DeltaEntry, Digest, FactRumour, MemberRumour, decode_rumour, fits_datagram
 from gossip.patience import Patience
 from gossip.roster import Member, Roster, Verdict
 from gossip.teller import Teller
@@ -89,9 +89,13 @@ class Knowledge:
         if is_settled and fits_datagram(payload):
             self._remember(payload)
 
-    def apply(self, delta: Delta, peer: NodeId, now: float) -> None:
-        """Take a page of anti-entropy: records first, since accusations and facts lean on them."""
+    def apply(self, delta: Delta, peer: NodeId, now: float) -> int:
+        """Take a page of anti-entropy: records first, since accusations and facts lean on them.
+
+        How many members stand otherwise than before.
+        """
         self._now = now
+        version = self.roster.version
         known = [self._apply_record(entry, peer, now) for entry in delta.entries]
         for entry, record in zip(delta.entries, known, strict=True):
             if record is not None and entry.status in (Status.SUSPECT, Status.DEAD):
@@ -99,6 +103,22 @@ class Knowledge:
         for entry in delta.entries:
             for payload in entry.facts:
                 self._apply_fact(payload, NodeId(entry.node), peer)
+        return self.roster.version - version
+
+    def compare(self, digest: Digest, peer: NodeId) -> None:
+        """See what `peer` knows of that this node has still to tell: enough of those, and it need not."""
+        subjects = self.rumours.subjects()
+        if not subjects:
+            return
+        for entry in digest.entries:
+            member = self.roster.get(NodeId(entry.node)) if entry.node in subjects else None
+            if member is None or entry.boot != member.record.boot:
+                continue
+            # Of a suspicion the outline does not say whose voices are known.
+            if member.standing == (entry.boot, entry.incarnation, entry.status) and entry.status is not Status.SUSPECT:
+                self.rumours.is_known_to(peer, member.node, is_fact=False)
+            if entry.facts >= self.facts.complete(member.node):
+                self.rumours.is_known_to(peer, member.node, is_fact=True)
 
     def accuse(self, target: NodeId, now: float, *, hinted_at: float | None = None) -> bytes | None:
         """Accuse a silent member: the rumour, or None when it is not news. hinted_at: as in `Roster.accuse`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gossip.broadcast import MAX_RUMOURS, Broadcast, Topic, transmissions
+from gossip.broadcast import KNOWERS, MAX_RUMOURS, Broadcast, Topic, transmissions
 from gossip.message import RUMOUR_BUDGET_BYTES, rumour_cost
 from transport.interface import NodeId
 
@@ -37,6 +37,23 @@ def test_news_replaces_what_it_supersedes() -> None:
     queue.put(Topic(True, ALICE, "load"), b"before")
     queue.put(Topic(True, ALICE, "load"), b"after")
     assert queue.fill(9) == [b"after"]
+
+
+def test_what_enough_peers_know_is_told_no_more() -> None:
+    queue = Broadcast()
+    queue.put(Topic(False, ALICE), b"record")
+    queue.put(Topic(True, ALICE, "load"), b"fact")
+    peers = [NodeId(bytes([number]) * 32) for number in range(KNOWERS)]
+    for _ in range(KNOWERS):
+        queue.is_known_to(peers[0], ALICE, is_fact=False)
+    assert queue.fill(99) == [b"record", b"fact"], "one that knows it counts once, however often it says so"
+    for peer in peers:
+        queue.is_known_to(peer, ALICE, is_fact=False)
+    assert queue.fill(99) == [b"fact"]
+    assert queue.subjects() == {ALICE}
+    for peer in peers:
+        queue.is_known_to(peer, ALICE, is_fact=True)
+    assert (queue.fill(99), queue.subjects()) == ([], set())
 
 
 def test_retracting_a_subject_leaves_its_facts_and_others() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossip.engine import Engine
+from gossip.broadcast import transmissions
+from gossip.engine import MORE_SYNCS, MUCH_NEWS, Engine
 from gossip.event import (
     Connected,
     Disconnected,
@@ -41,6 +42,7 @@ from gossip.message import (
     Delta,
     DeltaEntry,
     Digest,
+    DigestEntry,
     FactRumour,
     Nack,
     Packet,
@@ -52,7 +54,7 @@ from gossip.message import (
     decode_rumour,
     encode_packet,
 )
-from gossip.timing import LAN
+from gossip.timing import GOSSIP_FANOUT, LAN
 from gossip.view import Status
 from tests.gossip.identities import CheapVerifier, RealMesh, cheap_self
 from tests.gossip.statements import accuse, fact, record
@@ -407,6 +409,39 @@ def test_every_ten_seconds_notes_are_compared_with_one_that_lives_and_one_that_i
     asked = [one.peer for one in digests(effects)]
     assert 4 <= asked.count(ALICE.node) <= 5
     assert 4 <= asked.count(BOB.node) + asked.count(CAROL.node) <= 5
+
+
+def test_notes_that_changed_much_are_compared_again_soon_and_not_for_ever() -> None:
+    bench = Bench("alice", "bob")
+    bench.run_answered(2.0, ALICE, BOB)
+    strangers = [cheap_self(f"stranger{number}") for number in range(MUCH_NEWS)]
+    told = tuple(DeltaEntry(one.node, record(one), Status.ALIVE, b"", 0.0, ()) for one in strangers)
+    bench.hear_reliably(ALICE, Delta(told[:-1], False))
+    assert len(digests(bench.run_answered(5.0, ALICE, BOB))) <= 1
+    bench = Bench("alice", "bob")
+    bench.run_answered(2.0, ALICE, BOB)
+    bench.hear_reliably(ALICE, Delta(told, False))
+    assert len(digests(bench.run_answered(5.0, ALICE, BOB))) >= MORE_SYNCS
+    assert len(digests(bench.run_answered(20.0, ALICE, BOB))) <= 3
+
+
+def test_what_others_show_that_they_know_is_told_no_more() -> None:
+    bench = Bench("alice", "bob", "carol", "dave")
+    bench.run_answered(20.0, ALICE, BOB, CAROL, DAVE)
+    stranger = cheap_self("stranger")
+
+    def tellings(*knowers: LocalNode, incarnation: int) -> int:
+        news = record(stranger, incarnation=incarnation)
+        effects = bench.hear(ALICE, news)
+        outline = Digest(False, (DigestEntry(stranger.node, 1, incarnation, Status.ALIVE, 0),))
+        for one in knowers:
+            effects += bench.hear_reliably(one, outline)
+        effects += bench.run_answered(5.0, ALICE, BOB, CAROL, DAVE)
+        packets = [decode_packet(one.payload, one.peer) for one in of(SendDatagram, effects)]
+        return sum(news in packet.rumours for packet in packets)
+
+    assert tellings(ALICE, BOB, incarnation=1) == transmissions(6)
+    assert tellings(ALICE, BOB, CAROL, incarnation=2) == GOSSIP_FANOUT, "at once, and never again"
 
 
 def test_saying_the_same_again_says_nothing() -> None:
