@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from forms.live.blake3_tree import Blake3Tree
 from forms.live.digests import HashCall
@@ -25,6 +26,14 @@ class Blake3Cases(KernelCases):
         HashCall(Rows.even(DICE.randbytes(3 * 5000 + 1), 5000, 3, first=1), 32),
         HashCall(Rows.of([DICE.randbytes(100_000)]), 65_536),
     )
+
+    def large(self) -> Sequence[HashCall]:
+        lengths = [DICE.choice([3, 70, 1030, 20_000]) for _ in range(10_007)]
+        return (
+            HashCall(Rows.even(DICE.randbytes(64 * 1_000_003), 64, 1_000_003), 32),
+            HashCall(Rows.of([DICE.randbytes(length) for length in lengths]), 33),
+            HashCall(Rows.of([DICE.randbytes(200_000_001)]), 32),
+        )
 
 
 class TestBlake3Kernel(Blake3Cases, KernelSuite):

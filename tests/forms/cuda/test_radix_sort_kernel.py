@@ -32,6 +32,11 @@ class RadixSortCases(KernelCases):
     form = RadixSort()
     shapes = tuple(SortCall(order, packed(numbers)) for numbers in NUMBERS for order in Order)
 
+    def large(self) -> Sequence[SortCall]:
+        numbers = DICE.randbytes(8 * 1_000_003)
+        few = packed([DICE.getrandbits(4) for _ in range(100_003)])
+        return [SortCall(order, data) for data in (numbers, few) for order in Order]
+
 
 class TestRadixSortKernel(RadixSortCases, KernelSuite):
     pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from forms.live.digests import HashCall
 from forms.live.shake import RATE, ShakeFanout
@@ -24,6 +25,13 @@ class ShakeCases(KernelCases):
         HashCall(Rows.of([DICE.randbytes(8 * size) for size in range(40)]), 2 * RATE),
         HashCall(Rows.of([b"x"]), 65_536),
     )
+
+    def large(self) -> Sequence[HashCall]:
+        lengths = [DICE.randrange(400) for _ in range(100_003)]
+        return (
+            HashCall(Rows.even(DICE.randbytes(16 * 1_000_003), 16, 1_000_003), 32),
+            HashCall(Rows.of([DICE.randbytes(length) for length in lengths]), 33),
+        )
 
 
 class TestShakeKernel(ShakeCases, KernelSuite):
