@@ -116,6 +116,10 @@ class Host:
             served.model = replace(served.model, digest=digest)
             self._changes.notify()
 
+    def waiting(self) -> dict[str, int]:
+        """How many requests wait for a slot, by model."""
+        return {name: served.turns.waiting for name, served in self._served.items()}
+
     async def changed(self) -> None:
         """Wait until an offer next changes: its state, its load or its digest."""
         await self._changes.wait()

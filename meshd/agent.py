@@ -25,6 +25,7 @@ from meshd.asking import Asking
 from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
 from meshd.bend import open_bend
 from meshd.config import Config, is_loopback
+from meshd.console.door import open_console
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
 from meshd.engines import Kitchen, chosen_binary
 from meshd.hardware import GIB, Limits
@@ -174,10 +175,11 @@ class Agent:
             )
         with naming_the_holder(Door("tcp", config.listen, config.port, "--port {port}")):
             api = stack.enter_context(listen_tcp(config.listen, config.port))
+        console = open_console(config, stack)
         bend = open_bend(config, stack)
         control = stack.enter_context(listen_unix(str(self.directory.control_socket)))
         stack.callback(self.directory.control_socket.unlink, missing_ok=True)
-        return Listeners(api, control, ingress, config.allow_origin, is_local, bend)
+        return Listeners(api, console, control, ingress, config.allow_origin, is_local, bend)
 
     def _ingress(self) -> Ingress:
         """Keys of the file that was named, as it is now, and those of `meshd key`, as they come and go."""

@@ -11,8 +11,8 @@ import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -26,6 +26,7 @@ from meshd import http_exchange
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
 from meshd.ingress import Ingress
 from meshd.logs import during_request
+from meshd.metrics.requests import Measured, RequestMeter, unread_meter
 from meshd.progress import Progress
 from transport.identity import short
 
@@ -76,6 +77,7 @@ class Api:
     models: Callable[[], dict[str, Any]]
     health: Callable[[], tuple[bool, dict[str, Any]]]
     coming: Callable[[str], str] = nothing_comes
+    meter: RequestMeter = field(default_factory=unread_meter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange; nothing but a client's leaving ends it without an answer."""
@@ -88,6 +90,7 @@ class Api:
                 logger.debug("the client left")
             except RequestFailed as error:
                 logger.info("%s %s: %d %s", scope["method"], scope["path"], error.status, error)
+                self.meter.refused(error)
                 response = error_response(error, exchange.request_id, scope["path"])
                 await send_whole(send, response.status, response.headers, response.body)
 
@@ -108,10 +111,10 @@ class _Exchange:
                 healthy, detail = self.api.health()
                 await self._answer_json(200 if healthy else 503, detail)
             case ("GET", "/v1/models" | "/models"):
-                self.api.ingress.identify(_key_in(headers), self._host)
+                self.api.ingress.identify(key_in(headers), self._host)
                 await self._answer_json(200, self.api.models())
             case _:
-                key = self.api.ingress.identify(_key_in(headers), self._host)
+                key = self.api.ingress.identify(key_in(headers), self._host)
                 end = self.api.ingress.begin(key, self._host, asyncio.get_running_loop().time())
                 try:
                     await self._pass_through(headers)
@@ -134,7 +137,14 @@ class _Exchange:
         except http_exchange.BodyTooLarge as error:
             raise BodyTooLarge(error.limit_bytes) from error
         request, is_stream = self._request(headers, body)
-        await until_client_leaves(self.receive, lambda: self._relay(request, is_stream=is_stream))
+        measured = self.api.meter.begin(request.model, self.scope["path"], self.request_id)
+        try:
+            await until_client_leaves(self.receive, lambda: self._relay(request, measured, is_stream=is_stream))
+        except RequestFailed as error:
+            measured.failed(error)
+            raise
+        finally:
+            measured.end()
 
     def _request(self, headers: dict[str, str], body: bytes) -> tuple[Request, bool]:
         method, path = self.scope["method"], _full_path(self.scope)
@@ -149,22 +159,25 @@ class _Exchange:
         request = Request(self.request_id, model, method, path, kept, body, REQUEST_BUDGET_S, _caller(headers))
         return request, facts.stream
 
-    async def _relay(self, request: Request, *, is_stream: bool) -> None:
+    async def _relay(self, request: Request, measured: Measured, *, is_stream: bool) -> None:
         progress = Progress(self.send, (("x-request-id", self.request_id),))
         try:
             answer = await self._answer(replace(request, on_progress=progress.note), progress if is_stream else None)
         except RequestFailed as error:
             if not progress.has_begun:
                 raise
+            measured.failed(error)
             await send_body(self.send, sse_error_event(error, self.request_id, request.path), more=False)
             return
+        node = answer.node_name or short(answer.node)
+        measured.answered(answer.status, node, answer.mode, is_stream=_is_event_stream(answer.headers))
         try:
             if progress.has_begun and not _is_event_stream(answer.headers):
                 await self._relay_as_event(answer)
                 return
             if not progress.has_begun:
                 await send_head(self.send, answer.status, self._headers_of(answer))
-            await self._relay_body(answer, request)
+            await self._relay_body(answer, request, measured)
         finally:
             await answer.close()
 
@@ -206,11 +219,13 @@ class _Exchange:
         )
         return (*answer.headers, *ours)
 
-    async def _relay_body(self, answer: Answer, request: Request) -> None:
+    async def _relay_body(self, answer: Answer, request: Request, measured: Measured) -> None:
         try:
             async for chunk in answer.chunks():
+                measured.piece(chunk)
                 await send_body(self.send, chunk, more=True)
         except RequestFailed as error:
+            measured.failed(error)
             logger.warning("the answer broke off: %s", error)
             if not _is_event_stream(answer.headers):
                 raise BrokenAnswer(str(error)) from error
@@ -228,14 +243,14 @@ def _request_id(scope: Scope) -> str:
     return given if 0 < len(given) <= 64 and given.isprintable() and given.isascii() else f"req-{secrets.token_hex(8)}"
 
 
-def _key_in(headers: dict[str, str]) -> str:
+def key_in(headers: Mapping[str, str]) -> str:
     """The key that a request brings, as OpenAI's clients send it or as Anthropic's do; empty without one."""
     return headers.get("authorization", "").removeprefix("Bearer ").strip() or headers.get("x-api-key", "")
 
 
 def _caller(headers: dict[str, str]) -> str:
     """Whom hosts are to be fair to: whoever has this API key, of which no more than this leaves the node."""
-    key = _key_in(headers)
+    key = key_in(headers)
     return hashlib.sha256(b"meshd caller" + key.encode()).hexdigest()[:16] if key else ""
 
 

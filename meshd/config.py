@@ -17,6 +17,7 @@ KvType = Literal["f16", "q8_0", "q4_0"]
 
 
 BEND_PORT = 8320  # spells BEND
+CONSOLE_PORT = 3131
 
 
 class BadConfig(Exception):
@@ -56,7 +57,7 @@ class Config:
         "auto"
     )
     no_mdns: Annotated[bool, "neither look for nodes on the local network nor be found there"] = False
-    listen: Annotated[str, "address the API listens on; another than loopback needs a key"] = "127.0.0.1"
+    listen: Annotated[str, "address the API and the console listen on; another than loopback needs a key"] = "127.0.0.1"
     bend_port: Annotated[int, "TCP port of bend (0: any free one)"] = BEND_PORT
     http_port: Annotated[int, "TCP port of bend's HTTP door (default: one above --bend-port)"] = 0
     bend_listen: Annotated[str, "address bend listens on; another than loopback needs --bend-key-file"] = "127.0.0.1"
@@ -64,6 +65,8 @@ class Config:
     allow_origin: Annotated[tuple[str, ...], "a web page's origin that may ask the API and bend; may be repeated"] = ()
     blob_quota: Annotated[float, "GB of blobs that this node keeps for forms, such as circuits"] = 8.0
     no_bend: Annotated[bool, "do not open bend's ports"] = False
+    console_port: Annotated[int, "TCP port of the console and of /metrics (0: any free one)"] = CONSOLE_PORT
+    no_console: Annotated[bool, "do not open the console's port"] = False
     data_dir: Annotated[str, "where keys, membership and logs are kept (default: the user's data directory)"] = ""
     ctx: Annotated[int, "context in tokens a slot (default: what the model was trained with, at most 8192)"] = 0
     parallel: Annotated[int, "requests a model answers at once"] = 4
@@ -157,6 +160,7 @@ def _truth(value: Any, source: str) -> bool:
 def _check_ranges(config: Config) -> None:
     limits: tuple[tuple[str, float, float, float], ...] = (
         ("port", config.port, 0, 65535),
+        ("console_port", config.console_port, 0, 65535),
         ("bend_port", config.bend_port, 0, 65534),
         ("http_port", config.http_port, 0, 65535),
         ("ctx", config.ctx, 0, 1 << 24),

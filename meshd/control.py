@@ -35,7 +35,7 @@ def control_app(commands: dict[str, Command]) -> Starlette:
     def route(name: str, command: Command) -> Route:
         async def answer(request: Request) -> Response:
             try:
-                arguments = await _arguments(request)
+                arguments = await command_arguments(request)
                 return JSONResponse(await command(arguments))
             except CommandFailed as failure:
                 return JSONResponse({"error": str(failure)}, status_code=409)
@@ -45,7 +45,8 @@ def control_app(commands: dict[str, Command]) -> Starlette:
     return Starlette(routes=[route(name, command) for name, command in commands.items()])
 
 
-async def _arguments(request: Request) -> dict[str, Any]:
+async def command_arguments(request: Request) -> dict[str, Any]:
+    """The JSON object of a command. Raises CommandFailed."""
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MAX_COMMAND_BYTES:
         raise CommandFailed("the command is too large")

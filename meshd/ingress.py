@@ -26,6 +26,14 @@ class Unauthorized(RequestFailed):
     code = "invalid_api_key"
 
 
+class NotAdmin(RequestFailed):
+    """The key is good, but for using this node only."""
+
+    status = 403
+    kind = "permission_error"
+    code = "not_admin"
+
+
 class RateLimited(RequestFailed):
     """The key has made as many requests as it may for now."""
 
@@ -80,6 +88,22 @@ class Ingress:
         if given:
             raise Unauthorized("this API key is not known here; `meshd key list` on the node shows those that are")
         raise Unauthorized("this API needs a key: send `Authorization: Bearer KEY`; `meshd key create NAME` makes one")
+
+    def check_admin(self, given: str) -> None:
+        """Whether the caller may act on this node, not only use it: with an admin's key, or where there are no keys.
+
+        Where a caller is does not count here. Raises Unauthorized, NotAdmin.
+        """
+        ring = self.ring()
+        if not ring.keys:
+            return
+        key = ring.find(given) if given else None
+        if key is None or key.state(self.unix_time()) is not KeyState.VALID:
+            raise Unauthorized("this wants an admin's key; `meshd key create NAME --admin` on the node makes one")
+        if not key.is_admin:
+            raise NotAdmin(
+                f"the API key {key.name!r} may use models and forms; this wants an admin's key"
+            )
 
     def begin(self, key: ApiKey | None, host: str | None, now: float) -> Callable[[], None]:
         """Count a request that begins; call what is returned when it is over. Raises RateLimited, counting nothing."""

@@ -37,7 +37,7 @@ class KeyState(StrEnum):
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is kept of a key. beginning: its first characters, to know it by.  digest: SHA-256 of the whole, hex.
 
-    requests_per_min, concurrency: 0 for no limit.  Times are Unix seconds.
+    requests_per_min, concurrency: 0 for no limit.  is_admin: it may also act on the node.  Times are Unix seconds.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_s: float
     requests_per_min: int = 0
     concurrency: int = 0
+    is_admin: bool = False
     expires_s: float | None = None
     revoked_s: float | None = None
 
@@ -58,11 +59,12 @@ class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """requests_per_min, concurrency: 0 for no limit.  lasts_s: None for ever."""
+    """requests_per_min, concurrency: 0 for no limit.  lasts_s: None for ever.  is_admin: not limited to using."""
 
     requests_per_min: int = 0
     concurrency: int = 0
     lasts_s: float | None = None
+    is_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class KeyRing:
             created_s=now_s,
             requests_per_min=limits.requests_per_min,
             concurrency=limits.concurrency,
+            is_admin=limits.is_admin,
             expires_s=None if limits.lasts_s is None else now_s + limits.lasts_s,
         )
         return KeyRing((*self.keys, key)), secret
@@ -124,10 +127,10 @@ def digest_of(key: str) -> str:
 
 
 def plain_keys(keys: Iterable[str]) -> KeyRing:
-    """The keys of a file, one a line, which have neither names nor limits of their own."""
+    """The keys of a file, one a line: the owner's, without names or limits of their own."""
     return KeyRing(
         tuple(
-            ApiKey(name=f"file-{number}", beginning="", digest=digest_of(key), created_s=0.0)
+            ApiKey(name=f"file-{number}", beginning="", digest=digest_of(key), created_s=0.0, is_admin=True)
             for number, key in enumerate(keys, 1)
         )
     )

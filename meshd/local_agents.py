@@ -87,7 +87,7 @@ class LocalAgents:
         """Run an agent without waiting for anything: for those that are expected to fail."""
         directory, log = self.folder / name, self.folder / f"{name}.log"
         argv = [*self.prefix, sys.executable, "-m", "meshd", "--name", name, "--data-dir", str(directory)]
-        argv += ["--port", "0", "--bend-port", "0", "--bind", "127.0.0.1:0", *arguments]
+        argv += ["--port", "0", "--console-port", "0", "--bend-port", "0", "--bind", "127.0.0.1:0", *arguments]
         async with self.launcher.start(argv, self.environment, log) as child:
             yield LocalAgent(name, child, ControlClient(directory / "control.sock"), directory, log)
 

@@ -7,7 +7,7 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -40,7 +40,8 @@ from meshd.bend import BendDoors
 from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
 from meshd.commands import DEFAULT_TTL_S, Commands
-from meshd.control import control_app
+from meshd.console.door import ConsoleDoor, url_of
+from meshd.control import Command, control_app
 from meshd.datadir import DataDir
 from meshd.describe import describe_host
 from meshd.dispatch import Dispatch, Serve
@@ -53,6 +54,7 @@ from meshd.leases import Leases
 from meshd.loaded import LOADED_AT
 from meshd.memory import HostMemory
 from meshd.mesh_news import MeshNews
+from meshd.metrics.telemetry import Telemetry, make_telemetry
 from meshd.model_commands import ModelCommands
 from meshd.model_finder import ModelFinder
 from meshd.neighbourhood import Neighbourhood
@@ -63,7 +65,7 @@ from meshd.pantry import Pantry
 from meshd.renewals import Renewals
 from meshd.split import MeshParts, Splitting, work_for_others
 from meshd.standing import Doorkeeper, Standing
-from meshd.status import Situation, build_health, build_models
+from meshd.status import MemoryNow, Situation, build_health, build_models
 from meshd.tunnels import PROTOCOL as TUNNEL_PROTOCOL
 from meshd.tunnels import Tunnels, make_tunnels
 from transport.address import format_address
@@ -114,11 +116,12 @@ class Offering:
 class Listeners:
     """Sockets that are bound already, so that a taken port is known before anything starts.
 
-    ingress: who may use the API.  origins: web pages that may, besides those of this host.  is_local: it listens on
-    loopback only.
+    console: None where it is closed.  ingress: who may use the API.  origins: web pages that may, besides those of
+    this host.  is_local: it listens on loopback only.
     """
 
     api: socket.socket
+    console: socket.socket | None
     control: socket.socket
     ingress: Ingress
     origins: tuple[str, ...]
@@ -165,6 +168,7 @@ class Node:
     leases: Leases = field(init=False)
     bringer: Bringer = field(init=False)
     blobs: Blobs = field(init=False)
+    telemetry: Telemetry = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -175,6 +179,7 @@ class Node:
         finder = ModelFinder(self.transport, self.gossip, pantry.digests)
         self.bringer = Bringer(pantry, finder, Fetcher(self.transport, pantry.folder))
         self.blobs = Blobs(self.transport, pantry.lending.store)
+        self.telemetry = make_telemetry(self.situation, self.offering.host.waiting)
         self.leases = Leases(fences, self.transport, lambda: self.gossip.view, room, quorum)
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
@@ -207,6 +212,7 @@ class Node:
             "dispatch": Dispatch(self._peer_services(worker, renewals)).run(self.transport),
             "mesh news": MeshNews(self.standing, self.gossip).run(),
             "renewals": renewals.run(),
+            "telemetry": self.telemetry.follow(self.gossip),
             "lapses": watch_lapses(self.standing, self.transport, self.gossip),
         }
         return works | self._local_services(accepting) | self._hosting_works(worker)
@@ -235,21 +241,23 @@ class Node:
             lambda: build_models(situation()),
             lambda: build_health(situation()),
             self._coming,
+            self.telemetry.requests,
         )
         owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
-        control = control_app(
+        commands = (
             self._commands().table()
-            | owner.table()
             | self._pairing_commands().table()
             | self._model_commands().table()
             | BlobCommands(self._form_blobs()).table()
         )
+        control = control_app(commands | owner.table())
         doors: dict[str, Coroutine[Any, Any, None]] = {
             "api": serve_http(
                 OriginGuard(api, self.listeners.origins, self.listeners.is_local), self.listeners.api, accepting[0]
             ),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
+        doors |= self._console(commands, api)
         if self.listeners.bend is None:
             return doors
         folder = self.standing.belonging.directory.blobs
@@ -259,6 +267,14 @@ class Node:
         """A client asks no node for a blob, for none would answer; members may ask a client."""
         is_client = self.identity.role is Role.CLIENT
         return FormBlobs(self.blobs, lambda: () if is_client else nearest_first(self.transport.links()))
+
+    def _console(self, commands: Mapping[str, Command], api: ASGIApp) -> dict[str, Coroutine[Any, Any, None]]:
+        listeners = self.listeners
+        if listeners.console is None:
+            return {}
+        door = ConsoleDoor(listeners.console, listeners.ingress, listeners.is_local)
+        waits = (self.offering.host.changed, self.offering.memory.changed, self.telemetry.activity.changes.wait)
+        return door.works(self.situation, self.telemetry, commands, api, waits)
 
     def _hosting_works(self, worker: SplitWorker) -> dict[str, Coroutine[Any, Any, None]]:
         if self.identity.role is Role.CLIENT:
@@ -321,12 +337,13 @@ class Node:
             surroundings=self.neighbourhood.surroundings,
             leases=self.leases.now(),
             bringings=self.bringer.bringings,
+            memory=MemoryNow(self.offering.memory.fact().devices, self.offering.memory.reservations),
         )
 
     def _doors(self) -> dict[str, str]:
-        host, port = self.listeners.api.getsockname()[:2]
         return {
-            "api": f"http://{format_address(Address(host, port))}",
+            "api": url_of(self.listeners.api),
+            **({"console": url_of(self.listeners.console)} if self.listeners.console is not None else {}),
             "mesh": format_address(self.transport.addresses[0]),
             **(self.listeners.bend.addresses() if self.listeners.bend is not None else {}),
             "control": str(self.standing.belonging.directory.control_socket),

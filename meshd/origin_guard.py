@@ -19,12 +19,14 @@ RawHeaders = list[tuple[bytes, bytes]]
 @dataclass(frozen=True, slots=True)
 class OriginGuard:
     """origins: pages that may ask besides those of this host and the door's own.  is_local: bound to loopback only, so
-    that another name in Host is a page that tricks a browser (DNS rebinding).
+    that another name in Host is a page that tricks a browser (DNS rebinding).  admits_local_pages: False where only the
+    door's own page may ask.
     """
 
     app: ASGIApp
     origins: tuple[str, ...] = ()
     is_local: bool = True
+    admits_local_pages: bool = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse with 403, answer a preflight, or hand on and name the page in the answer."""
@@ -34,12 +36,18 @@ class OriginGuard:
             await _refuse(send, f"this door answers to the names of this host only, not to {host[:100]!r}")
         elif origin is None:
             await self.app(scope, receive, send)
-        elif not (is_allowed_origin(origin, self.origins) or _is_own(origin, host)):
-            await _refuse(send, f"pages of {origin[:100]!r} may not ask here: name it with --allow-origin")
+        elif not self._is_allowed(origin, host):
+            remedy = ": name it with --allow-origin" if self.admits_local_pages else ""
+            await _refuse(send, f"pages of {origin[:100]!r} may not ask here{remedy}")
         elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             await _answer(send, 204, _preflight(origin, headers), b"")
         else:
             await self.app(scope, receive, _naming(send, _cors(origin)))
+
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        if self.admits_local_pages:
+            return is_allowed_origin(origin, self.origins) or _is_own(origin, host)
+        return _is_own(origin, host)
 
 
 def _is_own(origin: str, host: str) -> bool:

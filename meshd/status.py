@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import meshd
-from gossip.facts import read_gpu
+from gossip.facts import Device, read_gpu
 from gossip.grant import Grant
 from gossip.lease import Claim, claims
 from gossip.quorum import Quorum
@@ -16,6 +16,7 @@ from gossip.tenure import Lease
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import Hosting, MeshModel, Offer, catalogue
+from llm.residency import Reservation
 from meshd.bringing import Bringing
 from transport.address import format_address
 from transport.advertisement import OtherMesh
@@ -54,6 +55,14 @@ NO_LEASES = LeasesNow({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryNow:
+    """This host's memory. devices: what each has, and what of it could be reserved.  reservations: in their order."""
+
+    devices: tuple[Device, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """Everything a status is made of. doors: name → address as a person types it.  refusals: by code.
 
@@ -73,6 +82,7 @@ class Situation:
     surroundings: Surroundings
     leases: LeasesNow = NO_LEASES
     bringings: tuple[Bringing, ...] = ()
+    memory: MemoryNow = MemoryNow()
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -103,7 +113,26 @@ def build_status(now: Situation) -> dict[str, Any]:
         "mdns": _mdns(now.surroundings),
         "claims": [_claim(terms[resource], now.view) for resource in sorted(terms)],
         "leases": _leases(now.leases, now.view),
+        "memory": _memory(now.memory),
     }
+
+
+def _memory(now: MemoryNow) -> list[dict[str, Any]]:
+    """This host's devices, each with who holds how much of it."""
+    return [
+        {
+            "name": device.name,
+            "kind": device.kind,
+            "total_gb": round(device.total_bytes / GIB, 3),
+            "free_gb": round(device.free_bytes / GIB, 3),
+            "held": [
+                {"holder": one.holder, "gb": round(one.parts[number] / GIB, 3)}
+                for one in now.reservations
+                if one.parts[number]
+            ],
+        }
+        for number, device in enumerate(now.devices)
+    ]
 
 
 def _mdns(around: Surroundings) -> dict[str, Any]:

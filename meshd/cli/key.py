@@ -26,13 +26,14 @@ def create(
     rate: Annotated[int, typer.Option(min=0, help="requests a minute (0: no limit)")] = 0,
     concurrency: Annotated[int, typer.Option(min=0, help="requests at a time (0: no limit)")] = 0,
     ttl: Annotated[str, typer.Option(help="how long it is valid: 24h, 30d (default: for ever)")] = "",
+    admin: Annotated[bool, typer.Option("--admin", help="may also act on the node in the console")] = False,
     directory: DataDirOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Print a new key, once: only its hash is kept. From the first key on, the API wants one."""
     store = _store(directory)
     try:
-        limits = Limits(rate, concurrency, parse_duration_s(ttl) if ttl else None)
+        limits = Limits(rate, concurrency, parse_duration_s(ttl) if ttl else None, admin)
         is_first = not store.now().keys
         secret = store.change(lambda ring: ring.create(name, limits, os.urandom(KEY_BYTES), time.time()))
     except (BadKeys, ValueError, OSError) as error:
@@ -62,7 +63,8 @@ def list_keys(directory: DataDirOption = "", as_json: JsonFlag = False) -> None:
         return
     for key in keys:
         limits = f"{key.requests_per_min or 'any'}/min, {key.concurrency or 'any'} at a time"
-        print(f"{key.name:<20} {key.beginning}…  {key.state(now_s):<8} {limits}")
+        admin = ", admin" if key.is_admin else ""
+        print(f"{key.name:<20} {key.beginning}…  {key.state(now_s):<8} {limits}{admin}")
     if not keys:
         say("no keys: the API is open to this host alone; make one with: meshd key create NAME")
 

@@ -1,0 +1,1 @@
+"""The console on :3131: a page without a build step, the routes behind it, and metrics."""

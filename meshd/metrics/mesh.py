@@ -1,0 +1,119 @@
+"""The mesh as this node sees it, for Prometheus: made from a situation at every scrape, so never out of date."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import meshd
+from gossip.lease import claims
+from gossip.view import Status
+from llm.offer import Offer
+from meshd.metrics.members import EVENTS, MemberEvents
+from meshd.status import Situation
+from transport.interface import Link, LinkState
+
+
+class MeshCollector(Collector):
+    """situation: now.  members: what was counted so far.  queued: requests that wait, by model of this node."""
+
+    def __init__(
+        self, situation: Callable[[], Situation], members: MemberEvents, queued: Callable[[], dict[str, int]]
+    ) -> None:
+        self._situation = situation
+        self._members = members
+        self._queued = queued
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names are checked when they are collected."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family."""
+        now = self._situation()
+        yield _info(now)
+        yield from _members(now, self._members)
+        yield from _links(now.links)
+        yield from _models(now.offers, self._queued())
+        yield from _memory(now)
+        gossip = CounterMetricFamily("meshd_gossip_refused", "What gossip refused or could not judge.", labels=["kind"])
+        for kind, count in now.gossip.items():
+            gossip.add_metric([kind], count)
+        yield gossip
+        refused = CounterMetricFamily("meshd_handshakes_refused", "Strangers turned away, by reason.", labels=["code"])
+        for code, count in now.refusals.items():
+            refused.add_metric([str(code)], count)
+        yield refused
+
+
+def _info(now: Situation) -> Metric:
+    names = ["version", "node", "role", "mesh"]
+    family = GaugeMetricFamily("meshd_info", "Always 1; who this is.", labels=names)
+    family.add_metric([meshd.__version__, now.view.me.name, now.role.value, now.mesh_name], 1)
+    return family
+
+
+def _members(now: Situation, events: MemberEvents) -> Iterator[Metric]:
+    states = Counter(node.status for node in now.view.nodes)
+    family = GaugeMetricFamily("meshd_members", "Nodes of the mesh by state, this one included.", labels=["state"])
+    for status in Status:
+        family.add_metric([status.name.lower()], states[status])
+    yield family
+    happened = CounterMetricFamily(
+        "meshd_member_events", "What happened to other nodes, as this one saw it.", labels=["event"]
+    )
+    for event in EVENTS:
+        happened.add_metric([event], events.events[event])
+    yield happened
+    yield CounterMetricFamily("meshd_elections", "Hosts that were elected.", value=events.elections)
+    terms = GaugeMetricFamily("meshd_claim_term", "Term of the host of a resource.", labels=["resource"])
+    for resource, claim in claims(now.view).items():
+        terms.add_metric([resource], claim.term)
+    yield terms
+
+
+def _links(links: Iterable[Link]) -> Iterator[Metric]:
+    up = GaugeMetricFamily("meshd_link_up", "1 for a link that is connected.", labels=["peer", "carrier"])
+    rtt = GaugeMetricFamily("meshd_link_rtt_seconds", "Smoothed round trip.", labels=["peer"])
+    moved = CounterMetricFamily("meshd_link_bytes", "Bytes by direction.", labels=["peer", "carrier", "direction"])
+    for link in links:
+        up.add_metric([link.name, link.carrier], float(link.state is LinkState.CONNECTED))
+        if link.rtt_ms is not None:
+            rtt.add_metric([link.name], link.rtt_ms / 1000)
+        moved.add_metric([link.name, link.carrier, "sent"], link.bytes_sent)
+        moved.add_metric([link.name, link.carrier, "received"], link.bytes_received)
+    yield from (up, rtt, moved)
+
+
+def _models(offers: Iterable[Offer], queued: dict[str, int]) -> Iterator[Metric]:
+    names = ["model", "mode"]
+    ready = GaugeMetricFamily("meshd_model_ready", "1 for a model of this node that answers.", labels=names)
+    running = GaugeMetricFamily("meshd_model_in_flight", "Requests at this node's model.", labels=names)
+    waiting = GaugeMetricFamily("meshd_model_queue", "Requests that wait for a slot of such a model.", labels=names)
+    for offer in offers:
+        labels = [offer.name, offer.mode]
+        ready.add_metric(labels, float(offer.state == "ready"))
+        running.add_metric(labels, offer.in_flight)
+        waiting.add_metric(labels, queued.get(offer.name, 0))
+    yield from (ready, running, waiting)
+
+
+def _memory(now: Situation) -> Iterator[Metric]:
+    names = ["device", "name", "kind"]
+    total = GaugeMetricFamily("meshd_memory_total_bytes", "Memory that this node offers.", labels=names)
+    free = GaugeMetricFamily("meshd_memory_free_bytes", "What could be reserved now.", labels=names)
+    for number, device in enumerate(now.memory.devices):
+        labels = [str(number), device.name, device.kind]
+        total.add_metric(labels, device.total_bytes)
+        free.add_metric(labels, device.free_bytes)
+    held = GaugeMetricFamily("meshd_memory_reserved_bytes", "Reserved, by holder.", labels=["device", "holder"])
+    sums: Counter[tuple[str, str]] = Counter()
+    for reservation in now.memory.reservations:
+        for number, part in enumerate(reservation.parts):
+            sums[str(number), reservation.holder] += part
+    for (device_number, holder), part in sums.items():
+        held.add_metric([device_number, holder], part)
+    yield from (total, free, held)
