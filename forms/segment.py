@@ -43,7 +43,7 @@ class Segment:
             data += more
         return data
 
-    def trim(self) -> None:
-        """Give back what is more than a segment keeps."""
-        if os.fstat(self.descriptor).st_size > KEPT_BYTES:
-            os.ftruncate(self.descriptor, KEPT_BYTES)
+    def trim(self, kept_bytes: int = KEPT_BYTES) -> None:
+        """Give back what is more than it shall keep."""
+        if os.fstat(self.descriptor).st_size > kept_bytes:
+            os.ftruncate(self.descriptor, kept_bytes)

@@ -126,7 +126,7 @@ class Worker:
     async def _lost(self, job: _Job, error: Exception) -> None:
         """The child died, or cannot be started: say so, and do not hurry to start the next one."""
         await self._end()
-        logger.error("the forms worker of %s died: %s", self.device, error)
+        logger.error("the forms worker of %s died: %s", self.device, str(error))  # not what its frames hold
         if not job.reply.done():
             why = f": {error}" if isinstance(error, WorkerLost) else ""
             lost = WorkerLost(f"the worker died while computing this call{why}; it is started again")

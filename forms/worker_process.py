@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -111,8 +112,12 @@ class WorkerProcess:
     async def end(self) -> None:
         """Kill it: it has nothing to save."""
         self._socket.close()
-        with suppress(ProcessLookupError):
-            self.process.kill()
+        for segment in (self._requests, self._replies):
+            segment.trim(0)  # whoever still looks at an error of this process holds them
+        if self.is_alive:
+            # Not `process.kill`: it reaps a child that died just now, and then asyncio waits in vain for its status.
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
                 await self.process.wait()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import gc
+import hashlib
+import os
+import signal
+import struct
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from forms.errors import NotFound
+from forms.computed import Computed
+from forms.errors import Busy, FormFailed, NotFound, WorkerLost
+from forms.room import EndlessRoom, Room
 from forms.worker import Worker
 from forms.worker_pipe import FRAME, TEXT
 from forms.workers import Workers
@@ -18,8 +27,9 @@ SORT = b"(cuda-radix-sort '(3 1 2))"
 
 
 @asynccontextmanager
-async def running(*devices: str) -> AsyncIterator[Workers]:
-    workers = Workers([Worker(Path("/nonexistent"), 1 << 24, device) for device in devices])
+async def running(*devices: str, room: Room | None = None) -> AsyncIterator[Workers]:
+    blobs, limit_bytes = Path("/nonexistent"), 1 << 26
+    workers = Workers([Worker(blobs, limit_bytes, device, room or EndlessRoom()) for device in devices])
     async with asyncio.TaskGroup() as group:
         task = group.create_task(workers.run())
         yield workers
@@ -49,3 +59,137 @@ async def test_calls_go_to_the_first_kind_of_device_unless_one_is_named() -> Non
     assert workers.of("cpu").device == "cpu"
     with pytest.raises(NotFound, match="cuda:1"):
         workers.of("cuda:2")
+
+
+def shake_frame(rows: int, out_bytes: int = 32) -> bytes:
+    return struct.pack("<4sIII", b"BSHK", out_bytes, rows, 4) + b"".join(struct.pack("<I", row) for row in range(rows))
+
+
+def segments() -> int:
+    """How many of the shared ones this process has open."""
+    gc.collect()  # an error that ended a task holds its frames until then
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += "memfd:meshd-" in str(descriptor.readlink())
+    return found
+
+
+async def test_long_requests_and_replies_of_any_length_follow_one_another() -> None:
+    async with running("cpu") as workers:
+        for rows in (3, 40_000, 2, 20_000, 300_000, 1):
+            done = await workers.compute(FRAME, shake_frame(rows), 60)
+            expected = b"".join(hashlib.shake_256(struct.pack("<I", row)).digest(32) for row in (0, rows - 1))
+            assert len(done.reply) == 12 + 32 * rows
+            assert done.reply[12:44] + done.reply[-32:] == (expected if rows > 1 else expected[:32] * 2)
+        assert segments() == 2
+        small = await workers.compute(TEXT, SORT, 30)
+        assert small.reply == b"(ok (1 2 3))\n"
+    assert segments() == 0
+
+
+LONG = b'(cuda-bignum-cgbn mod-pow 4096 "' + b"f" * 1024 + b"\" '(" + (b'"' + b"e" * 1024 + b'" ') * 2000
+LONG += b") '(" + (b'"' + b"d" * 1024 + b'" ') * 2000 + b"))"
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - it has nothing that one could wait for
+            await asyncio.sleep(0.01)
+
+
+async def test_a_worker_killed_in_the_midst_of_a_long_request_leaves_nothing_behind() -> None:
+    async with running("cpu") as workers:
+        (worker,) = workers
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(outcome(workers.compute(TEXT, LONG, 60)))
+            await until(lambda: worker.is_computing and worker.pid is not None)
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+        assert isinstance(asked.result(), WorkerLost)
+        assert (await workers.compute(TEXT, SORT, 30)).reply == b"(ok (1 2 3))\n"
+        assert segments() == 2
+
+
+async def outcome(work: Awaitable[Computed]) -> Computed | FormFailed:
+    try:
+        return await work
+    except FormFailed as error:
+        return error
+
+
+async def test_a_worker_ends_with_its_agent_in_the_midst_of_a_call(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(LONG)
+    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", AGENT, str(tmp_path / "long"), stdout=PIPE)
+    assert agent.stdout is not None
+    worker_pid = int(await agent.stdout.readline())
+    assert is_running(worker_pid)
+    agent.kill()
+    await agent.wait()
+    await until(lambda: not is_running(worker_pid))
+
+
+AGENT = """
+import asyncio, pathlib, sys
+from forms.worker import Worker
+from forms.worker_pipe import TEXT
+
+async def main():
+    worker = Worker(pathlib.Path("/nonexistent"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        group.create_task(worker.compute(TEXT, pathlib.Path(sys.argv[1]).read_bytes(), 60))
+        while not (worker.is_computing and worker.pid):
+            await asyncio.sleep(0.01)
+        print(worker.pid, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def is_running(pid: int) -> bool:
+    """Whether it is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_a_device_that_is_not_there_is_a_loss_in_words() -> None:
+    async with running("cuda:99") as workers:
+        with pytest.raises(WorkerLost, match=r"cupy|CUDA|cuda"):
+            await workers.compute(TEXT, SORT, 30)
+
+
+class CountedRoom:
+    """A ledger of one number. waited: what was asked and not there."""
+
+    def __init__(self, free_bytes: int) -> None:
+        self.free_bytes = free_bytes
+        self.held: list[tuple[str, int]] = []
+
+    @asynccontextmanager
+    async def hold(self, device: str, size_bytes: int, deadline_s: float) -> AsyncIterator[None]:
+        if size_bytes > self.free_bytes:
+            raise Busy("too little memory is free")
+        self.held.append((device, size_bytes))
+        self.free_bytes -= size_bytes
+        try:
+            yield
+        finally:
+            self.free_bytes += size_bytes
+
+
+async def test_a_large_call_holds_memory_while_it_is_computed_and_a_small_one_asks_for_none() -> None:
+    room = CountedRoom(1 << 28)
+    async with running("cpu", room=room) as workers:
+        await workers.compute(FRAME, shake_frame(10), 30)
+        assert room.held == []
+        await workers.compute(FRAME, shake_frame(700_000), 60)
+        assert [device for device, _ in room.held] == ["cpu"]
+        assert room.held[0][1] >= 700_000 * 36 - (64 << 20)
+        assert room.free_bytes == 1 << 28
+        room.free_bytes = 1
+        refused = await workers.compute(FRAME, shake_frame(700_000), 60)
+        assert refused.reply.startswith(b"BERR\x06")
+        assert b"too little memory" in refused.reply
