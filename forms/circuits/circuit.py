@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from forms.circuits.failures import BadCircuit, CircuitTooLarge
 from forms.circuits.framing import RECORD_BYTES, read_records
 from forms.circuits.kinds import NONE, RANDOM, RULES, TOFFOLI, Kind, Operand, Operation, fault
-from forms.circuits.xof import Seed
+from forms.circuits.xof import Seed, SeedVersion
 
 # An operand that is not there, in a column.
 BLANK = 2**32 - 1
@@ -90,7 +90,9 @@ class Circuit:
         return sum(self.histogram[kind] for kind in TOFFOLI)
 
 
-def load_circuit(source: bytes | Path, limits: Limits | None = None) -> Circuit:
+def load_circuit(
+    source: bytes | Path, limits: Limits | None = None, seed_version: SeedVersion = SeedVersion.V2
+) -> Circuit:
     """Read and check a circuit, from its bytes or from a file.
 
     Both framings, and a raw file under zstd. Raises BadCircuit (with the index of the first operation at fault)
@@ -98,13 +100,13 @@ def load_circuit(source: bytes | Path, limits: Limits | None = None) -> Circuit:
     """
     limits = limits or Limits()
     if isinstance(source, bytes):
-        return _load(*read_records(io.BytesIO(source), limits.operations), limits)
+        return _load(*read_records(io.BytesIO(source), limits.operations), limits, seed_version)
     with source.open("rb") as file:
-        return _load(*read_records(file, limits.operations), limits)
+        return _load(*read_records(file, limits.operations), limits, seed_version)
 
 
-def _load(count: int, blocks: Iterator[bytes], limits: Limits) -> Circuit:
-    seed, layout = Seed(count), _Layout(limits)
+def _load(count: int, blocks: Iterator[bytes], limits: Limits, seed_version: SeedVersion) -> Circuit:
+    seed, layout = Seed(count, seed_version), _Layout(limits)
     pieces: list[Columns] = []
     first = 0
     for block in blocks:

@@ -1,8 +1,9 @@
 """Where a circuit's inputs and random words come from: SHAKE-256 over its operations, and the xorshift64* of lfsr mode.
 
-The Fiat–Shamir seed of the public evaluator, version 2: the domain, the number of operations as u64, then 49
-bytes each: the kind as one byte and six ids as u64, all little-endian. One stream feeds the inputs and then
-the words of R and HMR, batch after batch, and is never rewound.
+The Fiat–Shamir seed of the public evaluator: the domain, the number of operations as u64, then for each the kind
+as one byte and six ids, all little-endian: as u64 in version 2, their lower halves in version 1, which evaluators of
+before 2026-05-28 have. One stream feeds the inputs and then the words of R and HMR, batch after batch, and is never
+rewound.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives import hashes
 from numpy.typing import NDArray
 
-DOMAIN = b"quantum_ecc-fiat-shamir-v2"
+DOMAIN = b"quantum_ecc-fiat-shamir-"
 
 _WORD = 2**64 - 1
 # Squeezing keeps the interpreter to itself: about 3 ms at a time.
@@ -30,6 +31,13 @@ class RngMode(StrEnum):
 
     SHAKE = "shake"
     LFSR = "lfsr"
+
+
+class SeedVersion(StrEnum):
+    """How the operations are hashed."""
+
+    V1 = "v1"
+    V2 = "v2"
 
 
 class Stream:
@@ -56,15 +64,19 @@ class Stream:
 class Seed:
     """The seed of one circuit, taking its operations in. It can start any number of streams."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, version: SeedVersion = SeedVersion.V2) -> None:
+        self._version = version
         self._sponge = hashes.XOFHash(hashes.SHAKE256(digest_size=sys.maxsize))
-        self._sponge.update(DOMAIN + count.to_bytes(8, "little"))
+        self._sponge.update(DOMAIN + version.encode() + count.to_bytes(8, "little"))
 
     def absorb(self, records: NDArray[np.uint8]) -> None:
         """Take in the next operations. records: (n, 56) as they stand in a file; the padding is left out."""
-        packed = np.empty((len(records), 49), np.uint8)
+        ids = records[:, 8:].reshape(-1, 6, 8)
+        if self._version is SeedVersion.V1:
+            ids = ids[:, :, :4]
+        packed = np.empty((len(records), 1 + ids.shape[1] * ids.shape[2]), np.uint8)
         packed[:, 0] = records[:, 0]
-        packed[:, 1:] = records[:, 8:]
+        packed[:, 1:].reshape(ids.shape)[:] = ids
         self._sponge.update(packed.data.cast("B"))
 
     def stream(self) -> Stream:

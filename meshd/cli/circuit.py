@@ -36,8 +36,12 @@ def run(
         str, typer.Option(help="secp256k1, toy-curve, adder, modular-adder, modular-multiplier or none")
     ] = "secp256k1",
     rng_mode: Annotated[
-        str, typer.Option(help="shake (the public evaluator's) or lfsr (xorshift64* from the same seed)")
+        str,
+        typer.Option("--rng", "--rng-mode", help="shake (the public evaluator's) or lfsr (xorshift64*, the same seed)"),
     ] = "shake",
+    seed_version: Annotated[
+        str, typer.Option(help="v2 (the public evaluator's) or v1 (its own before 2026-05-28)")
+    ] = "v2",
     batches: Annotated[bool, typer.Option("--batches", help="each batch too, with digests of its final state")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -47,16 +51,19 @@ def run(
     from forms.circuits.report import as_json as report_of
     from forms.circuits.simulation import Options, simulate
     from forms.circuits.toy_checks import CHECKS
-    from forms.circuits.xof import RngMode
+    from forms.circuits.xof import RngMode, SeedVersion
     from forms.errors import FormFailed
 
     if check not in CHECKS:
         raise typer.BadParameter(f"check is one of {', '.join(CHECKS)}, got {check!r}")
     if rng_mode not in set(RngMode):
-        raise typer.BadParameter(f"rng-mode is one of {', '.join(RngMode)}, got {rng_mode!r}")
+        raise typer.BadParameter(f"rng is one of {', '.join(RngMode)}, got {rng_mode!r}")
+    if seed_version not in set(SeedVersion):
+        raise typer.BadParameter(f"seed-version is one of {', '.join(SeedVersion)}, got {seed_version!r}")
     options = Options(attempts=shots, rng=RngMode(rng_mode), check=CHECKS[check], digests=batches)
     try:
-        report = report_of(simulate(load_circuit(file), options), batches=batches)
+        circuit = load_circuit(file, seed_version=SeedVersion(seed_version))
+        report = report_of(simulate(circuit, options), batches=batches)
     except (FormFailed, OSError) as failure:
         if not as_json:
             fail(f"{file}: {failure}")

@@ -56,6 +56,22 @@ def test_a_file_that_is_not_there_is_an_error_and_exits_1(tmp_path: Path) -> Non
     assert (answer.exit_code, json.loads(answer.stdout).keys()) == (1, {"error"})
 
 
+def test_words_follow_the_source_and_the_seed_that_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "random.ops"
+    path.write_bytes(raw_file([Operation(Kind.X, q_target=0), Operation(Kind.R, q_target=0)]))
+    asked = [[], ["--rng", "lfsr"], ["--rng-mode", "lfsr"], ["--seed-version", "v1"], ["--seed-version", "v2"]]
+    answers = [meshd_circuit(str(path), "--check", "none", "--batches", "--json", *words) for words in asked]
+    phases = [json.loads(answer.stdout)["batches"][0]["phase"] for answer in answers]
+    assert phases[1] == phases[2]
+    assert phases[4] == phases[0]
+    assert len(set(phases)) == 3
+
+
+@pytest.mark.parametrize("words", [["--rng", "dice"], ["--seed-version", "v3"]])
+def test_an_unknown_source_of_words_is_a_usage_error(adder: str, words: list[str]) -> None:
+    assert meshd_circuit(adder, *words).exit_code == 2
+
+
 def test_an_unknown_check_is_a_usage_error(adder: str) -> None:
     assert meshd_circuit(adder, "--check", "nothing-such").exit_code == 2
 

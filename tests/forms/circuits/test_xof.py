@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pytest
 
 from forms.circuits.circuit import load_circuit
 from forms.circuits.kinds import NONE, Kind, Operation
 from forms.circuits.words import WordSource
-from forms.circuits.xof import LFSR_SEED_FOR_ZERO, RngMode, Seed, lfsr_leap, lfsr_leapt, lfsr_next
+from forms.circuits.xof import LFSR_SEED_FOR_ZERO, RngMode, Seed, SeedVersion, lfsr_leap, lfsr_leapt, lfsr_next
 from tests.forms.circuits.files import loaded, raw_file
 
 
-def test_the_seed_is_over_the_domain_the_count_and_49_bytes_an_operation() -> None:
-    file = raw_file([Operation(Kind.HMR, q_target=3, c_target=4)])
-    ids = [NONE, NONE, 3, 4, NONE, NONE]
-    hashed = b"quantum_ecc-fiat-shamir-v2" + (1).to_bytes(8, "little") + bytes([12])
-    hashed += b"".join(value.to_bytes(8, "little") for value in ids)
-    assert load_circuit(file).seed.stream().take(100) == hashlib.shake_256(hashed).digest(100)
+@pytest.mark.parametrize(("version", "id_bytes"), [(SeedVersion.V2, 8), (SeedVersion.V1, 4)])
+def test_the_seed_is_over_the_domain_the_count_and_every_operation(version: SeedVersion, id_bytes: int) -> None:
+    file = raw_file([Operation(Kind.HMR, q_target=3, c_target=4), Operation(Kind.NEG)], padding=9)
+    hashed = f"quantum_ecc-fiat-shamir-{version}".encode() + (2).to_bytes(8, "little")
+    for kind, ids in ((12, [NONE, NONE, 3, 4, NONE, NONE]), (0, [NONE] * 6)):
+        hashed += bytes([kind]) + b"".join(value.to_bytes(8, "little")[:id_bytes] for value in ids)
+    seed = load_circuit(file, seed_version=version).seed
+    assert seed.stream().take(100) == hashlib.shake_256(hashed).digest(100)
 
 
 def test_a_stream_goes_on_where_it_stopped_and_every_stream_begins_anew() -> None:
