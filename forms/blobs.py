@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from forms.catalogue import CIRCUIT_FORMS
 from forms.errors import BeyondLimit, FormFailed, NotFound, WorkerLost
 from transport.blob_disk import StoreFailed
 from transport.blob_message import BlobDigest
@@ -64,6 +65,11 @@ class FormBlobs:
                 if outgoing is None:
                     raise NotFound(f"no blob {digest.hex()} on this node")
                 yield outgoing
+
+    async def bring_for(self, form: str, request: bytes) -> None:
+        """Have here what a text call of that form names by digest. Raises NotFound, BeyondLimit, WorkerLost."""
+        if form in CIRCUIT_FORMS:
+            await self.bring(digests_in(request))
 
     async def bring(self, digests: Sequence[BlobDigest]) -> None:
         """Pull what is not here from a peer, once for all who wait for it. Raises NotFound, BeyondLimit, WorkerLost."""

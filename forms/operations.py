@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forms.blobs import FormBlobs, digests_in
+from forms.blobs import FormBlobs
 from forms.catalogue import CIRCUIT_FORMS, Catalogue
 from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadArgument, FormFailed, UnknownOperation
 from forms.evaluate import error_frame, error_line, head_of, ok_line
 from forms.reader import read_datum
+from forms.survey.entries import Entry, entries_of
 from forms.text_framing import decode_text
 from forms.worker import Worker
 from forms.worker_pipe import FRAME, TEXT
@@ -49,7 +50,8 @@ class Operations:
         try:
             found = HEAD.match(request)
             if found is not None and self._is_form(found[1].decode("latin-1")):
-                await self._bring_blobs(found[1].decode("latin-1"), request)
+                if self.blobs is not None:
+                    await self.blobs.bring_for(found[1].decode("latin-1"), request)
                 return (await self.worker.compute(TEXT, request, CALL_DEADLINE_S)).reply
             return self._answer_small(request)
         except FormFailed as error:
@@ -61,11 +63,6 @@ class Operations:
             return (await self.worker.compute(FRAME, frame, CALL_DEADLINE_S)).reply
         except FormFailed as error:
             return error_frame(error)
-
-    async def _bring_blobs(self, name: str, request: bytes) -> None:
-        """Have every circuit here that the call names by its digest. Raises NotFound, BeyondLimit, WorkerLost."""
-        if self.blobs is not None and name in CIRCUIT_FORMS:
-            await self.blobs.bring(digests_in(request))
 
     def _is_form(self, name: str) -> bool:
         return name in CIRCUIT_FORMS or self.catalogue.find(name) is not None
@@ -82,8 +79,7 @@ class Operations:
             case "health":
                 return ok_line(_pairs(self.health()))
             case "forms":
-                framed = [_entry(form.name, form.magic) for form in self.catalogue]
-                return ok_line([*framed, *(_entry(name, b"") for name in CIRCUIT_FORMS)])
+                return ok_line([_listed(entry) for entry in entries_of(self.catalogue)])
             case "bend" if arguments:
                 raise UnknownOperation(head_of(arguments[0])[0])
             case _:
@@ -100,10 +96,9 @@ def _pairs(health: Health) -> Datum:
     )
 
 
-def _entry(name: str, magic: bytes) -> Datum:
-    """Nothing is called live before a GPU has run it."""
+def _listed(entry: Entry) -> Datum:
     return [
-        [Symbol("name"), name],
-        [Symbol("status"), Symbol("built")],
-        [Symbol("frame"), Symbol(magic.decode()) if magic else []],
+        [Symbol("name"), entry.name],
+        [Symbol("status"), Symbol(entry.status.value)],
+        [Symbol("frame"), Symbol(entry.magic) if entry.magic else []],
     ]

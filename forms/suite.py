@@ -20,7 +20,6 @@ from forms.form import FRAME_LIMIT, Form
 from forms.reader import read_datum
 from forms.writer import write_datum
 
-
 NONSENSE = ("(f)", "(f 1)", '(f "x")', "(f '(x))", "(f '(1.5) 32)", '(f \'("0g") 32)', "(f () () () () () ())")
 
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forms.backends import Backends
-from forms.catalogue import shipped
 from forms.circuits.calls import circuit_forms
 from forms.computed import Computed
 from forms.cuda.device import Device
 from forms.errors import Busy, WorkerLost
 from forms.evaluate import Evaluator
+from forms.installed import catalogue
 from forms.segment import Segment
 from forms.worker_pipe import (
     INLINE_BYTES,
@@ -101,7 +101,7 @@ def serve(agent: Agent, device: Device | None, blobs: Path, limit_bytes: int) ->
     """Answer jobs until there are no more. blobs: the folder that circuits lie in.  device: none on the CPU."""
     on_device, on_host = (agent.reserve, _free_of_charge) if device is not None else (_free_of_charge, agent.reserve)
     backends = Backends(device, on_device, agent.note)
-    evaluator = Evaluator(shipped(circuit_forms(blobs)), backends, limit_bytes, reserve=on_host)
+    evaluator = Evaluator(catalogue(circuit_forms(blobs)), backends, limit_bytes, reserve=on_host)
     while (job := agent.next_job()) is not None:
         kind, request = job
         agent.answer(evaluator.text(request) if kind == TEXT else evaluator.frame(request))

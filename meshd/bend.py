@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from forms.blobs import FormBlobs
-from forms.catalogue import shipped
 from forms.connection import Terms
 from forms.form import FRAME_LIMIT
 from forms.http_door import HttpDoor
+from forms.installed import catalogue
 from forms.operations import Health, Operations
 from forms.wire_door import WireDoor
 from forms.worker import Worker
@@ -52,7 +52,7 @@ class BendDoors:
     def works(self, memory: HostMemory, folder: Path, blobs: FormBlobs) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs while the node does. The worker's process starts with the first call. folder: that of `blobs`."""
         worker = Worker(folder)
-        operations = Operations(shipped(), worker, lambda: _health(memory), blobs)
+        operations = Operations(catalogue(), worker, lambda: _health(memory), blobs)
         terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, self.keys, blobs=blobs)
         http = HttpDoor(operations.answer_text, FRAME_LIMIT, self.keys, self.origins, self.is_local)
         return {

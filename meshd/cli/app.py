@@ -14,6 +14,7 @@ import typer
 import meshd
 from meshd.cli import bench, blob, circuit, demo, doctor, key, mesh, models, plan, sim, status, token
 from meshd.cli import config as config_command
+from meshd.cli import forms as forms_command
 from meshd.cli.output import JsonFlag, print_json
 from meshd.config import Config
 
@@ -54,6 +55,7 @@ app.add_typer(mesh.app, name="mesh")
 app.add_typer(models.app, name="models")
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(blob.app, name="blob")
+app.command()(forms_command.forms)
 app.command()(demo.demo)
 app.command()(status.status)
 app.command()(plan.plan)

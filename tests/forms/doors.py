@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from forms.blobs import FormBlobs
-from forms.catalogue import shipped
+from forms.catalogue import AnyForm, shipped
 from forms.connection import Terms
 from forms.http_door import HttpDoor
 from forms.operations import Health, Operations
@@ -76,10 +76,11 @@ async def doors(
     origins: tuple[str, ...] = (),
     folder: Path = Path("/nonexistent"),
     blobs: FormBlobs | None = None,
+    more: Sequence[AnyForm] = (),
 ) -> AsyncIterator[Doors]:
     """folder: that of the worker's circuits, also of `blobs`."""
     worker = Worker(folder, limit_bytes)
-    operations = Operations(shipped(), worker, lambda: Health(0.42, 22777, 1780752288371), blobs)
+    operations = Operations(shipped(more), worker, lambda: Health(0.42, 22777, 1780752288371), blobs)
     terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, keys, limit_bytes, blobs)
     http = HttpDoor(operations.answer_text, limit_bytes, keys, origins)
     with listener() as wire_listener, listener() as http_listener:
