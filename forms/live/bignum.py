@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from forms.arguments import check_reply, expect_count, read_integer, read_list, read_number, read_symbol
 from forms.datum import Datum
 from forms.errors import BadArgument
 from forms.frame import Body, HeadMeasure
+from forms.live.bignum_call import UNARY, BignumCall, Operation
+from forms.live.numbers import Numbers
+
+if TYPE_CHECKING:
+    from forms.live.bignum_kernel import BignumKernel
 
 HEAD = struct.Struct("<4sIII")
 REPLY_HEAD = struct.Struct("<4sII")
 LEAST_BITS, MOST_BITS, STEP_BITS = 64, 4096, 32
-
-
-class Operation(IntEnum):
-    """As frames number them. The first three wrap at the width; MUL keeps the low half."""
-
-    ADD = 0
-    SUB = 1
-    MUL = 2
-    MOD_ADD = 3
-    MOD_SUB = 4
-    MOD_MUL = 5
-    MOD_SQR = 6
-    MOD_POW = 7
-    MOD_INV = 8
-
-    @property
-    def word(self) -> str:
-        return self.name.lower().replace("_", "-")
-
-
-UNARY = (Operation.MOD_SQR, Operation.MOD_INV)
-
-
-@dataclass(frozen=True, slots=True)
-class BignumCall:
-    """bits: width of every number.  b: as many as a; not looked at by unary operations."""
-
-    operation: Operation
-    bits: int
-    modulus: int
-    a: Sequence[int]
-    b: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Bignums:
-    """Results of `bits` each, in order."""
-
-    bits: int
-    values: Sequence[int]
 
 
 class BignumCgbn:
@@ -73,20 +38,20 @@ class BignumCgbn:
         _check_bits(bits)
         modulus = read_number(arguments[2], "modulus", bits)
         _check_modulus(operation, modulus)
-        a = [read_number(item, "a", bits) for item in read_list(arguments[3], "numbers in hex")]
+        width = bits // 8
+        a = _read_numbers(arguments[3], "a", width)
         if len(arguments) == 5:
-            b = [read_number(item, "b", bits) for item in read_list(arguments[4], "numbers in hex")]
+            b = _read_numbers(arguments[4], "b", width)
         elif operation in UNARY:
-            b = [0] * len(a)
+            b = Numbers(bytes(len(a.data)), width)
         else:
             raise BadArgument(f"{operation.word}: expected a list of second operands as well")
         if len(b) != len(a):
             raise BadArgument(f"expected as many second operands as first, got {len(b)} and {len(a)}")
         return BignumCall(operation, bits, modulus, a, b)
 
-    def write_text(self, result: Bignums) -> Datum:
-        digits = result.bits // 4
-        return [format(value, f"0{digits}x") for value in result.values]
+    def write_text(self, result: Numbers) -> Datum:
+        return result.as_text()
 
     def measure(self, limit_bytes: int) -> HeadMeasure:
         def body(fields: tuple[int, ...]) -> Body:
@@ -103,17 +68,13 @@ class BignumCgbn:
         operation = _operation(number)
         _check_bits(bits)
         width = bits // 8
-        values = [
-            int.from_bytes(frame[start : start + width], "little")
-            for start in range(HEAD.size, HEAD.size + (1 + 2 * count) * width, width)
-        ]
-        _check_modulus(operation, values[0])
-        return BignumCall(operation, bits, values[0], values[1 : count + 1], values[count + 1 :])
+        modulus = int.from_bytes(frame[HEAD.size : HEAD.size + width], "little")
+        _check_modulus(operation, modulus)
+        operands = Numbers(memoryview(frame)[HEAD.size + width : HEAD.size + (1 + 2 * count) * width], width)
+        return BignumCall(operation, bits, modulus, operands[:count], operands[count:])
 
-    def write_frame(self, result: Bignums) -> bytes:
-        width = result.bits // 8
-        rows = b"".join([value.to_bytes(width, "little") for value in result.values])
-        return REPLY_HEAD.pack(self.reply_magic, len(result.values), result.bits) + rows
+    def write_frame(self, result: Numbers) -> bytes:
+        return REPLY_HEAD.pack(self.reply_magic, len(result), 8 * result.width) + result.data
 
     def reply_bytes(self, call: BignumCall) -> int:
         return REPLY_HEAD.size + len(call.a) * call.bits // 8
@@ -130,12 +91,17 @@ class BignumCgbn:
                 each = words * words * call.bits
         return float(len(call.a) * each)
 
-    def reference(self, call: BignumCall) -> Bignums:
+    def reference(self, call: BignumCall) -> Numbers:
         compute = _TABLE[call.operation]
         mask = (1 << call.bits) - 1
         modulus = call.modulus
-        values = [compute(a, b, modulus) & mask for a, b in zip(call.a, call.b, strict=True)]
-        return Bignums(call.bits, values)
+        return Numbers.of((compute(a, b, modulus) & mask for a, b in zip(call.a, call.b, strict=True)), call.bits // 8)
+
+    @cached_property
+    def kernel(self) -> BignumKernel:
+        from forms.live.bignum_kernel import BignumKernel  # numpy: 20 MB that a door need not hold
+
+        return BignumKernel()
 
 
 def _power(a: int, b: int, modulus: int) -> int:
@@ -166,6 +132,10 @@ _TABLE: dict[Operation, Callable[[int, int, int], int]] = {
     Operation.MOD_POW: _power,
     Operation.MOD_INV: _inverse,
 }
+
+
+def _read_numbers(datum: Datum, what: str, width: int) -> Numbers:
+    return Numbers.of([read_number(item, what, 8 * width) for item in read_list(datum, "numbers in hex")], width)
 
 
 def _operation(number: int) -> Operation:

@@ -1,0 +1,3 @@
+static const int W = 128;
+
+#include "bignum.cuh"

@@ -1,0 +1,3 @@
+static const int W = 32;
+
+#include "bignum.cuh"

@@ -1,0 +1,3 @@
+static const int W = 4;
+
+#include "bignum.cuh"

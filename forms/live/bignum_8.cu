@@ -1,0 +1,3 @@
+static const int W = 8;
+
+#include "bignum.cuh"
