@@ -59,7 +59,8 @@ pin:
 bundle:
     uv build --wheel --out-dir dist
 
-# Refresh the tables of docs/protocol.md from the code, and check that the docs name files that exist
+# Refresh the tables of docs/protocol.md and docs/forms.md from code and data, and check that the docs name files that exist
 docs:
     {{run}} python -m tools.protocol
+    {{run}} python -m tools.catalogue
     {{run}} pytest tests/docs -q

@@ -29,7 +29,8 @@ class Status(StrEnum):
     SURVEYED = "surveyed"
 
 
-class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True)
+class Measured:
     """A figure of ours. date: YYYY-MM-DD.  command: what printed it."""
 
     form: str
