@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import bench
 import forms
 from forms.cuda.nvrtc import NoNvrtc, NotCompiled, Nvrtc
 from forms.cuda.source import kernel_names, read_source
 
 ALWAYS = (61, 75, 86, 89, 90)
 IF_KNOWN = (100, 120)
-SOURCES = sorted(Path(forms.__file__).parent.rglob("*.cu"))
+SOURCES = sorted([*Path(forms.__file__).parent.rglob("*.cu"), *Path(bench.__file__).parent.glob("*.cu")])
 AGE = re.compile(r".*rchitectures prior to .* are deprecated.*")
 """What NVRTC says of sm_61 each time; it is no word about a kernel."""
 
@@ -29,7 +30,8 @@ def _compiler() -> Nvrtc:
 
 
 def test_there_are_kernels() -> None:
-    assert {"shake.cu"} <= {path.name for path in SOURCES}
+    names = {path.name for path in SOURCES}
+    assert names >= {"shake.cu", "blake3_tree.cu", "radix_sort.cu", "secp256k1.cu", "simulate.cu", "gpu_rates.cu"}
 
 
 @pytest.mark.parametrize("architecture", ALWAYS + IF_KNOWN, ids="sm_{}".format)
