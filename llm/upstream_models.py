@@ -23,7 +23,7 @@ async def serve_upstream(upstream: Upstream, host: Host) -> None:
         group.create_task(upstream.run(), name=f"upstream {upstream.options.name}")
         offered: dict[str, str] = {}
         while True:
-            wanted = {upstream.options.prefix + model: model for model in upstream.models}
+            wanted = upstream.offered
             for name in offered.keys() - wanted.keys():
                 del offered[name]
                 group.create_task(_remove(host, name), name=f"remove {name}")

@@ -30,6 +30,7 @@ class Ledger:
     accounts: Sequence[Account]
     _others: tuple[int, ...] = ()
     _held: dict[int, Reservation] = field(default_factory=dict)
+    _taken_over: set[int] = field(default_factory=set)
 
     @property
     def reservations(self) -> tuple[Reservation, ...]:
@@ -44,12 +45,18 @@ class Ledger:
     @property
     def free_by_device(self) -> tuple[int, ...]:
         """What could be reserved now of each device."""
-        others = self._others or (0,) * len(self.accounts)
         ours = [sum(one.parts[number] for one in self._held.values()) for number in range(len(self.accounts))]
         return tuple(
             max(0, account.total_bytes - other - our)
-            for account, other, our in zip(self.accounts, others, ours, strict=True)
+            for account, other, our in zip(self.accounts, self._others_by_device, ours, strict=True)
         )
+
+    @property
+    def _others_by_device(self) -> tuple[int, ...]:
+        """What other programs hold, but for those whose memory was taken over."""
+        others = self._others or (0,) * len(self.accounts)
+        known = [self._held[key].parts for key in self._taken_over]
+        return tuple(max(0, other - sum(parts[number] for parts in known)) for number, other in enumerate(others))
 
     def reconcile(self, others_bytes: Sequence[int]) -> None:
         """Take over what other programs hold of each device; more than a device has counts as all of it."""
@@ -75,15 +82,34 @@ class Ledger:
         self._held[id(reservation)] = reservation
         return reservation
 
+    def take_over(self, holder: str, held_bytes: int) -> Reservation:
+        """Hold for `holder` what it has in use already: first of what other programs hold, the rest of what is free.
+
+        Never refused, since it is so.
+        """
+        others, left = self._others_by_device, held_bytes
+        parts = [0] * len(self.accounts)
+        for room in (others, self.free_by_device):
+            spread = _spread(min(left, sum(room)), room)
+            parts = [part + more for part, more in zip(parts, spread, strict=True)]
+            left -= sum(spread)
+        parts[0] += left
+        reservation = Reservation(holder, tuple(parts))
+        self._held[id(reservation)] = reservation
+        self._taken_over.add(id(reservation))
+        return reservation
+
     def release(self, reservation: Reservation) -> None:
         """Give it back. Twice is an error: KeyError."""
         del self._held[id(reservation)]
+        self._taken_over.discard(id(reservation))
 
     def _arithmetic(self) -> str:
         total = sum(account.total_bytes for account in self.accounts)
+        others = sum(self._others_by_device)
         held = ", ".join(f"{one.holder} {one.total_bytes / GB:.2f} GB" for one in self._held.values()) or "nothing"
         return (
-            f"of {total / GB:.2f} GB other programs hold {sum(self._others) / GB:.2f} GB and this node has reserved "
+            f"of {total / GB:.2f} GB other programs hold {others / GB:.2f} GB and this node has reserved "
             f"{held}, which leaves {self.free_bytes / GB:.2f} GB"
         )
 

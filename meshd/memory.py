@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
@@ -74,6 +75,12 @@ class HostMemory:
         self._changes.notify()
         return reservation
 
+    def take_over(self, holder: str, held_bytes: int) -> Reservation:
+        """Hold for `holder` what it has in use already, so that it is no longer other programs'."""
+        reservation = self._ledger.take_over(holder, held_bytes)
+        self._changes.notify()
+        return reservation
+
     def release(self, reservation: Reservation) -> None:
         self._ledger.release(reservation)
         self._changes.notify()
@@ -95,6 +102,10 @@ class HostMemory:
             logger.warning("this host's devices are not those of the agent's start: restart meshd to use them")
             return
         self._ledger.reconcile(others_of(usage))
+
+    async def look_again(self) -> None:
+        """Read what is in use now, and take it over."""
+        self.reconcile(await asyncio.to_thread(self.usage))
 
     def fact(self) -> GpuFact:
         """The fact `gpu`: free is what could still be reserved."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm.engines.interface import EngineFailed
 from llm.engines.resident import Busy
+from llm.engines.upstream import Upstream
 from llm.gguf import BadModelFile
 from llm.models.selection import parse_hub_spec
 from llm.offer import MeshModel, Offer, catalogue
@@ -22,12 +24,16 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class ModelCommands:
-    """situation: the mesh as it is now.  hosts: whether this node may have models at all."""
+    """situation: the mesh as it is now.  hosts: whether this node may have models at all.
+
+    upstreams: servers whose models this node offers.
+    """
 
     pantry: Pantry
     bringer: Bringer
     situation: Callable[[], Situation]
     hosts: bool
+    upstreams: tuple[Upstream, ...] = ()
 
     def table(self) -> dict[str, Command]:
         """Every command by its name."""
@@ -54,7 +60,7 @@ class ModelCommands:
         is_here = own is not None and any(one.offer is own or one.offer == own for one in model.hostings)
         best = own if own is not None and is_here else model.hostings[0].offer
         local = here.get(plain) if is_here else None
-        engine = self.pantry.resident(plain) if is_here else None
+        engine = (self.pantry.resident(plain) or self._upstream(plain)) if is_here else None
         return {
             "name": model.name,
             "digest": best.digest or best.fingerprint,
@@ -80,6 +86,9 @@ class ModelCommands:
             if isinstance(path, str):
                 name = await self.pantry.add_file(Path(path), policy, loads=loads)
                 return {"name": name, "fetching": False}
+            if (upstream := self._upstream(named)) is not None:
+                upstream.load()
+                return {"name": named, "fetching": False}
             local = self._local(named)
             if local is not None:
                 await self.pantry.load(local.name, policy, now=loads)
@@ -104,9 +113,10 @@ class ModelCommands:
     async def _unload(self, arguments: dict[str, Any]) -> dict[str, Any]:
         local = self._local(_text(arguments, "name"))
         name = local.name if local is not None else _text(arguments, "name")
+        upstream = self._upstream(name)
         try:
-            await self.pantry.unload(name)
-        except (Refused, Busy) as error:
+            await (upstream.unload("somebody asked for it") if upstream is not None else self.pantry.unload(name))
+        except (Refused, Busy, EngineFailed) as error:
             raise CommandFailed(str(error)) from error
         except TimeoutError:
             raise CommandFailed(f"model {name!r} does not let go of its memory; see its log") from None
@@ -134,6 +144,10 @@ class ModelCommands:
             "bytes": model.size_bytes if paths else 0,
             "keeps": [] if paths else [str(path) for path in model.paths],
         }
+
+    def _upstream(self, named: str) -> Upstream | None:
+        """The server that has the model of that name in the mesh."""
+        return next((one for one in self.upstreams if named in one.offered), None)
 
     def _local(self, named: str) -> LocalModel | None:
         """The model of this node that has that name, or was brought as that spec."""

@@ -25,6 +25,7 @@ from gossip.timing import LAN
 from gossip.trust import CertificateVerifier
 from llm.chat import CHAT_PROTOCOL
 from llm.client import Router
+from llm.engines.booking import SharedMemory
 from llm.engines.upstream import Upstream, UpstreamOptions
 from llm.host import Host
 from llm.hosting import claim_hosting
@@ -167,6 +168,7 @@ class Node:
     tunnels: Tunnels = field(init=False)
     leases: Leases = field(init=False)
     bringer: Bringer = field(init=False)
+    upstreams: tuple[Upstream, ...] = field(init=False)
     blobs: Blobs = field(init=False)
     telemetry: Telemetry = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
@@ -177,6 +179,10 @@ class Node:
         room, quorum = self.offering.splitting.room, self.offering.quorum
         pantry = self.offering.pantry
         finder = ModelFinder(self.transport, self.gossip, pantry.digests)
+        shared = SharedMemory(
+            pantry.kitchen.residence, self.offering.memory.take_over, self.offering.memory.look_again
+        )
+        self.upstreams = tuple(Upstream(one, shared) for one in self.offering.upstreams)
         self.bringer = Bringer(pantry, finder, Fetcher(self.transport, pantry.folder))
         self.blobs = Blobs(self.transport, pantry.lending.store)
         self.telemetry = make_telemetry(self.situation, self.offering.host.waiting)
@@ -289,7 +295,7 @@ class Node:
                 "claim hosting": claim_hosting(gossip, self.leases.claims, host.offers, self.leases.keep_claim),
                 "split work": work_for_others(worker, self.tunnels),
             }
-            | {f"upstream {one.name}": serve_upstream(Upstream(one), host) for one in self.offering.upstreams}
+            | {one.name: serve_upstream(one, host) for one in self.upstreams}
             | self.leases.works()
         )
 
@@ -311,7 +317,8 @@ class Node:
         return PairingCommands(self.desk, lambda: belonging.signer(clock()) is not None, clock)
 
     def _model_commands(self) -> ModelCommands:
-        return ModelCommands(self.offering.pantry, self.bringer, self.situation, self.identity.role is not Role.CLIENT)
+        hosts = self.identity.role is not Role.CLIENT
+        return ModelCommands(self.offering.pantry, self.bringer, self.situation, hosts, self.upstreams)
 
     async def _leave(self) -> None:
         self._leaving.set()

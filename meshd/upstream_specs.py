@@ -8,11 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from llm.engines.upstream import DEFAULT_SLOTS, UpstreamOptions
+from meshd.hardware import GIB
 from meshd.model_specs import BadModelSpec
 
 SPEC = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,32})(?P<prefix>/?)=(?P<url>https?://\S+)")
-OPTIONS = ("key-file", "slots", "models", "start", "stop")
-EXPECTED = "NAME=URL, then perhaps key-file=PATH slots=N models=A,B start='COMMAND' stop='COMMAND'"
+MOST_MEMORY_GB = 1 << 20
+OPTIONS = ("key-file", "slots", "models", "start", "stop", "memory")
+EXPECTED = "NAME=URL, then perhaps key-file=PATH slots=N models=A,B start='COMMAND' stop='COMMAND' memory=GB"
 
 
 def parse_upstream(text: str) -> UpstreamOptions:
@@ -31,6 +33,7 @@ def parse_upstream(text: str) -> UpstreamOptions:
         models=tuple(name for name in options.get("models", "").split(",") if name),
         start=tuple(shlex.split(options.get("start", ""))),
         stop=tuple(shlex.split(options.get("stop", ""))),
+        memory_bytes=_memory(options.get("memory", "0"), text),
     )
 
 
@@ -77,6 +80,16 @@ def _key(path: str, text: str) -> str:
         return Path(path).expanduser().read_text().strip()
     except OSError as error:
         raise BadModelSpec(f"--upstream {text!r}: the key file {path!r} cannot be read: {error.strerror}") from error
+
+
+def _memory(value: str, text: str) -> int:
+    try:
+        memory_gb = float(value)
+    except ValueError:
+        memory_gb = -1.0
+    if not 0 <= memory_gb < MOST_MEMORY_GB:
+        raise BadModelSpec(f"--upstream {text!r}: expected memory=GB, as in memory=16.8, got {value!r}")
+    return int(memory_gb * GIB)
 
 
 def _slots(value: str, text: str) -> int:

@@ -1,6 +1,6 @@
 """Loads a model's engine when it is wanted and memory is there, and lets go of both when it is not.
 
-`Residence` holds the models of one node that share its memory, `ResidentEngine` is one of them: an `Engine` whose
+`Residence` holds what shares the memory of one node, `ResidentEngine` is one of its models: an `Engine` whose
 inner engine comes and goes. Requests wait for a load, told of its progress; who has to make room is `llm.residency`'s.
 """
 
@@ -81,12 +81,43 @@ class Resident:
     ttl_s: float = 600.0
 
 
+class Tenant(Protocol):
+    """Who holds some of the memory, and may have to give it back. name: in the ledger."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def need_bytes(self) -> int: ...
+
+    @property
+    def held_bytes(self) -> int: ...
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def last_used(self) -> float: ...
+
+    @property
+    def is_wanted(self) -> bool: ...
+
+    def wait_for_memory(self, reason: str) -> None: ...
+
+    async def unload(self, reason: str) -> None:
+        """Leave memory now. Raises Busy, EngineFailed."""
+
+
 @dataclass(slots=True)
 class Residence:
-    """The models that share one host's memory."""
+    """Those who share one host's memory: its models, and servers that others started."""
 
     room: Room
     _engines: dict[str, ResidentEngine] = field(default_factory=dict)
+    _others: list[Tenant] = field(default_factory=list)
     _changes: Changes = field(default_factory=Changes)
     _making_room: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -94,6 +125,10 @@ class Residence:
         """An engine for `resident`, which shares this memory until its `run` ends."""
         engine = self._engines[resident.name] = ResidentEngine(resident, self)
         return engine
+
+    def admit(self, tenant: Tenant) -> None:
+        """Let one that is no model of ours make room, too."""
+        self._others.append(tenant)
 
     def get(self, name: str) -> ResidentEngine | None:
         return self._engines.get(name)
@@ -114,19 +149,22 @@ class Residence:
     async def _free_for(self, need_bytes: int) -> bool:
         """As `make_room`, for those whose turn it is."""
         missing = need_bytes - self.room.free_bytes
-        names = to_displace(missing, self._loaded()) if missing > 0 else ()
+        holding = {tenant.name: tenant for tenant in (*self._engines.values(), *self._others) if tenant.held_bytes}
+        names = to_displace(missing, map(_loaded, holding.values())) if missing > 0 else ()
         if names is None:
             return False
         for name in names:
-            logger.info("model %s makes room", name)
-            with suppress(Busy):
-                await self._engines[name].unload("it made room for something else")
+            logger.info("%s makes room", name)
+            try:
+                await holding[name].unload("it made room for something else")
+            except (Busy, EngineFailed, TimeoutError) as error:
+                logger.warning("%s makes no room: %s", name, error or "it does not let go of its memory")
         return self.room.free_bytes >= need_bytes
 
     @asynccontextmanager
     async def reserved(self, engine: ResidentEngine) -> AsyncIterator[bool]:
         """Hold the engine's memory; waits until there is enough, saying so. False when it is not wanted meanwhile."""
-        held = await self._reserve(engine)
+        held = await self.reserve(engine)
         engine.held_bytes = held.total_bytes if held is not None else 0
         try:
             yield held is not None
@@ -136,15 +174,15 @@ class Residence:
                 self.room.release(held)
             self.notify()
 
-    async def _reserve(self, engine: ResidentEngine) -> Reservation | None:
-        """The engine's memory, or None when it is no longer wanted."""
-        while engine.is_wanted:
+    async def reserve(self, tenant: Tenant) -> Reservation | None:
+        """The memory that `tenant` needs, once others have made room for it; None when it is no longer wanted."""
+        while tenant.is_wanted:
             async with self._making_room:
-                await self._free_for(engine.need_bytes)
+                await self._free_for(tenant.need_bytes)
                 try:
-                    return self.room.reserve(engine.name, engine.need_bytes)
+                    return self.room.reserve(tenant.name, tenant.need_bytes)
                 except NoRoom as error:
-                    engine.wait_for_memory(str(error))
+                    tenant.wait_for_memory(str(error))
             await self._pause()
         return None
 
@@ -153,12 +191,9 @@ class Residence:
             async with asyncio.timeout(LOOK_AGAIN_S):
                 await self._changes.wait()
 
-    def _loaded(self) -> list[Loaded]:
-        return [
-            Loaded(engine.name, engine.held_bytes, engine.policy, engine.in_flight, engine.last_used)
-            for engine in self._engines.values()
-            if engine.held_bytes
-        ]
+
+def _loaded(tenant: Tenant) -> Loaded:
+    return Loaded(tenant.name, tenant.held_bytes, tenant.policy, tenant.in_flight, tenant.last_used)
 
 
 class ResidentEngine:

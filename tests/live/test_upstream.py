@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from llm.engines.interface import Child
+from llm.engines.llama_binary import find_llama_server
+from meshd.hardware import GIB
 from meshd.launcher import ProcessLauncher
 from meshd.local_agents import LocalAgent, LocalAgents
+from tests.live.test_models import run_models
+from tests.live.toy import MODEL, TOY
+from tests.llm.managed_server import free_port, managed
+from tests.llm.tiny_gguf import write_tiny_gguf
 
 WAIT_S = 60.0
 
@@ -42,9 +48,7 @@ async def ask(agent: LocalAgent, model: str) -> tuple[int, str]:
 
 
 async def test_a_server_of_the_hosts_own_serves_the_mesh(agents: LocalAgents, tmp_path: Path) -> None:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port = trial.getsockname()[1]
+    port = free_port()
 
     def server() -> AbstractAsyncContextManager[Child]:
         argv = [sys.executable, "-m", "llm.engines.echo", "--port", str(port), "--tokens-per-s", "0"]
@@ -67,6 +71,42 @@ async def test_a_server_of_the_hosts_own_serves_the_mesh(agents: LocalAgents, tm
                 async with aiohttp.ClientSession() as session:
                     async with session.post(f"{await api_of(client)}/api/delete", json={"model": model}) as response:
                         assert response.status == 404
+
+
+LIMIT_GB, SERVER_GB = 0.205, 0.2
+
+
+async def test_a_plain_llama_server_makes_room_for_a_model_and_comes_back(agents: LocalAgents, tmp_path: Path) -> None:
+    """Two that do not fit beside one another: whichever is asked for comes, and the other goes."""
+    binary, port = find_llama_server(), free_port()
+    argv = [str(binary.path), "--model", str(write_tiny_gguf(tmp_path / "plain.gguf")), "--alias", "plain"]
+    argv += ["--port", str(port), "--threads", "1", "--ctx-size", "512", "--parallel", "1", "--no-webui"]
+    with managed(tmp_path, argv, f"LD_LIBRARY_PATH={binary.library_dir or ''}") as server:
+        spec = f"old/=http://127.0.0.1:{port} models=plain memory={SERVER_GB} {server.options}"
+        toy = ("--lazy", str(TOY), "--threads", "1", "--ctx", "512", "--parallel", "1")
+        async with agents.start("host", [*toy, "--upstream", spec, "--vram-limit", str(LIMIT_GB)]) as host:
+            await until_state(host, "old/plain", "unloaded")
+            assert (await ask(host, "old/plain"))[0] == 200
+            assert await held_gb(host, "old/plain") == pytest.approx(SERVER_GB, rel=0.01)
+
+            assert (await ask(host, MODEL))[0] == 200
+            await server.ended()
+            assert await held_gb(host, "old/plain") == 0
+            assert await held_gb(host, MODEL) > LIMIT_GB - SERVER_GB
+
+            assert (await ask(host, "old/plain"))[0] == 200
+            assert await held_gb(host, MODEL) == 0
+
+            assert (await run_models(host, "unload", "old/plain"))[:2] == (0, "old/plain: unloaded\n")
+            await server.ended()
+            assert (await run_models(host, "load", "old/plain"))[:2] == (0, "old/plain: ready\n")
+            assert server.is_running
+
+
+async def held_gb(agent: LocalAgent, model: str) -> float:
+    """What of the ledger that model holds."""
+    rows = (await agent.call("models"))["models"]
+    return float(next(row["held_bytes"] for row in rows if row["name"] == model)) / GIB
 
 
 async def test_a_spec_that_cannot_be_used_stops_the_start_in_words(agents: LocalAgents) -> None:

@@ -7,22 +7,30 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from llm.engines.booking import SharedMemory
+from llm.engines.commands import run_command
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
 from llm.engines.llama_binary import find_llama_server
 from llm.engines.llama_server import LISTENING, LlamaServerOptions, arguments
+from llm.engines.resident import Busy, Residence, Resident, ResidentEngine
 from llm.engines.upstream import PathNotPassed, Upstream, UpstreamEngine, UpstreamOptions
 from llm.host import Host
+from llm.residency import Policy
 from llm.upstream_models import serve_upstream
 from meshd.launcher import ProcessLauncher
+from meshd.ledger import Account, Ledger
 from tests.llm.engine_contract import EngineContract
 from tests.llm.fake_upstream import SOUND, FakeUpstream
+from tests.llm.managed_server import ManagedServer, free_port, managed
 from tests.llm.requests import chat, get, post, read
+from tests.llm.scripted import ScriptedEngine
 from tests.llm.tiny_gguf import write_tiny_gguf
 
 DEADLINE_S = 30.0
@@ -224,26 +232,122 @@ async def test_what_users_do_not_need_is_not_passed_on(path: str) -> None:
         assert engine.status.in_flight == 0
 
 
-async def test_a_server_that_is_ended_to_free_its_memory_starts_at_the_next_request(tmp_path: Path) -> None:
-    fake = FakeUpstream("a")
-    begun, ended = tmp_path / "begun", tmp_path / "ended"
-    options = UpstreamOptions(
-        "fake", fake.base, start=touch(begun), stop=touch(ended)
-    )  # the test itself is the service manager
-    async with watched(options) as upstream:
-        engine = UpstreamEngine(upstream, "a")
-        async with fake.serving():
-            await until(upstream, EngineState.READY)
-            await upstream.stop()
-            assert ended.exists()
-        assert engine.status.state is EngineState.UNLOADED
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ManagedServer]:
+    """The echo engine on a port of its own, in a process that commands begin and end."""
+    argv = (sys.executable, "-m", "llm.engines.echo", "--port", str(free_port()), "--tokens-per-s", "200")
+    with managed(tmp_path, argv) as server:
+        yield server
+
+
+def options_of(server: ManagedServer, memory_bytes: int = 0) -> UpstreamOptions:
+    base = f"http://127.0.0.1:{server.argv[server.argv.index('--port') + 1]}"
+    return UpstreamOptions(
+        "old", base, models=("echo",), start=server.start, stop=server.stop, memory_bytes=memory_bytes
+    )
+
+
+async def test_a_server_that_is_ended_to_free_its_memory_starts_at_the_next_request(server: ManagedServer) -> None:
+    async with watched(options_of(server)) as upstream:
+        await until(upstream, EngineState.UNLOADED)
+        await upstream.start()
+        await upstream.unload("somebody asked for it")
+        await server.ended()
+        assert upstream.state is EngineState.UNLOADED
         async with asyncio.TaskGroup() as group:
-            asking = [group.create_task(engine.answer(chat("a"))) for _ in range(3)]
-            async with asyncio.timeout(DEADLINE_S):
-                while not begun.exists():  # noqa: ASYNC110 - another process makes it
-                    await asyncio.sleep(0.01)
-            async with fake.serving():
-                assert [(await one).status for one in asking] == [200, 200, 200]
+            asking = [group.create_task(_status(UpstreamEngine(upstream, "echo"))) for _ in range(3)]
+        assert [one.result() for one in asking] == [200, 200, 200]
+        assert server.is_running
+
+
+async def _status(engine: UpstreamEngine) -> int:
+    reply = await engine.answer(chat("echo", max_tokens=1))
+    await read(reply)
+    return reply.status
+
+
+class Shared:
+    """A host's memory as an upstream and a model share it. in_use: what drivers would see, beside the model."""
+
+    def __init__(self, total: int) -> None:
+        self.ledger = Ledger([Account("GPU", "cuda", total)])
+        self.residence = Residence(self.ledger)
+        self.in_use: Callable[[], int] = lambda: 0
+        self.memory = SharedMemory(self.residence, self.ledger.take_over, self._look_again)
+
+    async def _look_again(self) -> None:
+        self.ledger.reconcile([self.in_use()])
+
+    def model(self, need_bytes: int) -> ResidentEngine:
+        return self.residence.add(Resident("model", lambda: ScriptedEngine([b"x"]), need_bytes, 1))
+
+
+@asynccontextmanager
+async def sharing(server: ManagedServer) -> AsyncIterator[tuple[Shared, Upstream, ResidentEngine]]:
+    """10 bytes of memory, of which the server takes 8 while it runs and a lazy model needs 6."""
+    shared = Shared(10)
+    shared.in_use = lambda: 8 if server.is_running else 0
+    upstream, model = Upstream(options_of(server, 8), shared.memory), shared.model(6)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(upstream.run()), group.create_task(model.run())]
+        await until(upstream, EngineState.UNLOADED)
+        yield shared, upstream, model
+        for task in tasks:
+            task.cancel()
+
+
+async def test_an_idle_server_makes_room_and_takes_it_back(server: ManagedServer) -> None:
+    async with sharing(server) as (shared, upstream, model):
+        assert await _status(UpstreamEngine(upstream, "echo")) == 200
+        assert (upstream.held_bytes, shared.ledger.free_bytes) == (8, 2)
+        assert await read(await model.answer(chat("model"))) == b"x"
+        assert not server.is_running
+        assert (upstream.held_bytes, model.held_bytes, shared.ledger.free_bytes) == (0, 6, 4)
+        assert await _status(UpstreamEngine(upstream, "echo")) == 200
+        assert (upstream.held_bytes, model.held_bytes, shared.ledger.free_bytes) == (8, 0, 2)
+
+
+async def test_a_server_that_answers_is_not_ended(server: ManagedServer) -> None:
+    async with sharing(server) as (_, upstream, model):
+        reply = await UpstreamEngine(upstream, "echo").answer(chat("echo", max_tokens=400, stream=True))
+        model.load()
+        await anext(reply.chunks())
+        with pytest.raises(Busy):
+            await upstream.unload("somebody asked for it")
+        await until_model(model, EngineState.WAITING)
+        assert server.is_running
+        await reply.close()
+        await until_model(model, EngineState.READY)
+        assert not server.is_running
+
+
+async def until_model(model: ResidentEngine, state: EngineState) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while model.status.state is not state:
+            await model.changed()
+
+
+async def test_a_server_that_somebody_began_is_counted(server: ManagedServer) -> None:
+    async with sharing(server) as (shared, upstream, _):
+        await run_command(server.start, DEADLINE_S)
+        await until(upstream, EngineState.READY)
+        assert (upstream.held_bytes, shared.ledger.free_bytes) == (8, 2)
+        await shared.memory.look_again()
+        assert shared.ledger.free_bytes == 2
+
+
+async def test_a_server_that_does_not_stop_is_left_alone(server: ManagedServer) -> None:
+    shared = Shared(10)
+    options = replace(options_of(server, 8), stop=(sys.executable, "-c", "raise SystemExit(4)"))
+    async with asyncio.TaskGroup() as group:
+        upstream = Upstream(options, shared.memory)
+        watching = group.create_task(upstream.run())
+        await until(upstream, EngineState.UNLOADED)
+        await upstream.start()
+        assert upstream.policy is Policy.LAZY
+        assert not await shared.residence.make_room(6)
+        assert (upstream.state, upstream.policy) == (EngineState.READY, Policy.PINNED)
+        watching.cancel()
 
 
 async def test_a_start_that_fails_is_told_and_tried_again_at_the_next_request() -> None:
@@ -261,9 +365,5 @@ async def test_a_server_without_commands_is_not_ours_to_end() -> None:
     async with fake.serving(), watched(UpstreamOptions("fake", fake.base)) as upstream:
         await until(upstream, EngineState.READY)
         with pytest.raises(EngineFailed, match="not ours to end"):
-            await upstream.stop()
+            await upstream.unload("somebody asked for it")
         assert upstream.state is EngineState.READY
-
-
-def touch(path: Path) -> tuple[str, ...]:
-    return (sys.executable, "-c", f"open({str(path)!r}, 'w').close()")

@@ -69,6 +69,37 @@ def test_more_held_by_others_than_there_is_leaves_nothing() -> None:
     assert book.free_bytes == 0
 
 
+def test_what_a_server_has_in_use_is_taken_over_from_others_and_not_counted_twice() -> None:
+    book = ledger(24)
+    book.reconcile([18 * GB])
+    held = book.take_over("upstream qwen", 16 * GB)
+    assert book.free_bytes == 6 * GB
+    with pytest.raises(NoRoom, match="other programs hold 2.00 GB .* upstream qwen 16.00 GB"):
+        book.reserve("model", 7 * GB)
+    book.release(held)
+    assert book.free_bytes == 6 * GB  # it is gone once the driver says so
+    book.reconcile([2 * GB])
+    assert book.free_bytes == 22 * GB
+
+
+def test_what_a_server_will_use_is_taken_over_before_it_shows() -> None:
+    book = ledger(8, 24)
+    book.reconcile([1 * GB, 0])
+    held = book.take_over("upstream qwen", 16 * GB)
+    assert sum(held.parts) == 16 * GB
+    assert book.free_bytes == (32 - 16) * GB
+    book.reconcile([held.parts[0], held.parts[1]])
+    assert book.free_bytes == (32 - 16) * GB
+
+
+def test_a_server_larger_than_the_host_leaves_nothing_free() -> None:
+    book = ledger(4, 4)
+    held = book.take_over("upstream qwen", 16 * GB)
+    assert book.free_bytes == 0
+    book.release(held)
+    assert book.free_bytes == 8 * GB
+
+
 STEPS = st.lists(
     st.one_of(st.integers(1, 40), st.just("release"), st.lists(st.integers(0, 30), min_size=3, max_size=3))
 )

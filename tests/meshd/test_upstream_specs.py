@@ -27,9 +27,10 @@ def test_a_slash_after_the_name_makes_it_a_prefix() -> None:
 def test_everything_else(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
-    spec = f"tts=http://h:1 key-file={key} slots=2 models=a,b start='systemctl start tts' stop='systemctl stop tts'"
+    spec = f"tts=http://h:1 key-file={key} slots=2 models=a,b memory=3.5 start='systemctl start tts' stop='systemctl stop tts'"
     got = parse_upstream(spec)
     assert (got.api_key, got.slots, got.models) == ("secret", 2, ("a", "b"))
+    assert got.memory_bytes == 3.5 * (1 << 30)
     assert (got.start, got.stop) == (("systemctl", "start", "tts"), ("systemctl", "stop", "tts"))
 
 
@@ -37,7 +38,15 @@ def test_everything_else(tmp_path: Path) -> None:
     "text",
     [
         *("", "http://h:1", "x=h:1", "x=ftp://h", "x=http://", "a b=http://h", "x=http://h:99999", "x=http://u:p@h"),
-        *("x=http://h?k=1", "x=http://h slots=0", "x=http://h slots=many", "x=http://h speed=9", "x=http://h 'open"),
+        *(
+            "x=http://h?k=1",
+            "x=http://h slots=0",
+            "x=http://h slots=many",
+            "x=http://h memory=all",
+            "x=http://h memory=-1",
+            "x=http://h speed=9",
+            "x=http://h 'open",
+        ),
         "x=http://h key-file=/nowhere/at/all",
     ],
 )
