@@ -18,6 +18,7 @@ from llm.claims import resource_of
 from llm.offer import Hosting, MeshModel, Offer, catalogue
 from llm.residency import Reservation
 from meshd.bringing import Bringing
+from meshd.duty import Duty, duties, reason
 from transport.address import format_address
 from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
@@ -90,17 +91,19 @@ def build_status(now: Situation) -> dict[str, Any]:
     me = now.view.me
     models = catalogue(now.view, now.offers)
     terms = claims(now.view)
+    doing = duties(now.view, models, terms)
     return {
         "node": {
             "id": node_text(me.node),
             "name": me.name,
             "role": now.role.value,
+            "duty": doing[me.node].value,
             "version": meshd.__version__,
             "uptime_s": round(now.uptime_s, 1),
         },
         "mesh": {"id": now.mesh_id.hex(), "name": now.mesh_name},
         "host": any(claim.host == me.node for claim in terms.values()),
-        "peers": [_peer(node, now.links) for node in now.view.nodes[1:]],
+        "peers": [_peer(node, now.links, doing[node.node]) for node in now.view.nodes[1:]],
         "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
         "models": [_model(model, terms, now.view) for model in models] + _coming(now, models),
         "downloads": [one.as_json() for one in now.bringings if not one.is_settled],
@@ -111,7 +114,7 @@ def build_status(now: Situation) -> dict[str, Any]:
         "refusals": dict(now.refusals),
         "gossip": dict(now.gossip),
         "mdns": _mdns(now.surroundings),
-        "claims": [_claim(terms[resource], now.view) for resource in sorted(terms)],
+        "claims": [_claim(terms[resource], models, now.view) for resource in sorted(terms)],
         "leases": _leases(now.leases, now.view),
         "memory": _memory(now.memory),
     }
@@ -143,8 +146,27 @@ def _mdns(around: Surroundings) -> dict[str, Any]:
     }
 
 
-def _claim(claim: Claim, view: View) -> dict[str, Any]:
-    return {"resource": claim.resource, "term": claim.term, "host": _name(claim.host, view)}
+def _claim(claim: Claim, models: Sequence[MeshModel], view: View) -> dict[str, Any]:
+    host = _name(claim.host, view)
+    rivals = [
+        (hosting.node.name, _memory_bytes(hosting.node))
+        for model in models
+        if resource_of(model.name) == claim.resource
+        for hosting in model.hostings
+        if hosting.node.node != claim.host
+    ]
+    return {
+        "resource": claim.resource,
+        "term": claim.term,
+        "host": host,
+        "score_gb": round(claim.score / GIB, 2),
+        "reason": reason(claim, rivals, host),
+    }
+
+
+def _memory_bytes(node: NodeView) -> int:
+    fact = read_gpu(node)
+    return sum(device.total_bytes for device in fact.devices) if fact else 0
 
 
 def _leases(now: LeasesNow, view: View) -> dict[str, Any]:
@@ -195,12 +217,13 @@ def _vram(node: NodeView) -> dict[str, Any]:
     }
 
 
-def _peer(node: NodeView, links: Sequence[Link]) -> dict[str, Any]:
+def _peer(node: NodeView, links: Sequence[Link], duty: Duty) -> dict[str, Any]:
     link = next((link for link in links if link.node == node.node), None)
     return {
         "id": node_text(node.node),
         "name": node.name,
         "role": node.role.value,
+        "duty": duty.value,
         "state": node.status.name.lower(),
         "rtt_ms": node.rtt_ms,
         "carrier": link.carrier if link else None,

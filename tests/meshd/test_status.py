@@ -75,7 +75,9 @@ def test_claims_leases_and_votes_are_shown_by_the_names_of_nodes() -> None:
 
     status = build_status(now)
 
-    assert status["claims"] == [{"resource": "host/toy", "term": 7, "host": "host"}]
+    (claim,) = status["claims"]
+    assert (claim["resource"], claim["term"], claim["host"]) == ("host/toy", 7, "host")
+    assert claim["reason"].startswith("host leads toy in term 7")
     assert status["leases"] == {
         "held": [{"resource": "host/toy", "purpose": "work", "term": 7, "worker": "host", "usable_s": 7.5}],
         "granted": [{"resource": "host/other", "purpose": "vote", "term": 3, "host": "host", "lasts_s": 9.0}],
@@ -102,6 +104,7 @@ def test_the_shape_that_scripts_rely_on() -> None:
         "id": node_text(ME),
         "name": "me",
         "role": "member",
+        "duty": "idle",
         "version": "",
         "uptime_s": 0,
     }
@@ -127,6 +130,7 @@ def test_a_peer_with_its_link_and_memory() -> None:
         "id": node_text(HOST),
         "name": "host",
         "role": "member",
+        "duty": "host",
         "state": "alive",
         "rtt_ms": 1.5,
         "carrier": "quic",

@@ -1,0 +1,31 @@
+// Every way the mesh could serve a model, with the memory it takes, how fast it would be, and which to take.
+
+import { byId, make } from "./dom.js";
+import { command } from "./http.js";
+
+export function listenForPlan() {
+  byId("plan-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const place = byId("plan");
+    place.textContent = "…";
+    try {
+      place.replaceChildren(...show(await command("plan", { model: byId("plan-model").value.trim() })));
+    } catch {
+      place.textContent = "";
+    }
+  });
+}
+
+function show(found) {
+  const head = ["", "choice", "nodes", "tokens/s", "why"].map((word) => make("th", { scope: "col" }, word));
+  const body = found.choices.map((choice) => make("tr", {},
+    make("td", { class: choice.advised ? "good" : "" }, choice.advised ? "advised" : choice.possible ? "" : "no"),
+    make("td", {}, choice.kind),
+    make("td", {}, choice.nodes.map((node) => `${node.name}: ${node.layers} layers, ${node.needed_gb} of ${node.free_gb} GB`).join("; ")),
+    make("td", {}, choice.tokens_per_s ? `${choice.tokens_per_s.likely} (${choice.tokens_per_s.low} to ${choice.tokens_per_s.high})` : ""),
+    make("td", {}, choice.reason)));
+  return [
+    make("p", {}, `${found.model}: ${found.memory.total_gb} GB alone, ${found.slots} slots of ${found.context_tokens} tokens`),
+    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body))),
+  ];
+}

@@ -1,0 +1,147 @@
+"""The console as a person sees it: a host, a worker and a client, in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+from playwright.async_api import Page, expect
+
+from meshd.local_agents import LocalAgent, LocalAgents
+from tests.browser.conftest import browser, page_of, pictures
+from tests.live.toy import MODEL, SERVES_TOY, sees_ready
+
+ROWS = "#mesh-table tbody tr"
+
+
+async def console_of(agent: LocalAgent) -> str:
+    return str((await agent.status())["doors"]["console"])
+
+
+async def keep_picture(page: Page, name: str) -> None:
+    if (folder := pictures()) is not None:
+        await page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+def has_role(node: str, role: str) -> Any:
+    return lambda page: expect(page.locator(ROWS).filter(has_text=node)).to_contain_text(role)
+
+
+async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: LocalAgents) -> None:
+    async with agents.start("workstation", [*SERVES_TOY, "--split"]) as host:
+        token = await host.token("member", 2)
+        async with (
+            agents.start("old-tower", ["--join", token]) as worker,
+            agents.start("laptop", ["--client", "--join", await host.token("client")]) as client,
+            browser() as opened,
+        ):
+            await client.until(lambda status: sees_ready(status) and is_split(status), 90)
+            async with page_of(opened, await console_of(client)) as page:
+                await shows_roles(page)
+                await chats(page)
+                await keep_picture(page, "console-client")
+                os.kill(worker.child.pid, signal.SIGKILL)
+                await expect(page.locator(ROWS).filter(has_text="old-tower")).to_contain_text("dead", timeout=30_000)
+            async with page_of(opened, await console_of(host), color_scheme="dark") as page:
+                await shows_the_hosts_side(page)
+                await lets_others_in(page)
+                await keep_picture(page, "console-host-dark")
+
+
+def is_split(status: dict[str, Any]) -> bool:
+    return any(model["mode"] == "split" and len(model["workers"]) == 2 for model in status["models"])
+
+
+async def shows_roles(page: Page) -> None:
+    for node, role in (("workstation", "HOST"), ("old-tower", "WORKER"), ("laptop", "CLIENT")):
+        await expect(page.locator(ROWS).filter(has_text=node)).to_contain_text(role)
+        await expect(page.locator(f"#mesh-picture [data-node={node}]")).to_contain_text(role)
+    await expect(page.locator(ROWS).filter(has_text="workstation")).to_contain_text("QUIC · HTTP")
+    total = await page.locator("#total").inner_text()
+    assert "clients not counted" in total
+    await expect(page.locator("#elections")).to_contain_text("workstation leads")
+
+
+async def chats(page: Page) -> None:
+    await expect(page.locator("#chat-model")).to_have_value(MODEL)
+    await page.fill("#chat-text", "What is meshd?")
+    await page.press("#chat-text", "Enter")
+    answer = page.locator("#chat-log li.assistant")
+    await expect(answer.locator(".meta")).to_contain_text("workstation · split", timeout=60_000)
+    await expect(page.locator("#chat-send")).to_be_enabled(timeout=60_000)
+    assert len(await answer.inner_text()) > 30
+    await expect(page.locator("#activity-table tbody tr").first).to_contain_text("200")
+
+
+async def shows_the_hosts_side(page: Page) -> None:
+    await expect(page.locator(ROWS).filter(has_text="laptop")).to_contain_text("API tunnel")
+    await expect(page.locator("#memory .bar")).to_have_count(1)
+    await page.fill("#plan-model", MODEL)
+    await page.click("#plan-form button")
+    await expect(page.locator("#plan")).to_contain_text("tokens/s")
+
+
+async def lets_others_in(page: Page) -> None:
+    await page.select_option("#token-role", "client")
+    await page.click("#token-form button")
+    await expect(page.locator("#join-line")).to_be_visible()
+    line = await page.locator("#join-text").input_value()
+    assert line.startswith("meshd --client --join meshd1:")
+    newest = page.locator("#tokens li").filter(has_text="client · valid")
+    await newest.first.get_by_role("button", name="revoke").click()
+    await expect(page.locator("#tokens li").filter(has_text="revoked")).not_to_have_count(0)
+
+
+async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_ran(agents: LocalAgents) -> None:
+    async with agents.start("workstation", ["--model", "echo:parrot"]) as host, browser() as opened:
+        await host.until(lambda status: sees_ready(status, "parrot"), 30)
+        phone = {"width": 390, "height": 844}
+        async with page_of(opened, await console_of(host), viewport=phone, color_scheme="light") as page:
+            await expect(page.locator("#connection")).to_have_text("live")
+            width = await page.evaluate("document.documentElement.scrollWidth")
+            assert width <= phone["width"], "nothing may need scrolling sideways but tables in their boxes"
+            await page.focus("#chat-text")
+            await page.keyboard.type("**hello** `there` <b>you</b>")
+            await page.keyboard.press("Enter")
+            answer = page.locator("#chat-log li.assistant")
+            await expect(answer.locator("strong")).to_have_text("hello")
+            await expect(answer.locator("code")).to_have_text("there")
+            await expect(answer.locator("b")).to_have_count(0)
+            await page.focus("#bend-call")
+            await page.keyboard.press("Tab")
+            await page.keyboard.press("Tab")
+            await page.keyboard.press("Enter")
+            await expect(page.locator("#bend-result")).to_contain_text("(ok (1 2 3))")
+            await every_control_has_a_name(page)
+            await keep_picture(page, "console-narrow")
+
+
+async def every_control_has_a_name(page: Page) -> None:
+    """What a screen reader says of each control."""
+    nameless = await page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, textarea, svg[role], table")]
+            .filter((one) => !(one.textContent.trim() && one.tagName === "BUTTON") && !one.labels?.length)
+            .filter((one) => !one.getAttribute("aria-label") && !one.getAttribute("aria-labelledby"))
+            .filter((one) => !one.querySelector("caption"))
+            .map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    assert nameless == []
+
+
+async def test_a_node_with_keys_asks_for_one(agents: LocalAgents) -> None:
+    async with agents.start("workstation", ["--model", "echo:parrot"]) as host:
+        from tests.live.test_keys import meshd_key
+
+        made = await asyncio.to_thread(meshd_key, host.directory, "create", "admin", "--admin")
+        async with browser() as opened:
+            context = await opened.new_context()
+            page = await context.new_page()
+            await page.goto(await console_of(host))
+            await expect(page.locator("#key-form")).to_be_visible()
+            await page.fill("#key", made["key"])
+            await page.click("#key-form button")
+            await expect(page.locator("#connection")).to_have_text("live")
+            await expect(page.locator("#tokens")).to_contain_text("member")
+            await context.close()
