@@ -8,8 +8,9 @@ from functools import cache
 
 import numpy as np
 
+from forms.keccak import RATE
 from forms.live.digests import Digests, HashCall
-from forms.live.keccak_lanes import RATE, Bytes, shake256
+from forms.live.keccak_lanes import Bytes, shake256
 from forms.rows import Rows
 
 CHUNK_ROWS = 1 << 14
