@@ -313,8 +313,10 @@ class Node:
         return Commands(self.standing, self.situation, addresses, self._leave)
 
     def _pairing_commands(self) -> PairingCommands:
-        belonging, clock = self.standing.belonging, self.standing.unix_time
-        return PairingCommands(self.desk, lambda: belonging.signer(clock()) is not None, clock)
+        return PairingCommands(self.desk, self._may_invite, self.standing.unix_time)
+
+    def _may_invite(self) -> bool:
+        return self.standing.belonging.signer(self.standing.unix_time()) is not None
 
     def _model_commands(self) -> ModelCommands:
         hosts = self.identity.role is not Role.CLIENT
@@ -344,6 +346,7 @@ class Node:
             surroundings=self.neighbourhood.surroundings,
             leases=self.leases.now(),
             bringings=self.bringer.bringings,
+            may_invite=self._may_invite(),
             memory=MemoryNow(self.offering.memory.fact().devices, self.offering.memory.reservations),
         )
 

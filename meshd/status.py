@@ -68,6 +68,7 @@ class Situation:
     """Everything a status is made of. doors: name → address as a person types it.  refusals: by code.
 
     gossip: what gossip refused or could not judge, by kind.  bringings: models on their way to this node's disk.
+    may_invite: whether this node may let others in.
     """
 
     mesh_id: bytes
@@ -84,6 +85,7 @@ class Situation:
     leases: LeasesNow = NO_LEASES
     bringings: tuple[Bringing, ...] = ()
     memory: MemoryNow = MemoryNow()
+    may_invite: bool = False
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -98,6 +100,7 @@ def build_status(now: Situation) -> dict[str, Any]:
             "name": me.name,
             "role": now.role.value,
             "duty": doing[me.node].value,
+            "may_invite": now.may_invite,
             "version": meshd.__version__,
             "uptime_s": round(now.uptime_s, 1),
         },

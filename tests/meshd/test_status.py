@@ -105,6 +105,7 @@ def test_the_shape_that_scripts_rely_on() -> None:
         "name": "me",
         "role": "member",
         "duty": "idle",
+        "may_invite": False,
         "version": "",
         "uptime_s": 0,
     }

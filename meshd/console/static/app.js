@@ -9,7 +9,7 @@ import { showMemory } from "./memory.js";
 import { showMesh } from "./mesh.js";
 import { listenForModels, showModels } from "./models.js";
 import { listenForPlan } from "./plan.js";
-import { listenForTokens } from "./tokens.js";
+import { listenForTokens, showTokens } from "./tokens.js";
 
 function showStatus(status) {
   document.title = `${status.node.name} · ${status.mesh.name}`;
@@ -20,6 +20,8 @@ function showStatus(status) {
   showMesh(status);
   showModels(status);
   showMemory(status);
+  showTokens(status);
+  byId("pull-form").hidden = status.node.role === "client";
 }
 
 function showConnection(isThere) {

@@ -17,8 +17,18 @@ export function listenForTokens() {
     look();
   });
   byId("join-copy").addEventListener("click", copy);
-  look();
   setInterval(look, LOOK_MS);
+}
+
+let mayInvite = false;
+
+/** The node says whether it may let others in. */
+export function showTokens(status) {
+  if (mayInvite === status.node.may_invite) return;
+  mayInvite = status.node.may_invite;
+  byId("token-form").hidden = !mayInvite;
+  byId("no-tokens").hidden = mayInvite;
+  look();
 }
 
 async function copy() {
@@ -33,19 +43,16 @@ async function copy() {
   setTimeout(() => { byId("join-copy").textContent = "copy"; }, 1500);
 }
 
-/** Quiet where this node may not invite. */
 async function list(name) {
   const options = { method: "POST", headers: { "content-type": "application/json" }, body: "{}" };
-  const response = await ask(`/api/${name}`, options).catch((error) => ({ why: error.message }));
-  return response.why ? response : response.json();
+  return (await ask(`/api/${name}`, options)).json();
 }
 
 async function look() {
-  if (document.hidden) return;
-  const book = await list("token_list");
-  fill(byId("tokens"), ...(book.tokens ?? []).map(token), ...(book.why ? [make("li", { class: "hint" }, book.why)] : []));
-  const asking = await list("token_requests");
-  const waiting = (asking.requests ?? []).filter((request) => request.state === "waiting");
+  if (document.hidden || !mayInvite) return;
+  const [book, asking] = await Promise.all([list("token_list"), list("token_requests")]).catch(() => [{ tokens: [] }, { requests: [] }]);
+  fill(byId("tokens"), ...(book.tokens.length ? book.tokens.map(token) : [make("li", { class: "hint" }, "none yet")]));
+  const waiting = asking.requests.filter((request) => request.state === "waiting");
   fill(byId("pairing"), ...(waiting.length ? waiting.map(pairing) : [make("li", { class: "hint" }, "nobody")]));
 }
 
