@@ -16,6 +16,7 @@ from forms.computed import Computed
 from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadSyntax, DeviceFailed, FormFailed, UnknownOperation
 from forms.form import FRAME_LIMIT
+from forms.quick_text import HasTextRows, read_rows_call, write_rows_line
 from forms.reader import read_datum
 from forms.text_framing import decode_text
 from forms.writer import write_datum
@@ -47,12 +48,8 @@ class Evaluator:
         begun = self.clock()
         try:
             self.reserve(TEXT_COPIES * len(request))
-            name, arguments = head_of(read_datum(decode_text(request)))
-            if name == "bend" and len(arguments) == 1:
-                name, arguments = head_of(arguments[0])
-            form = self.catalogue.named(name)
-            call = form.read_text(arguments)
-            return self._computed(begun, form, call, lambda result: ok_line(form.write_text(result), self.limit_bytes))
+            form, call = self._read_text(request)
+            return self._computed(begun, form, call, lambda result: self._write_text(form, result))
         except DeviceFailed:
             raise
         except FormFailed as error:
@@ -69,6 +66,24 @@ class Evaluator:
             raise
         except FormFailed as error:
             return Computed(error_frame(error))
+
+    def _read_text(self, request: bytes) -> tuple[AnyForm, Any]:
+        if (quick := read_rows_call(request)) is not None:
+            found: object = self.catalogue.find(quick.name)
+            if isinstance(found, HasTextRows):
+                return self.catalogue.named(quick.name), found.read_text_rows(quick.rows, quick.rest)
+        name, arguments = head_of(read_datum(decode_text(request)))
+        if name == "bend" and len(arguments) == 1:
+            name, arguments = head_of(arguments[0])
+        form = self.catalogue.named(name)
+        return form, form.read_text(arguments)
+
+    def _write_text(self, form: AnyForm, result: Any) -> bytes:
+        if not isinstance(form, HasTextRows):
+            return ok_line(form.write_text(result), self.limit_bytes)
+        line = write_rows_line(*form.text_rows(result))
+        check_reply(len(line), self.limit_bytes)
+        return line
 
     def _computed(self, begun: float, form: AnyForm, call: Any, write: Callable[[Any], bytes]) -> Computed:
         reply_bytes = form.reply_bytes(call)

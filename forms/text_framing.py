@@ -1,7 +1,8 @@
 """Finds where one datum ends while its bytes arrive, without reading it. Pure.
 
-Each byte is looked at once: strings are taken out by the regular expression engine, and only in the piece where the
-outermost list closes is the very place looked for.
+Each byte is looked at a few times at most. In long stretches without a parenthesis quotes are counted; elsewhere
+strings are taken out by the regular expression engine, and only in the piece where the outermost list closes is the
+very place looked for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ WHITE = b" \t\r\n"
 STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 MARK = re.compile(rb'[()]|"[^"\\]*(?:\\.[^"\\]*)*"|"', re.DOTALL)
 STRING_END = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+SKIMMED = 8
+"""Parentheses that are looked for one by one: a call of one long list has four."""
+OPEN, BACKSLASH = b"(\\"
 FIRST_NOT_WHITE = re.compile(rb"[^ \t\r\n]")
 
 
@@ -34,6 +38,8 @@ class TextMeasure:
         """
         if len(received) > self._limit_bytes:
             raise BeyondLimit(f"text of more than {self._limit_bytes} bytes")
+        if (end := self._skim(received)) is not None or self._seen == len(received):
+            return end
         if self._in_string and not self._leave_string(received):
             return None
         piece = bytes(memoryview(received)[self._seen :])
@@ -43,6 +49,25 @@ class TextMeasure:
             self._seen = len(received)
             return None
         return self._walk(received)
+
+    def _skim(self, received: bytearray) -> int | None:
+        """Pass a few parentheses and the long stretches without any between them, where quotes need only be counted.
+
+        The end, when it is met; else `_seen` is where somebody has to look closer, or all that there is.
+        """
+        for _ in range(SKIMMED):
+            at = min((found for mark in b"()\\" if (found := received.find(mark, self._seen)) >= 0), default=-1)
+            end = at if at >= 0 else len(received)
+            self._in_string ^= received.count(b'"', self._seen, end) % 2 == 1
+            self._seen = end
+            if at < 0 or received[at] == BACKSLASH:
+                break
+            self._seen += 1
+            if not self._in_string:
+                self._open(1 if received[at] == OPEN else -1)
+                if self._depth <= 0:
+                    return self._seen
+        return None
 
     def _leave_string(self, received: bytearray) -> bool:
         end = STRING_END.match(received, self._seen)

@@ -38,8 +38,13 @@ class Digests:
 def read_hash_text(name: str, arguments: list[Datum]) -> HashCall:
     """`'("hex" …) out-bytes`. Raises BadArgument."""
     expect_count(name, arguments, 2, 2)
-    inputs = Rows.of(read_byte_strings(arguments[0]))
-    return HashCall(inputs, read_integer(arguments[1], "out-bytes", 1, MAX_OUT_BYTES))
+    return read_hash_rows(name, Rows.of(read_byte_strings(arguments[0])), arguments[1:])
+
+
+def read_hash_rows(name: str, rows: Rows, rest: list[Datum]) -> HashCall:
+    """The same, the list being read. Raises BadArgument."""
+    expect_count(name, [[], *rest], 2, 2)
+    return HashCall(rows, read_integer(rest[0], "out-bytes", 1, MAX_OUT_BYTES))
 
 
 def check_shape(out_bytes: int, count: int) -> None:

@@ -15,6 +15,7 @@ from forms.live.digests import (
     Digests,
     HashCall,
     check_shape,
+    read_hash_rows,
     read_hash_text,
     sample_call,
     write_digests_frame,
@@ -39,6 +40,12 @@ class ShakeFanout:
 
     def read_text(self, arguments: list[Datum]) -> HashCall:
         return read_hash_text(self.name, arguments)
+
+    def read_text_rows(self, rows: Rows, rest: list[Datum]) -> HashCall:
+        return read_hash_rows(self.name, rows, rest)
+
+    def text_rows(self, result: Digests) -> tuple[bytes | memoryview, int]:
+        return result.rows, result.width
 
     def write_text(self, result: Digests) -> Datum:
         return write_digests_text(result)
