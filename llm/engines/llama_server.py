@@ -93,7 +93,7 @@ class LlamaServerOptions:
     threads: int | None = None
     kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
     start_timeout_s: float = 600.0
-    pulse_timeout_s: float = 10.0
+    pulse_timeout_s: float = 5.0
     binary: Path | None = None
     rpc: RpcDevices | None = None
     draft: Draft | Literal["ngram"] | None = None

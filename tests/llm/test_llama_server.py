@@ -42,7 +42,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_engine(
-    model: Path, folder: Path, *more_arguments: str, context_tokens: int = 8192, pulse_timeout_s: float = 10.0
+    model: Path, folder: Path, *more_arguments: str, context_tokens: int = 8192, pulse_timeout_s: float = 5.0
 ) -> LlamaServerEngine:
     options = LlamaServerOptions(
         model=model,
