@@ -82,6 +82,19 @@ class Ledger:
         self._held[id(reservation)] = reservation
         return reservation
 
+    def reserve_on(self, number: int, holder: str, need_bytes: int) -> Reservation:
+        """Hold `need_bytes` of one device. Raises NoRoom; then nothing has changed."""
+        left = self.free_by_device[number]
+        if need_bytes > left:
+            name = self.accounts[number].name
+            wants = f"{holder} needs {need_bytes / GB:.2f} GB of {name}, where {left / GB:.2f} GB are left"
+            raise NoRoom(f"{wants}; {self._arithmetic()}")
+        parts = [0] * len(self.accounts)
+        parts[number] = need_bytes
+        reservation = Reservation(holder, tuple(parts))
+        self._held[id(reservation)] = reservation
+        return reservation
+
     def take_over(self, holder: str, held_bytes: int) -> Reservation:
         """Hold for `holder` what it has in use already: first of what other programs hold, the rest of what is free.
 

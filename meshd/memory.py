@@ -75,6 +75,16 @@ class HostMemory:
         self._changes.notify()
         return reservation
 
+    def reserve_on(self, device: str, holder: str, need_bytes: int) -> Reservation | None:
+        """Hold memory of "cpu" or of "cuda:0", …; None where the ledger has no such device. Raises NoRoom."""
+        kind, _, ordinal = device.partition(":")
+        places = [number for number, one in enumerate(self._devices) if one.kind == kind]
+        if int(ordinal or 0) >= len(places):
+            return None
+        reservation = self._ledger.reserve_on(places[int(ordinal or 0)], holder, need_bytes)
+        self._changes.notify()
+        return reservation
+
     def take_over(self, holder: str, held_bytes: int) -> Reservation:
         """Hold for `holder` what it has in use already, so that it is no longer other programs'."""
         reservation = self._ledger.take_over(holder, held_bytes)

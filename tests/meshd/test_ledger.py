@@ -74,7 +74,7 @@ def test_what_a_server_has_in_use_is_taken_over_from_others_and_not_counted_twic
     book.reconcile([18 * GB])
     held = book.take_over("upstream qwen", 16 * GB)
     assert book.free_bytes == 6 * GB
-    with pytest.raises(NoRoom, match="other programs hold 2.00 GB .* upstream qwen 16.00 GB"):
+    with pytest.raises(NoRoom, match=r"other programs hold 2.00 GB .* upstream qwen 16.00 GB"):
         book.reserve("model", 7 * GB)
     book.release(held)
     assert book.free_bytes == 6 * GB  # it is gone once the driver says so
@@ -127,3 +127,11 @@ def test_no_device_is_ever_promised_beyond_itself(totals: list[int], steps: list
                 book.reconcile(others)
         for number, total in enumerate(totals):
             assert sum(one.parts[number] for one in held) <= total
+
+
+def test_one_device_by_its_number_and_no_other() -> None:
+    book = ledger(24, 8)
+    assert book.reserve_on(1, "forms", 6 * GB).parts == (0, 6 * GB)
+    with pytest.raises(NoRoom, match=r"forms needs 3.00 GB of GPU 1, where 2.00 GB are left"):
+        book.reserve_on(1, "forms", 3 * GB)
+    assert book.free_by_device == (24 * GB, 2 * GB)

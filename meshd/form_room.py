@@ -1,0 +1,57 @@
+"""The memory of forms: reserved in the host's ledger, like that of models, before a worker takes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from forms.errors import Busy
+from llm.residency import NoRoom, Reservation
+
+LOOK_AGAIN_S = 2.0
+"""How often a call that lacks memory looks whether another program has given some back."""
+
+
+class Devices(Protocol):
+    """The host's memory, device by device: `HostMemory`."""
+
+    def reserve_on(self, device: str, holder: str, need_bytes: int) -> Reservation | None:
+        """None where that device's memory is nobody's to share out. Raises NoRoom."""
+
+    def release(self, reservation: Reservation) -> None: ...
+
+    async def changed(self) -> None:
+        """Wait until something is next reserved or released."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormRoom:
+    """`forms.room.Room`, from the ledger."""
+
+    memory: Devices
+
+    @asynccontextmanager
+    async def hold(self, device: str, size_bytes: int, deadline_s: float) -> AsyncIterator[None]:
+        """Hold so much of a device while it lasts; waits for it until `deadline_s` of the loop's time. Raises Busy."""
+        reservation = await self._reserve(device, size_bytes, deadline_s)
+        try:
+            yield
+        finally:
+            if reservation is not None:
+                self.memory.release(reservation)
+
+    async def _reserve(self, device: str, size_bytes: int, deadline_s: float) -> Reservation | None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return self.memory.reserve_on(device, f"forms on {device}", size_bytes)
+            except NoRoom as error:
+                left_s = deadline_s - loop.time()
+                if left_s <= 0:
+                    raise Busy(str(error)) from error
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
+                    await self.memory.changed()
