@@ -19,10 +19,10 @@ from forms.catalogue import Catalogue
 from forms.datum import Symbol
 from forms.errors import BadSyntax, BeyondLimit, FormFailed, NotAuthenticated
 from forms.evaluate import error_frame, error_line, head_of, ok_line
-from forms.form import FRAME_LIMIT
+from forms.form import FRAME_LIMIT, SeesFaults
 from forms.frame import MAGIC_BYTES
 from forms.inflow import READ_BYTES, Inflow
-from forms.reader import read_datum
+from forms.reader import MAX_TEXT_BYTES, read_datum
 from forms.text_framing import TextMeasure, decode_text, skip_white
 
 logger = logging.getLogger("meshd.forms")
@@ -103,7 +103,8 @@ class Connection:
     # Text
 
     async def _take_text(self) -> bytes:
-        measure = TextMeasure(self.terms.limit_bytes if self._is_admitted else MAX_LOGIN_BYTES)
+        limit_bytes = min(self.terms.limit_bytes, MAX_TEXT_BYTES) if self._is_admitted else MAX_LOGIN_BYTES
+        measure = TextMeasure(limit_bytes)
         try:
             while (length := measure.advance(self._inflow.received)) is None:
                 if not await self._inflow.more():
@@ -135,6 +136,7 @@ class Connection:
     async def _answer_frame(self) -> None:
         if not self._is_admitted:
             raise _Over(error_frame(NotAuthenticated('this node wants a key first: (auth "KEY")')))
+        frame: bytes | None
         try:
             async with asyncio.timeout(UNFINISHED_S):
                 await self._inflow.until(MAGIC_BYTES)
@@ -142,6 +144,8 @@ class Connection:
                 frame = await self._take_frame(magic)
         except FormFailed as error:
             raise _Over(error_frame(error)) from error
+        if frame is None:
+            return
         match magic:
             case b"BPUT":
                 await self._put_blob(put_length(frame))
@@ -150,17 +154,26 @@ class Connection:
             case _:
                 await self._send(await self.terms.answer_frame(frame))
 
-    async def _take_frame(self, magic: bytes) -> bytes:
-        """The next frame; of one that puts a blob its head. Raises FormFailed."""
+    async def _take_frame(self, magic: bytes) -> bytes | None:
+        """The next frame; of one that puts a blob its head; None for one that was refused by its head, and is passed.
+
+        Raises FormFailed.
+        """
         if self.terms.blobs is not None and magic in (PUT, GET):
             length = PUT_HEAD.size if magic == PUT else GET_FRAME.size
             await self._inflow.until(length)
             return self._inflow.take(length)
         measure = self.terms.catalogue.of_magic(magic).measure(self.terms.limit_bytes)
-        while (needed := measure.advance(self._inflow.received)) > len(self._inflow.received):
+        fault: FormFailed | None = None
+        while True:
+            needed = measure.advance(self._inflow.received)
+            if fault is None and isinstance(measure, SeesFaults) and (fault := measure.fault) is not None:
+                await self._send(error_frame(fault))
+            if needed <= len(self._inflow.received):
+                frame = self._inflow.take(needed)
+                return frame if fault is None else None
             self._check_length(needed)
             await self._inflow.until(needed)
-        return self._inflow.take(needed)
 
     def _check_length(self, length: int) -> None:
         if length > self.terms.limit_bytes + MAGIC_BYTES:

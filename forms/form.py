@@ -6,9 +6,10 @@ backend is held to. The doors, the worker and the choice of a node treat all for
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from forms.datum import Datum
+from forms.errors import FormFailed
 
 Call = TypeVar("Call")
 Result = TypeVar("Result")
@@ -25,6 +26,15 @@ class Measure(Protocol):
 
         Called again with the same buffer grown. Raises BeyondLimit, BadArgument as soon as the frame is condemned.
         """
+
+
+@runtime_checkable
+class SeesFaults(Protocol):
+    """A measure that goes on after it has seen that the call will be refused."""
+
+    @property
+    def fault(self) -> FormFailed | None:
+        """Why it will be; None as long as nothing is wrong."""
 
 
 class Form(Protocol[Call, Result]):

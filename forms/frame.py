@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forms.errors import BeyondLimit
+from forms.errors import BadArgument, BeyondLimit
 
 MAGIC_BYTES = 4
 U32 = struct.Struct("<I")
@@ -18,16 +18,30 @@ SAME_LENGTH = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What follows a head. Either `length` bytes, or `items` times a u32 and as many bytes as it says."""
+    """What follows a head. Either `length` bytes, or `items` times a u32 and as many bytes as it says.
+
+    fault: why the call is refused although its end can be found, so that what comes behind it can be answered.
+    """
 
     length: int = 0
     items: int = 0
+    fault: BadArgument | None = None
+
+
+def fault_of(check: Callable[..., object], *arguments: object) -> BadArgument | None:
+    """What `check` finds wrong with them. Raises what else it raises."""
+    try:
+        check(*arguments)
+    except BadArgument as fault:
+        return fault
+    return None
 
 
 class HeadMeasure:
     """A `Measure` for a head of fixed length that says what follows.
 
-    head: its layout, magic included.  body: reads the head's fields, raises for what they condemn.
+    head: its layout, magic included.  body: reads the head's fields; raises for what leaves no end to be found.
+    fault: the body's, once the head is here.
     """
 
     def __init__(self, head: struct.Struct, body: Callable[[tuple[int, ...]], Body], limit_bytes: int) -> None:
@@ -36,6 +50,7 @@ class HeadMeasure:
         self._limit_bytes = limit_bytes
         self._items_left: int | None = None
         self._end = head.size
+        self.fault: BadArgument | None = None
 
     def advance(self, received: bytearray) -> int:
         if len(received) < self._head.size:
@@ -43,7 +58,7 @@ class HeadMeasure:
         if self._items_left is None:
             _, *fields = self._head.unpack_from(received)
             body = self._read_body(tuple(fields))
-            self._items_left = body.items
+            self._items_left, self.fault = body.items, body.fault
             self._end += body.length
             # Each item counts one byte at least beside its length.
             self._check(self._end + body.items * (U32.size + 1))

@@ -5,6 +5,7 @@ Who may ask is settled before anything runs: pages of this host always, others b
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from forms.errors import BadSyntax, BeyondLimit, FormFailed, NotAuthenticated
 from forms.evaluate import error_line
+from forms.reader import MAX_TEXT_BYTES
 from forms.text_framing import TextMeasure, skip_white
 from forms.web_origin import PREFLIGHT_S, is_allowed_origin, is_local_host
 
 HELP = b"POST one S-expression as text/plain, such as (ping) or (forms)\n"
+UNFINISHED_S = 60.0
 Headers = dict[str, str]
 
 
@@ -86,19 +89,30 @@ class HttpDoor:
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes:
         """The one datum of the body."""
+        limit_bytes = min(self.limit_bytes, MAX_TEXT_BYTES)
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self.limit_bytes:
-            raise _Refused(413, error_line(BeyondLimit(f"a body of {length} bytes; the limit is {self.limit_bytes}")))
-        received, more = bytearray(), True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _Refused(400, b"")
-            received += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(received) > self.limit_bytes:
-                raise _Refused(413, error_line(BeyondLimit(f"a body of more than {self.limit_bytes} bytes")))
-        return _one_datum(received, self.limit_bytes)
+        if length.isdecimal() and int(length) > limit_bytes:
+            raise _Refused(413, error_line(BeyondLimit(f"a body of {length} bytes; the limit is {limit_bytes}")))
+        try:
+            async with asyncio.timeout(UNFINISHED_S):
+                received = await _whole_body(receive, limit_bytes)
+        except TimeoutError:
+            late = BadSyntax(f"the body did not come within {UNFINISHED_S:g} s")
+            raise _Refused(408, error_line(late), {"connection": "close"}) from None
+        return _one_datum(received, limit_bytes)
+
+
+async def _whole_body(receive: Receive, limit_bytes: int) -> bytearray:
+    received, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Refused(400, b"")
+        received += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(received) > limit_bytes:
+            raise _Refused(413, error_line(BeyondLimit(f"a body of more than {limit_bytes} bytes")))
+    return received
 
 
 def _one_datum(received: bytearray, limit_bytes: int) -> bytes:

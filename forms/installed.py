@@ -19,7 +19,7 @@ from forms.blob_frame import MAGICS as BLOB_MAGICS
 from forms.catalogue import CIRCUIT_FORMS, AnyForm, Catalogue, shipped
 from forms.datum import Datum
 from forms.errors import FormFailed
-from forms.form import Measure
+from forms.form import Measure, SeesFaults
 from forms.frame import MAGIC_BYTES
 
 logger = logging.getLogger("meshd.forms")
@@ -165,6 +165,11 @@ class FencedMeasure:
 
     call: Callable[..., Any]
     measure: Measure
+
+    @property
+    def fault(self) -> FormFailed | None:
+        """Why the call will be refused, where the measure says so."""
+        return self.measure.fault if isinstance(self.measure, SeesFaults) else None
 
     def advance(self, received: bytearray) -> int:
         """Raises FormFailed, also for a length that is none."""

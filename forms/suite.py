@@ -16,7 +16,7 @@ from forms.cuda.host_build import NoCompiler, find_compiler
 from forms.cuda.host_device import HostDevice
 from forms.datum import Datum, Symbol
 from forms.errors import FormFailed
-from forms.form import FRAME_LIMIT, Form
+from forms.form import FRAME_LIMIT, Form, SeesFaults
 from forms.reader import read_datum
 from forms.writer import write_datum
 
@@ -36,6 +36,8 @@ def length_of(form: Form[Any, Any], frame: bytes, limit: int = FRAME_LIMIT, piec
     measure, received = form.measure(limit), bytearray()
     while True:
         needed = measure.advance(received)
+        if isinstance(measure, SeesFaults) and measure.fault is not None:
+            raise measure.fault
         if len(received) >= needed:
             assert len(received) == needed
             return needed

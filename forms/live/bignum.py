@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from forms.arguments import check_reply, expect_count, read_integer, read_list, read_number, read_symbol
 from forms.datum import Datum
 from forms.errors import BadArgument
-from forms.frame import Body, HeadMeasure
+from forms.frame import Body, HeadMeasure, fault_of
 from forms.live.bignum_call import UNARY, BignumCall, Operation
 from forms.live.numbers import Numbers
 
@@ -56,10 +56,11 @@ class BignumCgbn:
     def measure(self, limit_bytes: int) -> HeadMeasure:
         def body(fields: tuple[int, ...]) -> Body:
             operation, bits, count = fields
-            _operation(operation)
-            _check_bits(bits)
+            if bits % 8:
+                _check_bits(bits)  # numbers of so many bits have no length in bytes
             check_reply(REPLY_HEAD.size + count * bits // 8, limit_bytes)
-            return Body(length=(1 + 2 * count) * bits // 8)
+            fault = fault_of(_operation, operation) or fault_of(_check_bits, bits)
+            return Body(length=(1 + 2 * count) * bits // 8, fault=fault)
 
         return HeadMeasure(HEAD, body, limit_bytes)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from forms.arguments import check_reply
 from forms.datum import Datum
 from forms.errors import FormFailed
-from forms.frame import Body, HeadMeasure
+from forms.frame import Body, HeadMeasure, fault_of
 from forms.live.digests import (
     REPLY_HEAD,
     Digests,
@@ -52,9 +52,9 @@ class Blake3Tree:
     def measure(self, limit_bytes: int) -> HeadMeasure:
         def body(fields: tuple[int, ...]) -> Body:
             out_bytes, count = fields
-            check_shape(out_bytes, count)
+            fault = fault_of(check_shape, out_bytes, count)
             check_reply(REPLY_HEAD.size + count * out_bytes, limit_bytes)
-            return Body(items=count)
+            return Body(items=count, fault=fault)
 
         return HeadMeasure(HEAD, body, limit_bytes)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from forms.arguments import check_reply, expect_count, read_list, read_symbol, shown
 from forms.datum import Datum
 from forms.errors import BadArgument
-from forms.frame import Body, HeadMeasure
+from forms.frame import Body, HeadMeasure, fault_of
 from forms.live.sort_call import NUMBER_BYTES, Numbers, Order, SortCall
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ class RadixSort:
     def measure(self, limit_bytes: int) -> HeadMeasure:
         def body(fields: tuple[int, ...]) -> Body:
             order, count = fields
-            _order(order)
             check_reply(REPLY_HEAD.size + count * NUMBER_BYTES, limit_bytes)
-            return Body(length=count * NUMBER_BYTES)
+            return Body(length=count * NUMBER_BYTES, fault=fault_of(_order, order))
 
         return HeadMeasure(HEAD, body, limit_bytes)
 

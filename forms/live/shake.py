@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from forms.arguments import check_reply
 from forms.datum import Datum
-from forms.frame import SAME_LENGTH, Body, HeadMeasure
+from forms.frame import SAME_LENGTH, Body, HeadMeasure, fault_of
 from forms.live.digests import (
     REPLY_HEAD,
     Digests,
@@ -53,9 +53,9 @@ class ShakeFanout:
     def measure(self, limit_bytes: int) -> HeadMeasure:
         def body(fields: tuple[int, ...]) -> Body:
             out_bytes, count, in_len = fields
-            check_shape(out_bytes, count)
+            fault = fault_of(check_shape, out_bytes, count)
             check_reply(REPLY_HEAD.size + count * out_bytes, limit_bytes)
-            return Body(items=count) if in_len == SAME_LENGTH else Body(length=count * in_len)
+            return Body(items=count, fault=fault) if in_len == SAME_LENGTH else Body(count * in_len, fault=fault)
 
         return HeadMeasure(HEAD, body, limit_bytes)
 
