@@ -14,7 +14,7 @@
 
 typedef const u32* Rows;  // numbers of `words` limbs each, least significant first
 
-static const bool IS_SMALL = W <= 8;  // 16 unrolled take a compiler twenty seconds
+static const bool IS_SMALL = W <= 8;  // 16 limbs unrolled take a compiler twenty seconds
 static const int UNROLL = IS_SMALL ? 2 * W : 1;
 static const int UNROLL_PRODUCTS = IS_SMALL ? W : 4;
 static const int WINDOW = 4;  // bits of an exponent at a time
@@ -304,80 +304,105 @@ extern "C" __global__ void mod_mul(u64 first, Rows a, Rows b, Rows constants, u3
     store(out, wide, item, words);
 }
 
-// Products inside a power. In Montgomery's form all are multiples of R.
+struct Number {
+    u32 limb[W];
+};
+
+// A power has five places for a product. Unrolled it is long, and called, with its numbers in registers.
+#if W <= 8
+#define PRODUCT __device__ __noinline__ Number
+typedef Number Operand;
+#else
+#define PRODUCT INLINE Number
+typedef const Number& Operand;
+#endif
+
+// Products inside a power. In Montgomery's form all numbers are multiples of R.
 struct Montgomery {
-    static INLINE void enter(u32* r, u32* a, const Modulus& m, int n) { multiply_montgomery(r, a, m.r_square, m, n); }
-
-    static INLINE void one(u32* r, const Modulus& m, int n) { copy(r, m.r, n); }
-
-    static INLINE void multiply(u32* r, const u32* a, const u32* b, const Modulus& m, int n) {
-        multiply_montgomery(r, a, b, m, n);
+    static PRODUCT multiply(Operand a, Operand b, Rows constants, u32 words) {
+        const int n = limbs_of(words);
+        Number r;
+        multiply_montgomery(r.limb, a.limb, b.limb, Modulus(constants, n), n);
+        return r;
     }
 
-    static INLINE void leave(u32* r, u32* a, const Modulus& m, int n) {
-        u32 one[W];
-        set(one, 1, n);
-        multiply_montgomery(r, a, one, m, n);
+    static INLINE Number enter(const Number& a, Rows constants, u32 words) {
+        const int n = limbs_of(words);
+        Number r_square;
+        copy(r_square.limb, Modulus(constants, n).r_square, n);
+        return multiply(a, r_square, constants, words);
+    }
+
+    static INLINE Number one(Rows constants, u32 words) {
+        const int n = limbs_of(words);
+        Number r;
+        copy(r.limb, Modulus(constants, n).r, n);
+        return r;
+    }
+
+    static INLINE Number leave(const Number& a, Rows constants, u32 words) {
+        Number one;
+        set(one.limb, 1, limbs_of(words));
+        return multiply(a, one, constants, words);
     }
 };
 
 struct Barrett {
-    static INLINE void enter(u32* r, u32* a, const Modulus& m, int n) {
+    static PRODUCT multiply(Operand a, Operand b, Rows constants, u32 words) {
+        const int n = limbs_of(words);
+        Number r = a;
         u32 wide[2 * W];
-        reduce(a, wide, m, n);
-        copy(r, a, n);
+        multiply_reduced(wide, r.limb, b.limb, Modulus(constants, n), n);
+        copy(r.limb, wide, n);
+        return r;
     }
 
-    static INLINE void one(u32* r, const Modulus&, int n) { set(r, 1, n); }
-
-    static INLINE void multiply(u32* r, const u32* a, const u32* b, const Modulus& m, int n) {
+    static INLINE Number enter(Number a, Rows constants, u32 words) {
+        const int n = limbs_of(words);
         u32 wide[2 * W];
-        copy(r, a, n);
-        multiply_reduced(wide, r, b, m, n);
-        copy(r, wide, n);
+        reduce(a.limb, wide, Modulus(constants, n), n);
+        return a;
     }
 
-    static INLINE void leave(u32* r, u32* a, const Modulus&, int n) { copy(r, a, n); }
+    static INLINE Number one(Rows, u32 words) {
+        Number r;
+        set(r.limb, 1, limbs_of(words));
+        return r;
+    }
+
+    static INLINE Number leave(const Number& a, Rows, u32) { return a; }
 };
 
 // a^b mod m from the exponent's top window on. table: the powers 1 to 15 of each thread's a, neighbours side by side.
 template <typename Form>
 INLINE void power(u64 item, Rows a, Rows b, Rows constants, u32* table, u32* out, u32 words, u32 count) {
     const int n = limbs_of(words);
-    const Modulus m(constants, n);
-    u32 x[W], r[W], other[W];
-    load(other, a, item, words);
-    Form::enter(x, other, m, n);
-    copy(r, x, n);
+    Number x;
+    load(x.limb, a, item, words);
+    x = Form::enter(x, constants, words);
+    Number r = x;
 #pragma unroll 1
     for (int entry = 0;; entry++) {
 #pragma unroll UNROLL
-        for (int i = 0; i < n; i++) table[((u64)entry * n + i) * count + item] = r[i];
+        for (int i = 0; i < n; i++) table[((u64)entry * n + i) * count + item] = r.limb[i];
         if (entry + 2 == 1 << WINDOW) break;
-        Form::multiply(other, r, x, m, n);
-        copy(r, other, n);
+        r = Form::multiply(r, x, constants, words);
     }
-    Form::one(r, m, n);
+    r = Form::one(constants, words);
     bool is_one = true;
 #pragma unroll 1
     for (int place = (int)words * 32 - WINDOW; place >= 0; place -= WINDOW) {
-        if (!is_one) {
 #pragma unroll 1
-            for (int i = 0; i < WINDOW / 2; i++) {
-                Form::multiply(other, r, r, m, n);
-                Form::multiply(r, other, other, m, n);
-            }
-        }
+        for (int i = 0; i < WINDOW && !is_one; i++) r = Form::multiply(r, r, constants, words);
         u32 digit = b[item * words + place / 32] >> place % 32 & ((1 << WINDOW) - 1);
         if (!digit) continue;
 #pragma unroll UNROLL
-        for (int i = 0; i < n; i++) x[i] = table[((u64)(digit - 1) * n + i) * count + item];
-        Form::multiply(other, r, x, m, n);
-        copy(r, other, n);
+        for (int i = 0; i < n; i++) x.limb[i] = table[((u64)(digit - 1) * n + i) * count + item];
+        r = Form::multiply(r, x, constants, words);
         is_one = false;
     }
-    Form::leave(other, r, m, n);
-    store(out, other, item, words);
+    r = Form::leave(r, constants, words);
+    store(out, r.limb, item, words);
 }
 
 extern "C" __global__ void mod_pow(u64 first, Rows a, Rows b, Rows constants, u32* table, u32* out, u32 words,

@@ -1,3 +1,3 @@
-static const int W = 128;
+#define W 128
 
 #include "bignum.cuh"

@@ -1,3 +1,3 @@
-static const int W = 32;
+#define W 32
 
 #include "bignum.cuh"

@@ -1,3 +1,3 @@
-static const int W = 4;
+#define W 4
 
 #include "bignum.cuh"

@@ -1,3 +1,3 @@
-static const int W = 8;
+#define W 8
 
 #include "bignum.cuh"

@@ -211,7 +211,7 @@ __device__ __noinline__ Jacobian twice(Jacobian a) {
 }
 
 // Any a, infinity and ±b included; b is no infinity.
-INLINE Jacobian sum_of(const Jacobian& a, const Affine& b) {
+__device__ __noinline__ Jacobian plus(Jacobian a, Affine b) {
     if (is_zero(a.z)) {
         Jacobian r = {b.x, b.y, small(1)};
         return r;
@@ -229,8 +229,6 @@ INLINE Jacobian sum_of(const Jacobian& a, const Affine& b) {
     r.z = multiply(a.z, h);
     return r;
 }
-
-__device__ __noinline__ Jacobian plus(Jacobian a, Affine b) { return sum_of(a, b); }
 
 // Rows of 8 limbs on the wire and in tables.
 INLINE Field read_row(const u32* row) {
@@ -320,7 +318,7 @@ extern "C" __global__ void fixed(u64 first, const u32* table, u32 width, const u
 #pragma unroll
         for (int i = 0; i < 7; i++) scalar.limb[i] = scalar.limb[i] >> width | scalar.limb[i + 1] << (32 - width);
         scalar.limb[7] >>= width;
-        if (digit) sum = sum_of(sum, read_point(table + 16 * (((u64)window << width) + digit)));
+        if (digit) sum = plus(sum, read_point(table + 16 * (((u64)window << width) + digit)));
     }
     write_columns(products, sum, item, count);
 }
