@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -12,17 +12,31 @@ from forms.cuda.device import Device
 from forms.errors import BadArgument, DeviceFailed, FormFailed
 
 Way: TypeAlias = "tuple[Backend, Callable[[Any], Any]]"
+
+
+class KernelFailed(DeviceFailed):
+    """A kernel brought its device down when it was checked. form: the kernel's."""
+
+    def __init__(self, form: str, why: str) -> None:
+        super().__init__(f"the kernel of {form} does not work on this device: {why}")
+        self.form = form
+
+
 SAMPLE_ROWS = 11
 """Rows of the call that a way is checked on: no multiple of what anything does side by side."""
 
 
 @dataclass(slots=True)
 class Backends:
-    """device: none on a CPU.  reserve: holds memory of the device, raises Busy.  tell: a line for the agent's log."""
+    """device: none on a CPU.  reserve: holds memory of the device, raises Busy.  tell: a line for the agent's log.
+
+    without: forms whose kernels are not used.
+    """
 
     device: Device | None = None
     reserve: Callable[[int], None] = lambda size_bytes: None
     tell: Callable[[str], None] = lambda line: None
+    without: Collection[str] = ()
     _ways: dict[str, Sequence[Way]] = field(default_factory=dict)
 
     def compute(self, form: AnyForm, call: Any) -> tuple[Any, Backend]:
@@ -35,7 +49,7 @@ class Backends:
 
     def _candidates(self, form: AnyForm) -> list[Way]:
         found: list[Way] = []
-        if self.device is not None and isinstance(form, HasKernel):
+        if self.device is not None and form.name not in self.without and isinstance(form, HasKernel):
             kernel, device = form.kernel, self.device
 
             def run(call: Any) -> Any:
@@ -54,8 +68,8 @@ class Backends:
         truth = _answer(form, form.reference, checked)  # what it raises is the call's own fault: nothing is settled
         try:
             is_right = bool(_answer(form, compute, checked) == truth)
-        except DeviceFailed:
-            raise
+        except DeviceFailed as error:
+            raise KernelFailed(form.name, str(error)) from error
         except ImportError as error:
             self.tell(f"{form.name} goes without its {backend} way: {error}")
             return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from forms.computed import Computed
 from forms.errors import Busy, WorkerLost
 from forms.form import FRAME_LIMIT
 from forms.room import EndlessRoom, Room
-from forms.worker_process import Start, WorkerProcess
+from forms.worker_process import GaveUp, Start, WorkerProcess
 
 logger = logging.getLogger("meshd.forms")
 
@@ -22,6 +23,8 @@ QUEUE_LIMIT = 32
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 10.0
 CPU = "cpu"
+CONTEXT_BYTES = 512 << 20
+"""Of a GPU that a worker takes for being there, and for what its calls take without asking."""
 ABANDONED_S = 5.0
 """How long a call may go on that nobody waits for any more."""
 ANSWER_S = 0.5
@@ -50,6 +53,8 @@ class Worker:
     is_computing: bool = False
     _queue: asyncio.Queue[_Job] = field(default_factory=lambda: asyncio.Queue(QUEUE_LIMIT))
     _process: WorkerProcess | None = None
+    _held: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _unfit: set[str] = field(default_factory=set)
     _backoff_s: float = 0.0
 
     @property
@@ -93,6 +98,10 @@ class Worker:
         except (OSError, WorkerLost) as error:
             await self._lost(job, error)
             return
+        except Busy as error:
+            if not job.reply.done():
+                job.reply.set_exception(error)
+            return
         self._backoff_s = 0.0
         if computed is not None and not job.reply.done():
             job.reply.set_result(computed)
@@ -100,7 +109,7 @@ class Worker:
     async def _unless_abandoned(self, job: _Job) -> Computed | None:
         """The reply; None when whoever asked has gone and the child was ended, so that others get their turn."""
         loop = asyncio.get_running_loop()
-        process = await self._ready()
+        process = await self._ready(job.deadline_s - ANSWER_S)
         try:
             async with asyncio.timeout(None) as patience:
 
@@ -116,16 +125,22 @@ class Worker:
             await self._end()
             return None
 
-    async def _ready(self) -> WorkerProcess:
+    async def _ready(self, deadline_s: float) -> WorkerProcess:
+        """The process; its device's context is memory that a first call waits for. Raises Busy, OSError."""
         if self._process is not None and not self._process.is_alive:
             await self._end()
         if self._process is None:
-            self._process = await WorkerProcess.start(Start(self.device, self.blobs, self.limit_bytes))
+            if self.device != CPU:
+                await self._held.enter_async_context(self.room.hold(self.device, CONTEXT_BYTES, deadline_s))
+            how = Start(self.device, self.blobs, self.limit_bytes, sorted(self._unfit))
+            self._process = await WorkerProcess.start(how)
         return self._process
 
     async def _lost(self, job: _Job, error: Exception) -> None:
         """The child died, or cannot be started: say so, and do not hurry to start the next one."""
         await self._end()
+        if isinstance(error, GaveUp) and error.form:
+            self._unfit.add(error.form)
         logger.error("the forms worker of %s died: %s", self.device, str(error))  # not what its frames hold
         if not job.reply.done():
             why = f": {error}" if isinstance(error, WorkerLost) else ""
@@ -138,3 +153,4 @@ class Worker:
         process, self._process = self._process, None
         if process is not None:
             await process.end()
+        await self._held.aclose()

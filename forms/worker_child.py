@@ -11,13 +11,14 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from forms.backends import Backends
+from forms.backends import Backends, KernelFailed
+from forms.catalogue import Catalogue
 from forms.circuits.calls import circuit_forms
 from forms.computed import Computed
-from forms.cuda.device import Device
 from forms.errors import Busy, WorkerLost
 from forms.evaluate import Evaluator
 from forms.installed import catalogue
@@ -50,6 +51,11 @@ class Agent:
     replies: Segment
     _wanted_bytes: int = 0
     _granted_bytes: int = ALLOWANCE_BYTES
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether the last call took more than is taken without asking."""
+        return self._granted_bytes > ALLOWANCE_BYTES
 
     def next_job(self) -> tuple[int, bytes] | None:
         """Kind and request of the next one; None when the agent has gone."""
@@ -86,8 +92,9 @@ class Agent:
     def note(self, line: str) -> None:
         self._send(Note(line))
 
-    def lose(self, reason: str) -> None:
-        self._send(Lost(reason))
+    def lose(self, error: Exception) -> None:
+        form = error.form if isinstance(error, KernelFailed) else ""
+        self._send(Lost(f"{type(error).__name__}: {error}", form))
 
     def _send(self, message: Message) -> None:
         self.socket.send(write_message(message))
@@ -97,28 +104,31 @@ class Agent:
         return read_message(message) if message else None
 
 
-def serve(agent: Agent, device: Device | None, blobs: Path, limit_bytes: int) -> None:
-    """Answer jobs until there are no more. blobs: the folder that circuits lie in.  device: none on the CPU."""
-    on_device, on_host = (agent.reserve, _free_of_charge) if device is not None else (_free_of_charge, agent.reserve)
-    backends = Backends(device, on_device, agent.note)
-    evaluator = Evaluator(catalogue(circuit_forms(blobs)), backends, limit_bytes, reserve=on_host)
+def serve(agent: Agent, evaluator: Evaluator, give_back: Callable[[], None]) -> None:
+    """Answer jobs until there are no more. give_back: what a large call's memory is let go with."""
     while (job := agent.next_job()) is not None:
         kind, request = job
         agent.answer(evaluator.text(request) if kind == TEXT else evaluator.frame(request))
+        if agent.has_asked:
+            give_back()
 
 
-def _free_of_charge(size_bytes: int) -> None:
-    """The ledger of a host with GPUs is of their memory alone."""
+def serve_cpu(agent: Agent, catalogue: Catalogue, limit_bytes: int) -> None:
+    """Serve with this host's processor."""
+    serve(agent, Evaluator(catalogue, Backends(tell=agent.note), limit_bytes, reserve=agent.reserve), lambda: None)
 
 
-def open_device(name: str) -> Device | None:
-    """The GPU that "cuda:N" names; None for the CPU. Raises DeviceFailed, ImportError without CuPy."""
-    kind, _, ordinal = name.partition(":")
-    if kind != "cuda":
-        return None
+def serve_cuda(agent: Agent, catalogue: Catalogue, limit_bytes: int, ordinal: int, without: Collection[str]) -> None:
+    """Serve with a GPU. Raises DeviceFailed, ImportError without CuPy.
+
+    Of such a host the ledger has the GPUs' memory alone: its own is taken as it is.
+    """
     from forms.cuda.cupy_device import CupyDevice
 
-    return CupyDevice(int(ordinal))
+    device = CupyDevice(ordinal)
+    serve(
+        agent, Evaluator(catalogue, Backends(device, agent.reserve, agent.note, without), limit_bytes), device.give_back
+    )
 
 
 def end_with(agent: socket.socket) -> None:
@@ -135,14 +145,20 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--blobs", type=Path, required=True)
     parser.add_argument("--limit-bytes", type=int, required=True)
+    parser.add_argument("--without", nargs="*", default=(), help="forms whose kernels brought this device down")
     options = parser.parse_args()
     connected, requests, replies = options.descriptors
     agent = Agent(socket.socket(fileno=connected), Segment(requests), Segment(replies))
     threading.Thread(target=end_with, args=[agent.socket], name="end with the agent", daemon=True).start()
     try:
-        serve(agent, open_device(options.device), options.blobs, options.limit_bytes)
+        forms = catalogue(circuit_forms(options.blobs))
+        kind, _, ordinal = options.device.partition(":")
+        if kind == "cuda":
+            serve_cuda(agent, forms, options.limit_bytes, int(ordinal), options.without)
+        else:
+            serve_cpu(agent, forms, options.limit_bytes)
     except Exception as error:
-        agent.lose(f"{type(error).__name__}: {error}")
+        agent.lose(error)
         raise
 
 

@@ -74,9 +74,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker ends: what it computes with cannot be trusted any more."""
+    """The worker ends: its device cannot be trusted any more. form: whose kernel did that when it was checked."""
 
     reason: str
+    form: str = ""
 
 
 Message: TypeAlias = "Job | Grant | Reply | Need | Note | Lost"
@@ -100,8 +101,8 @@ def write_message(message: Message) -> bytes:
             return _words(Tag.GRANT, words)
         case Note(words):
             return _words(Tag.NOTE, words)
-        case Lost(words):
-            return _words(Tag.LOST, words)
+        case Lost(reason, form):
+            return _words(Tag.LOST, f"{form}\0{reason}")
 
 
 def read_message(message: bytes) -> Message:
@@ -121,7 +122,8 @@ def read_message(message: bytes) -> Message:
             case Tag.NOTE:
                 return Note(message[1:].decode())
             case Tag.LOST:
-                return Lost(message[1:].decode())
+                form, reason = message[1:].decode().split("\0", 1)
+                return Lost(reason, form)
     except (struct.error, ValueError, LookupError) as error:
         raise WorkerLost(f"a worker sent what is no message: {message[:20]!r}") from error
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,15 +44,29 @@ INHERITED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES"),
     *("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "XDG_CACHE_HOME"),
 )
+# The driver numbers GPUs by their place on the bus; CUDA would by what it takes for the fastest.
+ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+class GaveUp(WorkerLost):
+    """The worker has said why it ends. form: whose kernel brought its device down when it was checked, if one did."""
+
+    def __init__(self, reason: str, form: str) -> None:
+        super().__init__(reason)
+        self.form = form
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a worker begins. device: "cpu" or "cuda:0".  blobs: where circuits lie.  limit_bytes: of a reply."""
+    """How a worker begins. device: "cpu" or "cuda:0".  blobs: where circuits lie.  limit_bytes: of a reply.
+
+    without: forms whose kernels brought this device down.
+    """
 
     device: str
     blobs: Path
     limit_bytes: int
+    without: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +90,12 @@ class WorkerProcess:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "forms.worker_child", "--descriptors", *map(str, passed)),
                 *("--device", how.device, "--blobs", str(how.blobs), "--limit-bytes", str(how.limit_bytes)),
+                *("--without", *how.without),
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 stderr=DEVNULL,
                 pass_fds=passed,
-                env={name: os.environ[name] for name in INHERITED if name in os.environ},
+                env={name: os.environ[name] for name in INHERITED if name in os.environ} | ORDER,
                 start_new_session=True,  # Ctrl-C in a terminal is the agent's to answer
             )
         return cls(process, how.device, ours, requests, replies)
@@ -104,8 +119,8 @@ class WorkerProcess:
                         await self._send(await self._grant(held, room, size_bytes, deadline_s))
                     case Note(line):
                         logger.warning("the forms worker of %s: %s", self.device, line)
-                    case Lost(reason):
-                        raise WorkerLost(reason)
+                    case Lost(reason, form):
+                        raise GaveUp(reason, form)
                     case other:
                         raise WorkerLost(f"a worker sent a {type(other).__name__} of its own")
 

@@ -112,6 +112,11 @@ class CupyDevice:
         with _translated():
             cupy.cuda.get_current_stream().synchronize()
 
+    def give_back(self) -> None:
+        """Free what CuPy keeps of memory that nothing is in any more, so that others may have it."""
+        with _translated():
+            cupy.get_default_memory_pool().free_all_blocks()
+
     def _module(self, source: Path) -> Any:
         if source not in self._modules:
             self._modules[source] = cupy.RawModule(code=read_source(source), options=(STANDARD,), backend="nvrtc")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forms.backend import Backend
-from forms.backends import SAMPLE_ROWS, Backends
+from forms.backends import SAMPLE_ROWS, Backends, KernelFailed
 from forms.catalogue import Catalogue
 from forms.cuda.device import Device
 from forms.cuda.host_device import HostDevice
@@ -121,8 +121,10 @@ def test_memory_of_the_device_is_asked_for_before_it_is_used() -> None:
 
 
 def test_a_device_that_failed_is_not_gone_on_with_and_no_other_error_is_hidden() -> None:
-    with pytest.raises(DeviceFailed):
+    with pytest.raises(KernelFailed, match="an illegal address") as raised:
         Backends(HostDevice()).compute(Hashing(truth, broken), CALL)
+    without = Backends(HostDevice(), without=[raised.value.form])
+    assert without.compute(Hashing(truth, broken), CALL) == (truth(CALL), Backend.CPU)
     evaluator = Evaluator(Catalogue([Hashing(truth, broken)]), Backends(HostDevice()))
     with pytest.raises(DeviceFailed):
         evaluator.text(b'(cuda-shake-fanout \'("00") 32)')

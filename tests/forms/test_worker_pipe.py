@@ -35,6 +35,7 @@ from forms.worker_pipe import (
         Need(1 << 40),
         Note("a line"),
         Lost("gone"),
+        Lost("gone", "a-form"),
         *[Reply(Computed(b"reply", "a-form", backend, 12.5, 0.25, True)) for backend in (None, *Backend)],
         Reply(Computed(b"", "f" * 200, Backend.CPU), 1 << 33),
         Reply(Computed(bytes(INLINE_BYTES), "f" * 200)),

@@ -193,3 +193,16 @@ async def test_a_large_call_holds_memory_while_it_is_computed_and_a_small_one_as
         refused = await workers.compute(FRAME, shake_frame(700_000), 60)
         assert refused.reply.startswith(b"BERR\x06")
         assert b"too little memory" in refused.reply
+
+
+async def test_a_gpu_is_held_for_as_long_as_its_worker_is_there() -> None:
+    room = CountedRoom(1 << 30)
+    async with running("cuda:99", room=room) as workers:
+        for _ in range(2):
+            with pytest.raises(WorkerLost):
+                await workers.compute(TEXT, SORT, 30)
+        assert [device for device, _ in room.held] == ["cuda:99"] * 2
+        assert room.free_bytes == 1 << 30
+        room.free_bytes = 0
+        with pytest.raises(Busy, match="too little memory"):
+            await workers.compute(TEXT, SORT, 30)
