@@ -62,6 +62,17 @@ class Choice(Generic[Target]):
     finish_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a call went and why. others: what it would have taken elsewhere, by name.  actual_s: None: it failed."""
+
+    shape: Shape
+    place: str
+    predicted_s: float | None
+    others: dict[str, float | None]
+    actual_s: float | None
+
+
 def predict(shape: Shape, option: Option[Target]) -> float | None:
     """Seconds from now to the whole reply."""
     if option.cost is None:

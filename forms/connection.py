@@ -23,6 +23,7 @@ from forms.form import FRAME_LIMIT, SeesFaults
 from forms.frame import MAGIC_BYTES
 from forms.inflow import READ_BYTES, Inflow
 from forms.reader import MAX_TEXT_BYTES, read_datum
+from forms.request import BEND
 from forms.text_framing import TextMeasure, decode_text, skip_white
 
 logger = logging.getLogger("meshd.forms")
@@ -42,6 +43,7 @@ class Terms:
     catalogue: Catalogue
     answer_text: Callable[[bytes], Awaitable[bytes]]
     answer_frame: Callable[[bytes], Awaitable[bytes]]
+    bend_frame: Callable[[bytes], Awaitable[bytes]]
     keys: tuple[str, ...] = ()
     limit_bytes: int = FRAME_LIMIT
     blobs: FormBlobs | None = None
@@ -141,6 +143,10 @@ class Connection:
             async with asyncio.timeout(UNFINISHED_S):
                 await self._inflow.until(MAGIC_BYTES)
                 magic = bytes(self._inflow.received[:MAGIC_BYTES])
+                answer = self.terms.answer_frame
+                if magic == BEND:
+                    answer = self.terms.bend_frame
+                    magic = await self._behind_bend()
                 frame = await self._take_frame(magic)
         except FormFailed as error:
             raise _Over(error_frame(error)) from error
@@ -152,7 +158,16 @@ class Connection:
             case b"BGET":
                 await self._get_blob(frame)
             case _:
-                await self._send(await self.terms.answer_frame(frame))
+                await self._send(await answer(frame))
+
+    async def _behind_bend(self) -> bytes:
+        """The magic of the frame that is to run wherever it finishes first. Raises FormFailed."""
+        self._inflow.take(MAGIC_BYTES)
+        await self._inflow.until(MAGIC_BYTES)
+        magic = bytes(self._inflow.received[:MAGIC_BYTES])
+        if magic in (PUT, GET):
+            raise BadSyntax("BEND stands before the frame of a form")
+        return magic
 
     async def _take_frame(self, magic: bytes) -> bytes | None:
         """The next frame; of one that puts a blob its head; None for one that was refused by its head, and is passed.

@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from forms.backend import Backend
 from forms.computed import Computed
 
 REMEMBERED = 16.0
@@ -65,6 +64,11 @@ class Fit:
         self.line: Line | None = None
         for work, seconds in known:
             self.learn(work, seconds)
+
+    @property
+    def has_two_sizes(self) -> bool:
+        """Whether the line says anything of sizes that it was not told of."""
+        return len(self._octaves) > 1
 
     def learn(self, work: float, seconds: float) -> None:
         """Take in that `work` took `seconds`."""
@@ -121,6 +125,19 @@ class Cost:
     error: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a call took. backend: what computed it, as far as is known."""
+
+    form: str
+    is_text: bool
+    backend: str
+    work: float
+    seconds: float
+    request_bytes: int
+    is_cold: bool = False
+
+
 class _Ledger:
     """What is known of one form, wire and backend."""
 
@@ -131,17 +148,17 @@ class _Ledger:
         self.work_per_byte = 0.0
         self.outcomes: deque[Outcome] = deque(maxlen=KEPT_PREDICTIONS)
 
-    def learn(self, done: Computed, request_bytes: int) -> None:
+    def learn(self, call: Spent) -> None:
         self.calls += 1
-        self.work_per_byte = _followed(self.work_per_byte, done.work / max(1, request_bytes))
+        self.work_per_byte = _followed(self.work_per_byte, call.work / max(1, call.request_bytes))
         line = self.fit.line
-        if done.is_cold:
+        if call.is_cold:
             # Before there is a line, all that can be said is that it took so long.
-            self.cold_s = _followed(self.cold_s, max(0.0, done.seconds - (line.at(done.work) if line else 0.0)))
+            self.cold_s = _followed(self.cold_s, max(0.0, call.seconds - (line.at(call.work) if line else 0.0)))
             return
-        if line is not None:
-            self.outcomes.append(Outcome(done.work, line.at(done.work), done.seconds))
-        self.fit.learn(done.work, done.seconds)
+        if line is not None and self.fit.has_two_sizes:
+            self.outcomes.append(Outcome(call.work, line.at(call.work), call.seconds))
+        self.fit.learn(call.work, call.seconds)
 
     def error(self) -> float | None:
         errors = sorted(one.error for one in self.outcomes)
@@ -149,18 +166,22 @@ class _Ledger:
 
 
 class CostBook:
-    """What this node has learnt of its own calls."""
+    """What was learnt of the calls of one place."""
 
     def __init__(self) -> None:
-        self._ledgers: dict[tuple[str, bool, Backend], _Ledger] = {}
-        self._latest: dict[tuple[str, bool], Backend] = {}
+        self._ledgers: dict[tuple[str, bool, str], _Ledger] = {}
+        self._latest: dict[tuple[str, bool], str] = {}
 
     def learn(self, done: Computed, request_bytes: int, *, is_text: bool) -> None:
-        """Take in a finished call. Errors teach nothing."""
-        if done.backend is None or done.is_error:
-            return
-        self._latest[done.form, is_text] = done.backend
-        self._ledgers.setdefault((done.form, is_text, done.backend), _Ledger()).learn(done, request_bytes)
+        """Take in a call that a worker has finished. Errors teach nothing."""
+        if done.backend is not None:
+            spent = Spent(done.form, is_text, done.backend, done.work, done.seconds, request_bytes, done.is_cold)
+            self.note(spent)
+
+    def note(self, call: Spent) -> None:
+        """Take in what a call took."""
+        self._latest[call.form, call.is_text] = call.backend
+        self._ledgers.setdefault((call.form, call.is_text, call.backend), _Ledger()).learn(call)
 
     def cost(self, form: str, *, is_text: bool) -> Cost | None:
         """Of the backend that computed such a call last; None before there was one that was warm."""
@@ -190,11 +211,28 @@ class CostBook:
         backend = self._latest.get((form, is_text))
         return tuple(self._ledgers[form, is_text, backend].outcomes) if backend is not None else ()
 
-    def _cost(self, form: str, is_text: bool, backend: Backend) -> Cost | None:
+    def _cost(self, form: str, is_text: bool, backend: str) -> Cost | None:
         ledger = self._ledgers[form, is_text, backend]
         if ledger.fit.line is None:
             return None
-        return Cost(form, is_text, backend.value, ledger.fit.line, ledger.cold_s, ledger.calls, ledger.error())
+        return Cost(form, is_text, backend, ledger.fit.line, ledger.cold_s, ledger.calls, ledger.error())
+
+
+def slowness(ours: Iterable[Cost], theirs: Iterable[Cost]) -> float | None:
+    """How many times as long as ours their calls take, by the forms that both have measured; None where there is none.
+
+    A first guess for a form that they have not computed yet.
+    """
+    mine = {(cost.form, cost.is_text): cost.line.per_work_s for cost in ours}
+    pairs = [(mine.get((cost.form, cost.is_text), 0.0), cost.line.per_work_s) for cost in theirs]
+    ratios = [math.log(other / own) for own, other in pairs if own > 0 and other > 0]
+    return math.exp(sum(ratios) / len(ratios)) if ratios else None
+
+
+def scaled(cost: Cost, factor: float) -> Cost:
+    """What the same form would cost on a node that is `factor` times as slow."""
+    line = Line(cost.line.base_s * factor, cost.line.per_work_s * factor)
+    return replace(cost, line=line, cold_s=cost.cold_s * factor, calls=0, error=None)
 
 
 def _followed(so_far: float, new: float) -> float:

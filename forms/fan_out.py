@@ -111,13 +111,14 @@ class FanOut:
             del self._tries[other]
         return [*map(Stop, others), *self._go_on(now)]
 
-    def failed(self, number: int, now: float) -> list[Effect]:
-        """Try `number` came to nothing: its node is gone, or will not."""
+    def failed(self, number: int, now: float, *, is_node_well: bool = False) -> list[Effect]:
+        """Try `number` came to nothing: its node is gone, or cannot do this one call (is_node_well)."""
         lost = self._tries.pop(number, None)
         if lost is None:
             return []
         job, node = lost.run.job, lost.run.node
-        self._down_until[node] = now + DOWN_S
+        if not is_node_well:
+            self._down_until[node] = now + DOWN_S
         self._failed_on.setdefault(job, []).append(node)
         if any(one.run.job == job for one in self._tries.values()):
             return self._go_on(now)

@@ -21,6 +21,7 @@ from forms.datum import Datum
 from forms.errors import FormFailed
 from forms.form import Measure, SeesFaults
 from forms.frame import MAGIC_BYTES
+from forms.request import BEND
 
 logger = logging.getLogger("meshd.forms")
 
@@ -28,7 +29,7 @@ GROUP = "meshd.forms"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9+._-]{0,99}")
 MAGIC = re.compile(rb"B[0-9A-Z]{3}")
 OPERATIONS = ("ping", "echo", "health", "forms", "bend", "auth", "quote")
-RESERVED_MAGICS = (b"BERR", *BLOB_MAGICS)
+RESERVED_MAGICS = (b"BERR", BEND, *BLOB_MAGICS)
 NEEDED = ("read_text", "write_text", "reply_bytes", "work", "reference")
 NEEDED_FOR_FRAMES = ("measure", "read_frame", "write_frame")
 

@@ -24,6 +24,7 @@ from llm.models.shelf import ShelfDamaged
 from meshd.asking import Asking
 from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
 from meshd.bend import open_bend
+from meshd.bending import parse_workers
 from meshd.config import Config, is_loopback
 from meshd.console.door import open_console
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
@@ -115,6 +116,7 @@ class Agent:
     async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
         specs = parse_specs(self.config.model, self.config.lazy)
         upstreams = parse_upstreams(self.config.upstream)
+        bend_workers = parse_workers(self.config.bend_worker)
         invites = [parse_token(text) for text in self.config.join]
         self.directory.create()
         stack.enter_context(self.directory.locked())
@@ -131,7 +133,8 @@ class Agent:
         splitting = self._splitting(launcher, memory)
         kitchen = Kitchen(self.config, self.directory, launcher, splitting, memory, Residence(memory))
         blobs = BlobStore(self.directory.blobs, int(self.config.blob_quota * GB))
-        offering = Offering(Pantry(kitchen, specs, blobs), memory, splitting, upstreams, self.config.quorum)
+        pantry = Pantry(kitchen, specs, blobs)
+        offering = Offering(pantry, memory, splitting, upstreams, self.config.quorum, bend_workers)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))

@@ -1,13 +1,11 @@
-"""bend's doors on this host: opens their ports before anything starts, and runs what answers behind them."""
+"""bend's doors on this host: opens their ports before anything starts. What answers behind them is `bending`'s."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import socket
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,11 @@ from forms.blobs import FormBlobs
 from forms.connection import Terms
 from forms.form import FRAME_LIMIT
 from forms.http_door import HttpDoor
-from forms.installed import catalogue
-from forms.operations import Health, Operations
+from forms.operations import Operations
 from forms.wire_door import WireDoor
-from forms.worker import Worker
 from meshd.config import BEND_PORT, Config, is_loopback
 from meshd.http_server import listen_tcp, serve_http
 from meshd.keys import read_key_file
-from meshd.memory import HostMemory
 from meshd.ports import Door, PortTaken, naming_the_holder
 from transport.address import format_address
 from transport.interface import Address
@@ -49,14 +44,18 @@ class BendDoors:
             "bend-http": f"http://{format_address(_address(self.http))}",
         }
 
-    def works(self, memory: HostMemory, folder: Path, blobs: FormBlobs) -> dict[str, Coroutine[Any, Any, None]]:
-        """What runs while the node does. The worker's process starts with the first call. folder: that of `blobs`."""
-        worker = Worker(folder)
-        operations = Operations(catalogue(), worker, lambda: _health(memory), blobs)
-        terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, self.keys, blobs=blobs)
+    def works(self, operations: Operations, blobs: FormBlobs) -> dict[str, Coroutine[Any, Any, None]]:
+        """What serves them while the node runs."""
+        terms = Terms(
+            operations.catalogue,
+            operations.answer_text,
+            operations.answer_frame,
+            operations.bend_frame,
+            self.keys,
+            blobs=blobs,
+        )
         http = HttpDoor(operations.answer_text, FRAME_LIMIT, self.keys, self.origins, self.is_local)
         return {
-            "forms worker": worker.run(),
             "bend": WireDoor(terms).run(self.wire),
             "bend over HTTP": serve_http(http, self.http, asyncio.Event()),
         }
@@ -92,9 +91,3 @@ def _listen(
 def _address(listener: socket.socket) -> Address:
     host, port = listener.getsockname()[:2]
     return Address(host, port)
-
-
-def _health(memory: HostMemory) -> Health:
-    devices = memory.fact().devices
-    free = sum(device.free_bytes for device in devices if device.kind == "cuda")
-    return Health(os.getloadavg()[0], free >> 20, int(time.time() * 1000))

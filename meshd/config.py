@@ -60,6 +60,9 @@ class Config:
     listen: Annotated[str, "address the API and the console listen on; another than loopback needs a key"] = "127.0.0.1"
     bend_port: Annotated[int, "TCP port of bend (0: any free one)"] = BEND_PORT
     http_port: Annotated[int, "TCP port of bend's HTTP door (default: one above --bend-port)"] = 0
+    bend_worker: Annotated[
+        tuple[str, ...], "HOST:PORT of a worker outside the mesh that speaks bend's wire protocol; may be repeated"
+    ] = ()
     bend_listen: Annotated[str, "address bend listens on; another than loopback needs --bend-key-file"] = "127.0.0.1"
     bend_key_file: Annotated[str, "file with one key a line; then bend wants one of them first"] = ""
     allow_origin: Annotated[tuple[str, ...], "a web page's origin that may ask the API and bend; may be repeated"] = ()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,8 +30,8 @@ class NotRunning(Exception):
     """No agent answers on the data directory's control socket."""
 
 
-def control_app(commands: dict[str, Command]) -> Starlette:
-    """An app that answers `POST /NAME` with each command's object, or 409 with `{"error": …}`."""
+def control_app(commands: dict[str, Command], others: Sequence[Route] = ()) -> Starlette:
+    """An app that answers `POST /NAME` with each command's object, or 409 with `{"error": …}`. others: no JSON."""
 
     def route(name: str, command: Command) -> Route:
         async def answer(request: Request) -> Response:
@@ -42,7 +43,7 @@ def control_app(commands: dict[str, Command]) -> Starlette:
 
         return Route(f"/{name}", answer, methods=["POST"])
 
-    return Starlette(routes=[route(name, command) for name, command in commands.items()])
+    return Starlette(routes=[*(route(name, command) for name, command in commands.items()), *others])
 
 
 async def command_arguments(request: Request) -> dict[str, Any]:
@@ -79,18 +80,28 @@ class ControlClient:
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send one command. Raises NotRunning, CommandFailed."""
+        status, body = self._exchange(command, json.dumps(arguments).encode(), "application/json")
+        return _result(command, status, body)
+
+    def post(self, command: str, body: bytes, **arguments: str) -> bytes:
+        """Send what is no JSON, and get what is none. Raises NotRunning, CommandFailed."""
+        status, reply = self._exchange(f"{command}?{urlencode(arguments)}", body, "application/octet-stream")
+        if status != 200:
+            raise CommandFailed(f"{command}: status {status}: {reply[:500].decode('utf-8', 'replace').strip()}")
+        return reply
+
+    def _exchange(self, path: str, body: bytes, kind: str) -> tuple[int, bytes]:
         connection = _UnixConnection(self._path, self._timeout_s)
         try:
-            connection.request("POST", f"/{command}", json.dumps(arguments), {"content-type": "application/json"})
+            connection.request("POST", f"/{path}", body, {"content-type": kind})
             response = connection.getresponse()
-            body = response.read()
+            return response.status, response.read()
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no meshd runs on {self._path.parent}; start one with `meshd`") from None
         except (OSError, http.client.HTTPException) as error:
-            raise CommandFailed(f"the agent did not answer {command!r}: {error or type(error).__name__}") from error
+            raise CommandFailed(f"the agent did not answer {path!r}: {error or type(error).__name__}") from error
         finally:
             connection.close()
-        return _result(command, response.status, body)
 
 
 def _result(command: str, status: int, body: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from forms.blobs import FormBlobs, nearest_first
+from forms.call_message import PROTOCOL as FORM_PROTOCOL
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
 from gossip.lease_message import PROTOCOL as LEASE_PROTOCOL
@@ -38,6 +39,8 @@ from llm.upstream_models import serve_upstream
 from meshd.api import Api
 from meshd.banner import Welcome, welcome_lines
 from meshd.bend import BendDoors
+from meshd.bending import Bending, make_bending
+from meshd.bending import Surroundings as FormSurroundings
 from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
 from meshd.commands import DEFAULT_TTL_S, Commands
@@ -46,6 +49,7 @@ from meshd.control import Command, control_app
 from meshd.datadir import DataDir
 from meshd.describe import describe_host
 from meshd.dispatch import Dispatch, Serve
+from meshd.form_commands import FormCommands
 from meshd.http_server import serve_http
 from meshd.ingress import Ingress
 from meshd.introducers import introducers
@@ -107,6 +111,7 @@ class Offering:
     splitting: Splitting
     upstreams: tuple[UpstreamOptions, ...] = ()
     quorum: tuple[str, ...] = ()
+    bend_workers: tuple[Address, ...] = ()
 
     @property
     def host(self) -> Host:
@@ -170,6 +175,7 @@ class Node:
     bringer: Bringer = field(init=False)
     upstreams: tuple[Upstream, ...] = field(init=False)
     blobs: Blobs = field(init=False)
+    bending: Bending = field(init=False)
     telemetry: Telemetry = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -179,12 +185,11 @@ class Node:
         room, quorum = self.offering.splitting.room, self.offering.quorum
         pantry = self.offering.pantry
         finder = ModelFinder(self.transport, self.gossip, pantry.digests)
-        shared = SharedMemory(
-            pantry.kitchen.residence, self.offering.memory.take_over, self.offering.memory.look_again
-        )
+        shared = SharedMemory(pantry.kitchen.residence, self.offering.memory.take_over, self.offering.memory.look_again)
         self.upstreams = tuple(Upstream(one, shared) for one in self.offering.upstreams)
         self.bringer = Bringer(pantry, finder, Fetcher(self.transport, pantry.folder))
         self.blobs = Blobs(self.transport, pantry.lending.store)
+        self.bending = self._make_bending()
         self.telemetry = make_telemetry(self.situation, self.offering.host.waiting)
         self.leases = Leases(fences, self.transport, lambda: self.gossip.view, room, quorum)
 
@@ -221,11 +226,13 @@ class Node:
             "telemetry": self.telemetry.follow(self.gossip),
             "lapses": watch_lapses(self.standing, self.transport, self.gossip),
         }
-        return works | self._local_services(accepting) | self._hosting_works(worker)
+        return works | self._local_services(accepting) | self._form_works() | self._hosting_works(worker)
 
     def _peer_services(self, worker: SplitWorker, renewals: Renewals) -> dict[str, Serve]:
-        """Who answers the streams that peers open, by protocol."""
-        return {
+        """Who answers the streams that peers open, by protocol. A client computes forms for nobody."""
+        is_client = self.identity.role is Role.CLIENT
+        computing: dict[str, Serve] = {} if is_client else {FORM_PROTOCOL: self.bending.door.serve}
+        return computing | {
             GOSSIP_PROTOCOL: self.gossip.serve,
             CHAT_PROTOCOL: self.offering.host.serve,
             JOIN_PROTOCOL: Joining(self.standing, self.transport).serve,
@@ -254,25 +261,32 @@ class Node:
             self._commands().table()
             | self._pairing_commands().table()
             | self._model_commands().table()
-            | BlobCommands(self._form_blobs()).table()
+            | BlobCommands(self.bending.blobs).table()
         )
-        control = control_app(commands | owner.table())
+        calls = FormCommands(self.bending.operations, self.bending.session, lambda: self.gossip.view)
+        control = control_app(commands | owner.table() | calls.table(), calls.routes())
         doors: dict[str, Coroutine[Any, Any, None]] = {
             "api": serve_http(
                 OriginGuard(api, self.listeners.origins, self.listeners.is_local), self.listeners.api, accepting[0]
             ),
             "control": serve_http(control, self.listeners.control, accepting[1]),
         }
-        doors |= self._console(commands, api)
-        if self.listeners.bend is None:
-            return doors
-        folder = self.standing.belonging.directory.blobs
-        return doors | self.listeners.bend.works(self.offering.memory, folder, self._form_blobs())
+        return doors | self._console(commands, api)
 
-    def _form_blobs(self) -> FormBlobs:
+    def _form_works(self) -> dict[str, Coroutine[Any, Any, None]]:
+        bend, bending = self.listeners.bend, self.bending
+        doors = bend.works(bending.operations, bending.blobs) if bend is not None else {}
+        return doors | bending.works(None if self.identity.role is Role.CLIENT else self.gossip.publish)
+
+    def _make_bending(self) -> Bending:
         """A client asks no node for a blob, for none would answer; members may ask a client."""
         is_client = self.identity.role is Role.CLIENT
-        return FormBlobs(self.blobs, lambda: () if is_client else nearest_first(self.transport.links()))
+        blobs = FormBlobs(self.blobs, lambda: () if is_client else nearest_first(self.transport.links()))
+        folder = self.standing.belonging.directory.blobs
+        workers = self.offering.bend_workers
+        return make_bending(
+            FormSurroundings(self.offering.memory, self.transport, lambda: self.gossip.view, folder, blobs, workers)
+        )
 
     def _console(self, commands: Mapping[str, Command], api: ASGIApp) -> dict[str, Coroutine[Any, Any, None]]:
         listeners = self.listeners

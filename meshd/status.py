@@ -19,6 +19,7 @@ from llm.offer import Hosting, MeshModel, Offer, catalogue
 from llm.residency import Reservation
 from meshd.bringing import Bringing
 from meshd.duty import Duty, duties, reason
+from meshd.form_status import form_rows
 from transport.address import format_address
 from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
@@ -110,7 +111,7 @@ def build_status(now: Situation) -> dict[str, Any]:
         "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
         "models": [_model(model, terms, now.view) for model in models] + _coming(now, models),
         "downloads": [one.as_json() for one in now.bringings if not one.is_settled],
-        "forms": [],
+        "forms": form_rows(now.view),
         "links": [_link(link) for link in now.links],
         "waiting": [waiting for model in models if (waiting := _waiting(model, terms))],
         "doors": dict(now.doors),

@@ -12,6 +12,7 @@ from pathlib import Path
 from forms.blobs import FormBlobs
 from forms.catalogue import AnyForm, shipped
 from forms.connection import Terms
+from forms.here import Here, bring_nothing
 from forms.http_door import HttpDoor
 from forms.operations import Health, Operations
 from forms.wire_door import WireDoor
@@ -80,8 +81,10 @@ async def doors(
 ) -> AsyncIterator[Doors]:
     """folder: that of the worker's circuits, also of `blobs`."""
     worker = Worker(folder, limit_bytes)
-    operations = Operations(shipped(more), worker, lambda: Health(0.42, 22777, 1780752288371), blobs)
-    terms = Terms(operations.catalogue, operations.answer_text, operations.answer_frame, keys, limit_bytes, blobs)
+    here = Here(shipped(more), worker, bring=blobs.bring_for if blobs is not None else bring_nothing)
+    operations = Operations(here, lambda: Health(0.42, 22777, 1780752288371))
+    answers = operations.answer_text, operations.answer_frame, operations.bend_frame
+    terms = Terms(operations.catalogue, *answers, keys, limit_bytes, blobs)
     http = HttpDoor(operations.answer_text, limit_bytes, keys, origins)
     with listener() as wire_listener, listener() as http_listener:
         accepting = asyncio.Event()

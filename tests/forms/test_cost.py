@@ -87,6 +87,9 @@ def test_predictions_and_actuals_are_kept_and_their_error_is_shown() -> None:
     book = CostBook()
     for _ in range(10):
         book.learn(done(1000, 0.1), 100, is_text=False)
+    assert book.outcomes(SHAKE, is_text=False) == (), "one size says nothing of others"
+    for _ in range(10):
+        book.learn(done(4000, 0.4), 100, is_text=False)
     book.learn(done(1000, 0.2), 100, is_text=False)
     last = book.outcomes(SHAKE, is_text=False)[-1]
     assert last.predicted_s == pytest.approx(0.1)
@@ -95,7 +98,7 @@ def test_predictions_and_actuals_are_kept_and_their_error_is_shown() -> None:
     cost = book.cost(SHAKE, is_text=False)
     assert cost is not None
     assert cost.error == pytest.approx(0.0, abs=1e-9)
-    assert cost.calls == 11
+    assert cost.calls == 21
 
 
 def test_text_and_frames_and_backends_are_told_apart() -> None:

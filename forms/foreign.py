@@ -1,0 +1,124 @@
+"""Asks workers that are no nodes of the mesh, over the wire door's own protocol: lumbda's, or a meshd elsewhere.
+
+Nothing is known of them but what they answer. Their text and frames are those of bend's page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from forms.datum import Datum, Symbol
+from forms.errors import BeyondLimit, Busy, FormFailed, UnknownOperation, WorkerLost
+from forms.form import FRAME_LIMIT
+from forms.inflow import READ_BYTES, Inflow
+from forms.reader import read_datum
+from forms.request import Request
+from forms.text_framing import TextMeasure, decode_text, skip_white
+from transport.address import format_address
+from transport.interface import Address
+
+CONNECT_S = 2.0
+PROBE_S = 2.0
+CLOSE_S = 1.0
+ERROR_HEAD = struct.Struct("<4sII")
+MAX_ERROR_BYTES = 64 << 10
+
+
+async def ask_foreign(address: Address, request: Request, reply_bytes: int, deadline_s: float) -> bytes:
+    """The worker's reply to `request`. reply_bytes: of a frame, without which its end could not be known.
+
+    Raises WorkerLost when it is gone, Busy, UnknownOperation for a form that it does not have.
+    """
+    try:
+        async with asyncio.timeout(deadline_s), _connected(address) as (inflow, writer):
+            writer.write(request.payload)
+            await writer.drain()
+            reply = await _text(inflow) if request.is_text else await _frame(inflow, reply_bytes)
+    except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        raise WorkerLost(f"the worker at {format_address(address)}: {reason}") from error
+    except FormFailed as error:
+        raise WorkerLost(f"the worker at {format_address(address)} sent no reply: {error}") from error
+    _raise_refusal(request, reply, address)
+    return reply
+
+
+async def probe_foreign(address: Address) -> int:
+    """The worker's free VRAM in bytes, by `(health)`; none where it does not know the question. Raises WorkerLost."""
+    try:
+        async with asyncio.timeout(PROBE_S), _connected(address) as (inflow, writer):
+            writer.write(b"(health)")
+            await writer.drain()
+            return _free_vram(read_datum(decode_text(await _text(inflow))))
+    except (OSError, TimeoutError, FormFailed) as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        raise WorkerLost(f"the worker at {format_address(address)}: {reason}") from error
+
+
+def _free_vram(said: Datum) -> int:
+    match said:
+        case [Symbol() as ok, *pairs] if ok == Symbol("ok"):
+            found = {str(pair[0]): pair[1] for pair in pairs if isinstance(pair, list) and len(pair) == 2}
+            free_mb = found.get("vram-free-mb", 0)
+            return int(free_mb) << 20 if isinstance(free_mb, int) and 0 <= free_mb < 1 << 40 else 0
+        case [Symbol() as error, [Symbol() as kind, *_]] if (error, kind) == (Symbol("error"), Symbol("unknown-op")):
+            return 0
+        case _:
+            raise FormFailed("it answered (health) with something else")
+
+
+@asynccontextmanager
+async def _connected(address: Address) -> AsyncIterator[tuple[Inflow, asyncio.StreamWriter]]:
+    async with asyncio.timeout(CONNECT_S):
+        reader, writer = await asyncio.open_connection(address.host, address.port, limit=READ_BYTES)
+    try:
+        yield Inflow(reader), writer
+    finally:
+        writer.close()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await writer.wait_closed()
+
+
+async def _text(inflow: Inflow) -> bytes:
+    """One datum and a newline."""
+    measure = TextMeasure(FRAME_LIMIT)
+    await inflow.until(1)
+    skip_white(inflow.received)
+    await inflow.until(1)
+    while (length := measure.advance(inflow.received)) is None:
+        await inflow.until(len(inflow.received) + 1)
+    return inflow.take(length) + b"\n"
+
+
+async def _frame(inflow: Inflow, reply_bytes: int) -> bytes:
+    await inflow.until(4)
+    if inflow.received[:4] != b"BERR":
+        await inflow.until(reply_bytes)
+        return inflow.take(reply_bytes)
+    await inflow.until(ERROR_HEAD.size)
+    _, _, length = ERROR_HEAD.unpack_from(inflow.received)
+    if length > MAX_ERROR_BYTES:
+        raise BeyondLimit(f"an error of {length} bytes")
+    await inflow.until(ERROR_HEAD.size + length)
+    return inflow.take(ERROR_HEAD.size + length)
+
+
+def _raise_refusal(request: Request, reply: bytes, address: Address) -> None:
+    """Raise what says that another worker may do better; the call's own errors are replies."""
+    who = f"the worker at {format_address(address)}"
+    if is_unknown_operation(reply):
+        raise UnknownOperation(request.head)
+    if reply.startswith(b"(error (busy") or reply[:8] == b"BERR\x06\0\0\0":
+        raise Busy(f"{who} is busy")
+    if reply.startswith(b"(error (lost") or reply[:8] == b"BERR\x07\0\0\0":
+        raise WorkerLost(f"{who} lost the call")
+
+
+def is_unknown_operation(reply: bytes) -> bool:
+    """Whether whoever replied does not have the form."""
+    in_frame = reply[:8] == b"BERR\x05\0\0\0" and b"there is no operation" in reply
+    return in_frame or reply.startswith(b"(error (unknown-op ")

@@ -1,0 +1,102 @@
+"""This node's forms, put together: what computes them, what finds the place for a call, what answers peers for them.
+
+`bend` has the doors that programs come in by; a node computes for its mesh also when they are closed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forms.announce import Publish, announce
+from forms.blobs import FormBlobs
+from forms.errors import NotFound
+from forms.here import Here
+from forms.installed import catalogue
+from forms.mesh_door import MeshDoor
+from forms.operations import Health, Operations
+from forms.outlook import Outlook
+from forms.probes import probes
+from forms.session import Session
+from forms.shape import operations_of
+from forms.worker import Worker
+from gossip.view import View
+from meshd.memory import HostMemory
+from transport.address import parse_address
+from transport.blob_store import COPIES
+from transport.interface import Address, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What of the node forms have to do with. folder: where blobs lie.  foreign: workers in no mesh."""
+
+    memory: HostMemory
+    transport: Transport
+    view: Callable[[], View]
+    folder: Path
+    blobs: FormBlobs
+    foreign: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bending:
+    """What a node has for forms."""
+
+    worker: Worker
+    operations: Operations
+    session: Session
+    blobs: FormBlobs
+    door: MeshDoor
+
+    def works(self, publish: Publish | None) -> dict[str, Coroutine[Any, Any, None]]:
+        """What runs while the node does. publish: None for a node that computes for nobody else."""
+        works: dict[str, Coroutine[Any, Any, None]] = {
+            "forms worker": self.worker.run(),
+            "cost of forms": self.session.here.run(),
+            "forms elsewhere": self.session.run(),
+        }
+        return works if publish is None else works | {"tell of forms": announce(self.session.here, publish)}
+
+
+def make_bending(around: Surroundings) -> Bending:
+    """The forms of a node; the worker's process starts with the first call."""
+    worker = Worker(around.folder)
+    here = Here(catalogue(), worker, bring=around.blobs.bring_for, probes=probes)
+
+    def operations_in(name: str) -> int:
+        return circuit_operations(around.folder, name)
+
+    session = Session(here, around.transport, around.view, Outlook(around.foreign), operations_in)
+    operations = Operations(here, lambda: health_of(around.memory), session)
+    return Bending(worker, operations, session, around.blobs, MeshDoor(operations))
+
+
+def circuit_operations(folder: Path, name: str) -> int:
+    """How many operations a circuit has that lies in the folder of blobs. Raises NotFound."""
+    for path in (folder / name, folder / COPIES / name):
+        try:
+            if path.resolve().is_relative_to(folder.resolve()):
+                return operations_of(path)
+        except (OSError, ValueError):
+            continue
+    raise NotFound(f"no circuit {name!r} in this node's folder of blobs")
+
+
+def parse_workers(words: tuple[str, ...]) -> tuple[Address, ...]:
+    """The addresses of `--bend-worker`. Raises ValueError."""
+    try:
+        return tuple(parse_address(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"--bend-worker: {error}") from error
+
+
+def health_of(memory: HostMemory) -> Health:
+    """How this host is."""
+    devices = memory.fact().devices
+    free = sum(device.free_bytes for device in devices if device.kind == "cuda")
+    return Health(os.getloadavg()[0], free >> 20, int(time.time() * 1000))
