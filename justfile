@@ -43,6 +43,10 @@ soak *arguments:
 chaos *arguments:
     {{run}} python -m bench.chaos {{arguments}}
 
+# Every kernel's cases on a host build that stops at what a GPU would not notice, or not survive
+sanitize:
+    {{run}} python -m tools.sanitize_kernels
+
 # Three agents on this machine, one chat through the lite client
 demo *arguments:
     {{run}} meshd demo {{arguments}}

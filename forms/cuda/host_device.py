@@ -26,8 +26,9 @@ from forms.errors import DeviceFailed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FENCE = numpy.full(64, 0xA5, numpy.uint8)
+FENCE_BYTES = 64
 """Behind every buffer; a kernel that writes there is told so."""
+FENCE = 0xA5
 MOST_THREADS = 1 << 24
 
 
@@ -36,14 +37,15 @@ class HostBuffer:
     """cells: the memory, its fence behind it."""
 
     cells: NDArray[numpy.uint8]
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.cells) - len(FENCE)
+    size_bytes: int
 
     @property
     def contents(self) -> NDArray[numpy.uint8]:
         return self.cells[: self.size_bytes]
+
+    @property
+    def is_fence_whole(self) -> bool:
+        return bool((self.cells[self.size_bytes :] == FENCE).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +58,24 @@ class HostKernel:
 
 @dataclass(frozen=True, slots=True)
 class HostDevice:
-    """most_threads: of one launch.  backwards: run threads in the other order; no answer may depend on it."""
+    """most_threads: of one launch.  backwards: run threads in the other order; no answer may depend on it.
+
+    builds: where libraries are kept.  flags: more of them for the compiler.  fence_bytes: none where a sanitizer looks.
+    """
 
     most_threads: int = MOST_THREADS
     backwards: bool = False
     builds: Path = field(default_factory=default_cache)
+    flags: tuple[str, ...] = ()
+    fence_bytes: int = FENCE_BYTES
 
     @property
     def free_bytes(self) -> int:
         return int(psutil.virtual_memory().available)
 
     def upload(self, data: NDArray[Any] | bytes | memoryview) -> HostBuffer:
-        return HostBuffer(numpy.concatenate([flat_bytes(data), FENCE]))
+        flat = flat_bytes(data)
+        return HostBuffer(numpy.concatenate([flat, numpy.full(self.fence_bytes, FENCE, numpy.uint8)]), len(flat))
 
     def empty(self, size_bytes: int) -> HostBuffer:
         """Not zeros: a kernel that counts on them is wrong on a GPU."""
@@ -81,23 +89,23 @@ class HostDevice:
         return buffer.contents.copy()
 
     def launch(self, source: Path, kernel: str, threads: int, arguments: Sequence[Any], block: int = 128) -> None:
-        found = _kernel(source, kernel, self.builds)
+        found = _kernel(source, kernel, self.builds, self.flags)
         _check(kernel, found.parameters, arguments)
         for first, blocks in split(threads, block, self.most_threads):
             cells = [_cell(one) for one in (numpy.uint64(first), *arguments)]
             pointers = (ctypes.c_void_p * len(cells))(*[ctypes.addressof(cell) for cell in cells])
             found.launch(pointers, blocks, block, self.backwards)
         for number, one in enumerate(arguments, start=1):
-            if isinstance(one, HostBuffer) and not numpy.array_equal(one.cells[one.size_bytes :], FENCE):
+            if isinstance(one, HostBuffer) and not one.is_fence_whole:
                 raise DeviceFailed(f"{kernel} wrote beyond the {one.size_bytes} bytes of parameter {number}")
 
 
 @cache
-def _kernel(source: Path, kernel: str, builds: Path) -> HostKernel:
+def _kernel(source: Path, kernel: str, builds: Path, flags: tuple[str, ...]) -> HostKernel:
     text = read_source(source)
     if kernel not in (names := kernel_names(text)):
         raise DeviceFailed(f"{source.name} has no kernel {kernel!r}; it has {', '.join(names) or 'none'}")
-    library = build(text, builds)
+    library = build(text, builds, flags)
     describe = library[f"meshd_parameters_{kernel}"]
     describe.restype = ctypes.c_char_p
     launch = library[f"meshd_launch_{kernel}"]

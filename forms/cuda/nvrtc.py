@@ -57,14 +57,20 @@ class Nvrtc:
         self._call("nvrtcGetSupportedArchs", found)
         return list(found)
 
-    def compile(self, text: str, name: str, architecture: int) -> Compiled:
+    def compile(self, text: str, name: str, architecture: int, more_options: tuple[str, ...] = ()) -> Compiled:
         """Machine code for sm_`architecture`. Raises NotCompiled with the compiler's log."""
         program = _Program()
         self._call("nvrtcCreateProgram", ctypes.byref(program), text.encode(), name.encode(), 0, None, None)
         try:
-            options = [f"--gpu-architecture=sm_{architecture}".encode(), STANDARD.encode()]
+            named = (f"--gpu-architecture=sm_{architecture}", STANDARD, *more_options)
+            options = [one.encode() for one in named]
             code = self._library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-            log = self._sized("nvrtcGetProgramLogSize", "nvrtcGetProgramLog", program).rstrip(b"\0").decode().strip()
+            log = (
+                self._sized("nvrtcGetProgramLogSize", "nvrtcGetProgramLog", program)
+                .replace(b"\0", b"")
+                .decode()
+                .strip()
+            )
             if code:
                 raise NotCompiled(f"{name} for sm_{architecture}: {self._words(code)}\n{log}")
             return Compiled(self._sized("nvrtcGetCUBINSize", "nvrtcGetCUBIN", program), log)

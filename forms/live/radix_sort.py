@@ -72,6 +72,12 @@ class RadixSort:
             case Order.ARGSORT:
                 return numpy.argsort(numbers, kind="stable").astype("<u8").tobytes()
 
+    def sample(self, rows: int) -> SortCall:
+        """Places are asked for: they show the order, and that equal numbers keep theirs."""
+        return SortCall(
+            Order.ARGSORT, _numbers([(number * 0x9E3779B97F4A7C15) % 2**64 // 2**61 for number in range(rows)])
+        )
+
     @cached_property
     def kernel(self) -> RadixSortKernel:
         from forms.live.radix_sort_kernel import RadixSortKernel  # numpy, as above

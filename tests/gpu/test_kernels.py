@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.forms.cuda.kernel_suite import FEW_THREADS, KernelCases
+from tests.forms.cuda.test_bignum_kernel import BignumCases
 from tests.forms.cuda.test_blake3_kernel import Blake3Cases
 from tests.forms.cuda.test_circuits_kernel import AxisCases, OpsBinCases
 from tests.forms.cuda.test_radix_sort_kernel import RadixSortCases
@@ -23,6 +24,7 @@ CASES: list[type[KernelCases]] = [
     ShakeCases,
     Blake3Cases,
     RadixSortCases,
+    BignumCases,
     Secp256k1Cases,
     OpsBinCases,
     AxisCases,
