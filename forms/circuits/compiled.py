@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
-from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forms import machine_code
 from forms.circuits import kernels
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from forms.machine_code import Function
 
 
 def is_available() -> bool:
     """Tell whether numba is installed (the extra `cpu-forms`)."""
-    return find_spec("numba") is not None
+    return machine_code.is_available()
 
 
 def _compiled(function: Function) -> Function:
     # What lowers a circuit is also wanted where a GPU runs it: slow, as plain Python, and right.
-    if not is_available():
-        return function
-    import numba
-
-    # Without the GIL, so that batches run on as many cores as there are.
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:
-        # No folder that may be written to, beside the module or in the user's home: compile in every process.
-        return cast(Function, numba.njit(nogil=True)(function))
+    return machine_code.compiled(function) if is_available() else function
 
 
 @cache

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forms.arguments import shown
-from forms.circuits.axis import CircuitShelf
 from forms.circuits.circuit import Circuit, load_circuit
+from forms.circuits.shelf import CircuitShelf
 from forms.circuits.simulation import Options
 from forms.errors import NotFound
 from transport.blob_store import COPIES, PARTIAL

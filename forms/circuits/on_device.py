@@ -23,6 +23,7 @@ from forms.circuits.program import lower
 from forms.circuits.runners import circuit_program
 from forms.circuits.simulation import Draw, Options, Result, draw
 from forms.circuits.state import Final
+from forms.circuits.words import WordSource
 from forms.circuits.xof import RngMode
 from forms.cuda.device import Device
 
@@ -94,19 +95,15 @@ def _launched(
 
 def _words(launch: Sequence[Share], draws: Sequence[Draw]) -> tuple[list[int], NDArray[np.uint64]]:
     """Where each circuit's stream stood, and what the launch takes of it; one more word, which the kernel looks at."""
-    counts = [
-        share.count * words_a_batch(draws[share.index].circuit, draws[share.index].options.rng) for share in launch
-    ]
+    rng = draws[launch[0].index].options.rng
+    sources = [draws[share.index].words for share in launch]
+    starts = [source.position for source in sources]
+    counts = [share.count * words_a_batch(draws[share.index].circuit, rng) for share in launch]
     words = np.zeros(sum(counts) + 1, np.uint64)
-    starts, at = [], 0
-    for share, count in zip(launch, counts, strict=True):
-        source = draws[share.index].words
-        starts.append(source.position)
-        if draws[share.index].options.rng is RngMode.LFSR:
-            words[at : at + count] = source.lfsr_states(share.count)
-        else:
-            source.fill(words[at : at + count])
-        at += count
+    if rng is RngMode.LFSR:
+        words[:-1] = np.concatenate([source.lfsr_states(count) for source, count in zip(sources, counts, strict=True)])
+    else:
+        WordSource.fill_all(sources, words, counts)
     return starts, words
 
 

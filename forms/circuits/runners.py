@@ -15,7 +15,8 @@ from forms.circuits.program import Program, lower
 from forms.circuits.state import Final, final_of, load_rows
 
 # Eight 64-bit words fill two AVX2 registers or one of AVX-512; sixteen gained another third, and doubled the memory.
-WIDTH = 8
+# Each width is compiled by itself, so there are few.
+WIDTHS = (8, 4, 1)
 # Random words of one group of batches; three groups may be in memory at a time.
 _MOST_GROUP_BYTES = 2**28
 
@@ -55,14 +56,26 @@ class ReferenceRunner:
         return Final(machine.toffoli, machine.clifford, machine.phase, qubits, bits)
 
 
+def width_for(batches: int, most: int) -> int:
+    """How many batches to run at a time: one of WIDTHS, as few as hold all of `batches`, and no more than `most`."""
+    enough = [width for width in WIDTHS if width >= min(batches, WIDTHS[0])]
+    return min(enough[-1], next(width for width in WIDTHS if width <= max(most, 1)))
+
+
+def group_batches(circuit: Circuit) -> int:
+    """How many batches' random words may be in one group."""
+    return _MOST_GROUP_BYTES // max(8 * circuit.words_per_batch, 1)
+
+
 class NumbaRunner:
     """The compiled kernels. The lowered program is the circuit's own and serves every run of it."""
 
-    def __init__(self, circuit: Circuit, batches: int, keep_bits: bool) -> None:
+    def __init__(self, circuit: Circuit, width: int, keep_bits: bool) -> None:
         self._circuit = circuit
         self._program: Program = lower(circuit, keep_bits=True) if keep_bits else circuit_program(circuit)
-        fits = 8 * WIDTH * max(circuit.words_per_batch, self._program.slots, len(self._program.qubits))
-        self.width = WIDTH if batches > 1 and fits <= _MOST_GROUP_BYTES else 1
+        # A state that fits no group runs a batch at a time.
+        wires = max(self._program.slots, len(self._program.qubits))
+        self.width = width if 8 * width * wires <= _MOST_GROUP_BYTES else 1
         self._run = compiled.run(self.width)
 
     def run(self, cases: Cases, first: int, random: NDArray[np.uint64]) -> list[Final]:

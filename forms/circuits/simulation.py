@@ -22,7 +22,7 @@ from forms.circuits.checks import SECP256K1_CHECK, Cases, Check
 from forms.circuits.circuit import Circuit
 from forms.circuits.judging import Batch, Judge
 from forms.circuits.lanes import batches_of
-from forms.circuits.runners import NumbaRunner, ReferenceRunner, Runner
+from forms.circuits.runners import NumbaRunner, ReferenceRunner, Runner, group_batches, width_for
 from forms.circuits.state import Final
 from forms.circuits.words import WordSource
 from forms.circuits.xof import RngMode
@@ -154,8 +154,8 @@ def simulate(circuit: Circuit, options: Options | None = None) -> Result:
     started = time.perf_counter()
     run = draw(circuit, options)
     backend = options.backend or ("numba" if compiled.is_available() else "reference")
-    digests = options.digests
-    runner: Runner = NumbaRunner(circuit, run.batches, digests) if backend == "numba" else ReferenceRunner(circuit)
+    width = width_for(run.batches, group_batches(circuit))
+    runner: Runner = NumbaRunner(circuit, width, options.digests) if backend == "numba" else ReferenceRunner(circuit)
     threads = options.threads or len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(threads, thread_name_prefix="circuit") as pool:
         batches = list(_in_groups(run, runner, pool, threads))

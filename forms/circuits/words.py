@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from forms.circuits import compiled
 from forms.circuits.circuit import Circuit
-from forms.circuits.xof import RngMode, Stream, lfsr_leap, lfsr_leapt, lfsr_next
+from forms.circuits.xof import RngMode, Stream, fill_from_all, lfsr_leap, lfsr_leapt, lfsr_next
 
 
 class WordSource:
@@ -37,6 +39,17 @@ class WordSource:
                 self._stream.fill(words)
             case RngMode.LFSR:
                 self._fill_lfsr(words)
+
+    @classmethod
+    def fill_all(cls, sources: Sequence[WordSource], words: NDArray[np.uint64], counts: Sequence[int]) -> None:
+        """Draw the next `counts` words of each source, all of one mode, one source's behind the other's."""
+        if sources and sources[0]._mode is RngMode.SHAKE:
+            fill_from_all([source._stream for source in sources], words, counts)
+            return
+        at = 0
+        for source, count in zip(sources, counts, strict=True):
+            source.fill(words[at : at + count])
+            at += count
 
     def lfsr_states(self, batches: int) -> NDArray[np.uint64]:
         """Pass over the words of the next batches: (batches,), the state in which each batch's words begin."""

@@ -11,7 +11,8 @@ from forms.circuits.checks import SECP256K1_CHECK
 from forms.circuits.circuit import load_circuit
 from forms.circuits.curve import SECP256K1, SECP256K1_ORDER
 from forms.circuits.lanes import from_lane, live_mask, to_lanes
-from forms.circuits.xof import Seed, Stream
+from forms.circuits.sponge import open_sponge
+from forms.circuits.xof import Stream
 from tests.forms.circuits.files import golden, golden_bytes
 
 
@@ -19,7 +20,7 @@ class Scripted(Stream):
     """A stream that gives these scalars, and then what any circuit's would."""
 
     def __init__(self, *scalars: int) -> None:
-        super().__init__(Seed(0)._sponge)
+        super().__init__(open_sponge().squeezed())
         self._script = b"".join(scalar.to_bytes(32, "little") for scalar in scalars)
 
     def take(self, length: int) -> bytes:

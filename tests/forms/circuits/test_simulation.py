@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from forms.circuits.axis import CircuitShelf, simulate_axis
+from forms.circuits.axis import simulate_axis
 from forms.circuits.checks import SECP256K1_CHECK, Cases, NoCheck
 from forms.circuits.circuit import Circuit, load_circuit
 from forms.circuits.kinds import Kind, Operation
 from forms.circuits.on_device import simulate_on_device
 from forms.circuits.report import as_json
-from forms.circuits.runners import NumbaRunner
+from forms.circuits.runners import NumbaRunner, width_for
+from forms.circuits.shelf import CircuitShelf
 from forms.circuits.simulation import CpuBackend, Options, Result, simulate
 from forms.circuits.xof import RngMode, Stream
 from forms.cuda.host_build import NoCompiler, find_compiler
@@ -116,7 +117,7 @@ def test_a_run_too_large_for_eight_at_a_time_is_done_one_by_one(monkeypatch: pyt
     circuit = toy("random")
     wide = simulate(circuit, Options(attempts=300))
     monkeypatch.setattr("forms.circuits.runners._MOST_GROUP_BYTES", 1000)
-    assert NumbaRunner(circuit, 5, keep_bits=False).width == 1
+    assert NumbaRunner(circuit, 8, keep_bits=False).width == 1
     assert simulate(circuit, Options(attempts=300)).batches == wide.batches
 
 
@@ -152,6 +153,24 @@ def test_the_axis_gives_one_result_a_variant_in_order() -> None:
     alone = [simulate(circuit, Options(attempts=4)) for circuit in circuits]
     assert [verdicts(result) for result in results] == [verdicts(result) for result in alone]
     assert [result.operations for result in results] == [circuit.operations for circuit in circuits]
+
+
+@pytest.mark.parametrize("rng", RngMode)
+@pytest.mark.parametrize("most_bytes", [2**30, 200_000, 1])
+def test_variants_side_by_side_are_each_alone(rng: RngMode, most_bytes: int) -> None:
+    pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    circuits = [*[toy("mbu")] * 11, toy("random"), loaded(*random_operations(5)), loaded(), toy("norand")]
+    options = Options(attempts=700, rng=rng, check=NoCheck(), threads=1)
+    results = simulate_axis(circuits, options, most_bytes)
+    assert [result.batches for result in results] == [simulate(circuit, options).batches for circuit in circuits]
+
+
+@pytest.mark.parametrize(
+    ("batches", "most", "width"),
+    [(0, 9, 1), (1, 9, 1), (2, 9, 4), (4, 4, 4), (5, 9, 8), (141, 8, 8), (141, 7, 4), (9, 0, 1)],
+)
+def test_batches_at_a_time(batches: int, most: int, width: int) -> None:
+    assert width_for(batches, most) == width
 
 
 def test_the_shelf_loads_once_and_forgets_what_was_unused_for_longest() -> None:

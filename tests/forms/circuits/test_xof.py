@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from forms.circuits.circuit import load_circuit
 from forms.circuits.kinds import NONE, Kind, Operation
+from forms.circuits.sponge import CompiledSponge, OpenSslSponge, Sponge
 from forms.circuits.words import WordSource
-from forms.circuits.xof import LFSR_SEED_FOR_ZERO, RngMode, Seed, SeedVersion, lfsr_leap, lfsr_leapt, lfsr_next
+from forms.circuits.xof import (
+    LFSR_SEED_FOR_ZERO,
+    RngMode,
+    Seed,
+    SeedVersion,
+    fill_from_all,
+    lfsr_leap,
+    lfsr_leapt,
+    lfsr_next,
+)
 from tests.forms.circuits.files import loaded, raw_file
 
 
@@ -29,6 +41,47 @@ def test_a_stream_goes_on_where_it_stopped_and_every_stream_begins_anew() -> Non
     stream = seed.stream()
     pieces = stream.take(3) + stream.take(0) + stream.take(200)
     assert (stream.position, seed.stream().take(203)) == (203, pieces)
+
+
+@pytest.mark.parametrize("sponge", [OpenSslSponge, CompiledSponge])
+@pytest.mark.parametrize("lengths", [(0,), (135,), (136,), (137,), (1, 135, 300), (49, 49, 49), (272, 0, 136)])
+def test_a_sponge_takes_and_gives_in_pieces(sponge: Callable[[], Sponge], lengths: tuple[int, ...]) -> None:
+    if sponge is CompiledSponge:
+        pytest.importorskip("numba", reason="numba is not installed: the extra cpu-forms brings it")
+    dice, filled, data = random.Random(3), sponge(), b""
+    for length in lengths:
+        piece = dice.randbytes(length)
+        filled.update(np.frombuffer(piece, np.uint8))
+        data += piece
+    stream, words = filled.squeezed(), np.empty(41, np.uint64)
+    taken = stream.take(8) + stream.take(136) + stream.take(3)
+    stream.fill(words)
+    taken += words.astype("<u8").tobytes() + stream.take(5)
+    stream.fill(words)
+    assert taken + words.astype("<u8").tobytes() == hashlib.shake_256(data).digest(len(taken) + 8 * 41)
+
+
+@pytest.mark.parametrize("count", [2, 8, 11])
+def test_streams_together_give_what_each_gives_alone(count: int) -> None:
+    seeds = [Seed(number) for number in range(count)]
+    together, alone = [seed.stream() for seed in seeds], [seed.stream() for seed in seeds]
+    for number, (one, other) in enumerate(zip(together, alone, strict=True)):
+        # They stand at different places of their blocks, one at an end.
+        assert one.take(8 * 3 * number) == other.take(8 * 3 * number)
+    for counts in ([17 * number % 40 for number in range(count)], [300 + number for number in range(count)]):
+        words = np.empty(sum(counts) + 2, np.uint64)
+        fill_from_all(together, words, counts)
+        wanted = b"".join(one.take(8 * length) for one, length in zip(alone, counts, strict=True))
+        assert words[:-2].astype("<u8").tobytes() == wanted
+    assert [one.position for one in together] == [one.position for one in alone]
+
+
+def test_a_stream_amid_a_word_is_squeezed_with_others_too() -> None:
+    together, alone = [Seed(0).stream(), Seed(1).stream()], [Seed(0).stream(), Seed(1).stream()]
+    assert together[0].take(3) == alone[0].take(3)
+    words = np.empty(9, np.uint64)
+    fill_from_all(together, words, [4, 5])
+    assert words.astype("<u8").tobytes() == alone[0].take(32) + alone[1].take(40)
 
 
 def test_words_are_little_endian_batch_after_batch() -> None:
