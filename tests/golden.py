@@ -25,7 +25,7 @@ from transport.interface import Record
 from transport.record import RecordReader, encode_record
 
 TESTS = Path(__file__).parent
-PACKAGES = ("transport", "gossip", "llm", "meshd")
+PACKAGES = ("transport", "gossip", "llm", "forms", "meshd")
 OWNER_SEED = b"\x02" * 32
 """Of the key that signed the token among the vectors."""
 

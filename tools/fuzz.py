@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tests.fuzzing import Decoder
 
-PACKAGES = ("transport", "gossip", "llm", "meshd")
+PACKAGES = ("transport", "gossip", "llm", "forms", "meshd")
 CRASHES = Path(__file__).parents[1] / "build" / "fuzz"
 DEFAULT_S = 60
 
