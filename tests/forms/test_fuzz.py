@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.forms.decoders import DECODERS
 from tests.fuzz_suite import (
     test_any_bytes_are_read_or_refused,
     test_bent_messages_are_read_or_refused,
@@ -11,7 +12,6 @@ from tests.fuzz_suite import (
     test_memory_is_bounded,
     test_what_once_was_trouble_is_none_now,
 )
-from tests.forms.decoders import DECODERS
 
 __all__ = [
     "test_any_bytes_are_read_or_refused",

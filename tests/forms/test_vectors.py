@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.golden import Vector, check, vectors
 from tests.forms import examples
+from tests.golden import Vector, check, vectors
 
 VECTORS = vectors("forms")
 
