@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from llm.gguf import ModelFile
+from llm.models.selection import is_projector
 
 # enum llama_pooling_type of llama.h: what becomes of a text's tokens at the end. 0 keeps each, 1 to 3 make one vector.
 POOLING_VECTORS = (1, 2, 3)
@@ -48,5 +49,5 @@ def find_projector(model: Path) -> Path | None:
 
     Reads the directory.
     """
-    beside = [path for path in model.parent.glob("*.gguf") if path.name.lower().startswith("mmproj") and path != model]
+    beside = [path for path in model.parent.glob("*.gguf") if is_projector(path.name) and path != model]
     return beside[0] if len(beside) == 1 else None

@@ -142,7 +142,7 @@ class Bringer:
         """Once. Raises FetchFailed, Refused, BadModelFile."""
         found = await self.finder.find(bringing.wanted, lambda words: bringing.enter(Stage.FINDING, words))
         digests = tuple(file.sha256 for file in found.wish.files)
-        bringing.name, bringing.sha256s = found.name, digests
+        bringing.name, bringing.sha256s = found.name, tuple(file.sha256 for file in found.wish.all_files)
         if self.pantry.has(found.name, identity_of(digests)):
             await self.pantry.drop_wish(bringing.wanted)
             if bringing.loads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from llm.offer import MeshModel, Offer, catalogue
 from llm.residency import Policy
 from meshd.bringer import Bringer
 from meshd.control import Command, CommandFailed
-from meshd.pantry import LocalModel, Pantry, Refused
+from meshd.pantry import LocalModel, Pantry, Refused, deletes
 from meshd.status import Situation
 
 GB = 1e9
@@ -133,7 +134,8 @@ class ModelCommands:
         local = self._local(named)
         try:
             model = self.pantry.removable(local.name if local is not None else named)
-            paths = model.paths if model.shelved is not None and model.shelved.is_ours else ()
+            paths = await asyncio.to_thread(deletes, model)
+            size_bytes = sum([path.stat().st_size for path in paths if path.exists()])
             if is_sure:
                 paths = await self.pantry.remove(model.name)
         except (Refused, OSError) as error:
@@ -141,7 +143,7 @@ class ModelCommands:
         return {
             "name": model.name,
             "deletes": [str(path) for path in paths],
-            "bytes": model.size_bytes if paths else 0,
+            "bytes": size_bytes,
             "keeps": [] if paths else [str(path) for path in model.paths],
         }
 

@@ -17,8 +17,18 @@ from llm.models.aside import run_aside
 from llm.models.fetch import FetchFailed, WantedFile, Wish
 from llm.models.message import PeerFile
 from llm.models.peers import ask_files
-from llm.models.selection import FILE_NAME, HubFile, HubSpec, NotChosen, choose, identity_of, parse_hub_spec
+from llm.models.selection import (
+    FILE_NAME,
+    HubFile,
+    HubSpec,
+    NotChosen,
+    choose,
+    choose_projector,
+    identity_of,
+    parse_hub_spec,
+)
 from llm.offer import Hosting, MeshModel, catalogue, find, hostings
+from llm.purpose import find_projector
 from meshd.model_specs import model_name
 from transport.errors import MeshError
 from transport.identity import short
@@ -75,21 +85,29 @@ class ModelFinder:
             raise FetchFailed(str(error), is_weather=error.is_weather) from error
         except NotChosen as error:
             raise FetchFailed(str(error)) from error
-        if unsure := [file.path for file in files if not file.sha256]:
+        projector = choose_projector(files, listing.files)
+        beside = (projector,) if projector is not None else ()
+        if unsure := [file.path for file in (*files, *beside) if not file.sha256]:
             raise FetchFailed(f"the hub does not say the SHA-256 of {unsure[0]}, so it cannot be checked")
-        wanted = tuple(WantedFile(file.file_name, file.size, file.sha256, file) for file in files)
-        wish = Wish(wanted, self._holders(identity_of([file.sha256 for file in files])), listing)
+        holders = self._holders(identity_of([file.sha256 for file in files]))
+        wish = Wish(_wanted(files), holders, listing, _wanted(beside))
         say("looking whether another program has downloaded it")
-        return Found(wish, await run_aside(lambda stop: self._cached(listing, files, stop), "look into the cache"))
+        look = lambda stop: self._cached(listing, files, beside, stop)  # noqa: E731
+        return Found(wish, await run_aside(look, "look into the cache"))
 
-    def _cached(self, listing: hub.Listing, files: Sequence[HubFile], stop: threading.Event) -> tuple[Path, ...]:
-        """Where the library's cache has all of them, whole; nothing when it lacks any. Blocks: it may have to hash."""
-        paths = [hub.find_cached(listing, file) for file in files]
+    def _cached(
+        self, listing: hub.Listing, files: Sequence[HubFile], beside: Sequence[HubFile], stop: threading.Event
+    ) -> tuple[Path, ...]:
+        """Where the library's cache has all of the model, whole, and what belongs beside it; nothing when it lacks any.
+
+        Blocks: it may have to hash.
+        """
+        paths = [hub.find_cached(listing, file) for file in (*files, *beside)]
         here = tuple(path for path in paths if path is not None)
-        if len(here) < len(files):
+        if len(here) < len(paths) or (beside and find_projector(here[0]) != here[-1]):
             return ()
-        if self.digests.each(here) == tuple(file.sha256 for file in files):
-            return here
+        if self.digests.each(here) == tuple(file.sha256 for file in (*files, *beside)):
+            return here[: len(files)]
         logger.warning("%s in the cache of huggingface_hub is damaged, and not used", here[0])
         return ()
 
@@ -111,8 +129,10 @@ class ModelFinder:
             except MeshError as error:
                 problems.append(str(error))
                 continue
-            if files:
-                return Found(Wish(named_after(name.partition("@")[0], files), peers))
+            if files is not None:
+                wanted = named_after(name.partition("@")[0], files.files)
+                beside = tuple(WantedFile(one.name, one.size, one.digest.hex()) for one in files.beside)
+                return Found(Wish(wanted, peers, beside=beside))
             problems.append(f"node {short(node)} does not lend it")
         why = "; ".join(problems) or "no node that has it is linked to this one"
         raise FetchFailed(f"nobody gives the files of {name!r}: {why}", is_weather=True)
@@ -140,6 +160,10 @@ class ModelFinder:
                     await self.views.changed(version)
         except TimeoutError as error:
             raise FetchFailed(f"no node has told the SHA-256 of {name!r} yet", is_weather=True) from error
+
+
+def _wanted(files: Sequence[HubFile]) -> tuple[WantedFile, ...]:
+    return tuple(WantedFile(file.file_name, file.size, file.sha256, file) for file in files)
 
 
 def _nearest(found: list[Hosting]) -> tuple[NodeId, ...]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llm.changes import Changes
@@ -22,6 +22,7 @@ from llm.models.aside import run_aside
 from llm.models.peers import Lending, LocalFiles
 from llm.models.shelf import Shelf, Shelved, read_shelf, write_shelf
 from llm.offer import MAX_MODELS
+from llm.purpose import find_projector
 from llm.residency import Policy
 from meshd.engines import Kitchen
 from meshd.model_specs import BroughtSpec, EchoSpec, FileSpec, ModelSpec, model_name
@@ -125,17 +126,24 @@ class Pantry:
             return
         try:
             # Aside: a hundred gigabytes take minutes, which the end of the agent does not wait for.
-            digests = await run_aside(lambda stop: self.digests.each(model.paths), f"hash {name}")
-            sizes = tuple([await asyncio.to_thread(_size, path) for path in model.paths])
+            files = await run_aside(lambda stop: self._local_files(model.paths), f"hash {name}")
         except OSError as error:
             logger.warning("the files of model %s cannot be hashed: %s", name, error)
             return
-        files = LocalFiles(model.paths, digests, sizes)
         now = self._local.get(name)
         if now is not None and now.paths == model.paths:
             self.lending.add(name, files)
             self.host.identify(name, files.identity)
             logger.info("model %s is sha256 %s", name, files.identity[:16])
+
+    def _local_files(self, paths: tuple[Path, ...]) -> LocalFiles:
+        """Blocks: it hashes."""
+        projector = find_projector(paths[0])
+        beside = self._local_files_of((projector,)) if projector is not None else None
+        return replace(self._local_files_of(paths), beside=beside)
+
+    def _local_files_of(self, paths: tuple[Path, ...]) -> LocalFiles:
+        return LocalFiles(paths, self.digests.each(paths), tuple(map(_size, paths)))
 
     # Giving and taking
 
@@ -201,10 +209,9 @@ class Pantry:
         assert shelved is not None, "removable says so"
         await self._take(shelved)
         self._changes.notify()
-        if not shelved.is_ours:
-            return ()
-        await asyncio.to_thread(_delete, model.paths)
-        return model.paths
+        paths = await asyncio.to_thread(deletes, model)
+        await asyncio.to_thread(_delete, paths)
+        return paths
 
     def removable(self, name: str) -> LocalModel:
         """The model of that name, which nothing keeps from being removed. Raises Refused."""
@@ -321,7 +328,17 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
+def deletes(model: LocalModel) -> tuple[Path, ...]:
+    """What removing it deletes: the files that meshd brought, which lie in a folder of their own. Reads it."""
+    if model.shelved is None or not model.shelved.is_ours:
+        return ()
+    projector = find_projector(model.paths[0])
+    return (*model.paths, projector) if projector is not None else model.paths
+
+
 def _delete(paths: tuple[Path, ...]) -> None:
+    if not paths:
+        return
     for path in paths:
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # something else lies there

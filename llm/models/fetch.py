@@ -52,11 +52,19 @@ class WantedFile:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One model. peers: nodes that have it, best first.  listing: of the hub's repository that has it."""
+    """One model. beside: its projector, where it has one, which is no part of what it is.  peers: nodes that have it,
+    best first.  listing: of the hub's repository that has it.
+    """
 
     files: tuple[WantedFile, ...]
     peers: tuple[NodeId, ...] = ()
     listing: hub.Listing | None = None
+    beside: tuple[WantedFile, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[WantedFile, ...]:
+        """What is to be brought."""
+        return (*self.beside, *self.files)
 
 
 def free_disk_bytes(folder: Path) -> int:
@@ -73,14 +81,18 @@ class Fetcher:
     _busy: set[str] = field(default_factory=set)
 
     async def fetch(self, wish: Wish, meter: Meter) -> tuple[Path, ...]:
-        """Where the files are, once all are here. Raises FetchFailed; what came stays for the next try."""
-        if self._busy & {file.sha256 for file in wish.files}:
+        """Where the model's files are, once all are here, its projector beside them.
+
+        Raises FetchFailed; what came stays for the next try.
+        """
+        if self._busy & {file.sha256 for file in wish.all_files}:
             raise FetchFailed("these files are on their way already, or their last transfer is just ending")
-        meter.size_bytes = sum(file.size for file in wish.files)
+        meter.size_bytes = sum(file.size for file in wish.all_files)
         try:
             await asyncio.to_thread(self._check_disk, wish)
             async with Blobs(self.transport, await asyncio.to_thread(self._store)) as blobs:
-                return tuple([await self._one(file, wish, blobs, meter) for file in wish.files])
+                paths = [await self._one(file, wish, blobs, meter) for file in wish.all_files]
+                return tuple(paths[len(wish.beside) :])
         except OSError as error:
             raise FetchFailed(f"cannot write below {self.folder}: {error}") from error
 
@@ -99,7 +111,7 @@ class Fetcher:
 
     def _check_disk(self, wish: Wish) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        missing = sum(file.size for file in wish.files) - sum(self._here_bytes(file, wish) for file in wish.files)
+        missing = sum(file.size - self._here_bytes(file, wish) for file in wish.all_files)
         free = self.disk_bytes(self.folder)
         if missing > free:
             raise FetchFailed(

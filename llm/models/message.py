@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from llm.gguf import BadModelFile, split_parts
-from llm.models.selection import FILE_NAME
+from llm.models.selection import FILE_NAME, is_projector
 from llm.offer import Hex
 from transport import wire
 from transport.blob_message import Size
@@ -44,9 +44,10 @@ class PeerFile(msgspec.Struct, frozen=True):
 
 
 class TheseFiles(msgspec.Struct, frozen=True, tag="these-files"):
-    """All of them, in order."""
+    """All of them, in order. beside: its projector, where it has one; no part of what the SHA-256 says."""
 
     files: Annotated[tuple[PeerFile, ...], msgspec.Meta(min_length=1, max_length=MAX_FILES)]
+    beside: Annotated[tuple[PeerFile, ...], msgspec.Meta(max_length=1)] = ()
 
 
 class NoFiles(msgspec.Struct, frozen=True, tag="no-files"):
@@ -66,7 +67,7 @@ def read_question(record: Record | None, peer: NodeId) -> WhichFiles:
 
 
 def read_answer(record: Record | None, peer: NodeId) -> Answer:
-    """Raises ProtocolError, also for files that are not all of one model in its order."""
+    """Raises ProtocolError, also for files that are not all of one model in its order, or no projector beside it."""
     answer: Answer = wire.decode(_payload(record), TheseFiles | NoFiles, peer=peer, max_bytes=MAX_MESSAGE_BYTES)
     if isinstance(answer, TheseFiles):
         _check(answer, peer)
@@ -81,6 +82,9 @@ def _check(answer: TheseFiles, peer: NodeId) -> None:
         raise ProtocolError(f"files of node {short(peer)}: {error}") from error
     if names != parts:
         raise ProtocolError(f"expected the {len(parts)} parts of {names[0]} from node {short(peer)}, got {names[:20]}")
+    for file in answer.beside:
+        if not is_projector(file.name):
+            raise ProtocolError(f"expected a projector beside {names[0]} from node {short(peer)}, got {file.name}")
 
 
 def _payload(record: Record | None) -> bytes:

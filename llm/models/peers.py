@@ -33,16 +33,29 @@ ANSWER_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class LocalFiles:
-    """The files of a model here. digests: the SHA-256 of each, in order."""
+    """The files of a model here. digests: the SHA-256 of each, in order.  beside: its projector, where it has one."""
 
     paths: tuple[Path, ...]
     digests: tuple[str, ...]
     sizes: tuple[int, ...]
+    beside: LocalFiles | None = None
 
     @property
     def identity(self) -> str:
         """What offers call their digest."""
         return identity_of(self.digests)
+
+    @property
+    def told(self) -> tuple[PeerFile, ...]:
+        """As others are told."""
+        described = zip(self.paths, self.sizes, self.digests, strict=True)
+        return tuple(PeerFile(path.name, size, bytes.fromhex(digest)) for path, size, digest in described)
+
+    @property
+    def blobs(self) -> tuple[tuple[BlobDigest, Path], ...]:
+        """All of it, by what `blob/1` calls each."""
+        own = tuple((_blob(digest), path) for digest, path in zip(self.digests, self.paths, strict=True))
+        return own + (self.beside.blobs if self.beside is not None else ())
 
 
 @dataclass(slots=True)
@@ -61,14 +74,14 @@ class Lending:
     def remove(self, name: str) -> None:
         """Give that model's files out no longer, unless another one here has the same."""
         gone = self._models.pop(name, None)
-        for digest in gone.digests if gone is not None else ():
-            self.store.remove(_blob(digest))
+        for digest, _ in gone.blobs if gone is not None else ():
+            self.store.remove(digest)
         for files in self._models.values():
             self._lend(files)
 
     def _lend(self, files: LocalFiles) -> None:
-        for digest, path in zip(files.digests, files.paths, strict=True):
-            self.store.lend(_blob(digest), path)
+        for digest, path in files.blobs:
+            self.store.lend(digest, path)
 
     async def serve(self, stream: Stream) -> None:
         """Answer the one question of a `files/1` stream. Raises MeshError."""
@@ -90,12 +103,13 @@ def _answer(question: WhichFiles, models: Mapping[str, LocalFiles]) -> TheseFile
     files = next((one for one in models.values() if one.identity == question.model), None)
     if files is None:
         return NoFiles()
-    described = zip(files.paths, files.sizes, files.digests, strict=True)
-    return TheseFiles(tuple(PeerFile(path.name, size, bytes.fromhex(digest)) for path, size, digest in described))
+    return TheseFiles(files.told, files.beside.told if files.beside is not None else ())
 
 
-async def ask_files(transport: Transport, node: NodeId, identity: str) -> tuple[PeerFile, ...]:
-    """What `node` says the model with that SHA-256 is made of, checked against it; nothing when it has none.
+async def ask_files(transport: Transport, node: NodeId, identity: str) -> TheseFiles | None:
+    """What `node` says the model with that SHA-256 is made of, checked against it; None when it has none.
+
+    For its projector there is only the node's word.
 
     Raises MeshError.
     """
@@ -112,7 +126,7 @@ async def ask_files(transport: Transport, node: NodeId, identity: str) -> tuple[
         stream.reset(ResetCode.CANCELLED)
         raise
     if isinstance(answer, NoFiles):
-        return ()
+        return None
     if identity_of([file.digest.hex() for file in answer.files]) != identity:
         raise ProtocolError(f"node {short(node)} names other files than those whose SHA-256 is {identity[:16]}")
-    return answer.files
+    return answer

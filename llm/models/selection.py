@@ -25,6 +25,12 @@ FILE_NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9 ._+()-]{0,190}\.gguf\Z")
 """What others may call a file that is to lie on this disk."""
 
 
+PROJECTOR = "mmproj"
+"""What the name of a file begins with that lets a model see or hear."""
+_PROJECTOR_TYPES = ("f16", "bf16", "q8_0", "f32")
+"""Best first: it is small beside its model, and F16 is what it computes in."""
+
+
 class NotChosen(Exception):
     """The spec means no model of the repository, or more than one; the message lists what there is."""
 
@@ -76,6 +82,25 @@ def choose(spec: HubSpec, files: Iterable[HubFile]) -> tuple[HubFile, ...]:
     return tuple(parts)
 
 
+def choose_projector(model: Sequence[HubFile], files: Iterable[HubFile]) -> HubFile | None:
+    """The file that lets `model` see or hear, of those beside it or else at the repository's top; None without any."""
+    found = [one for one in files if FILE_NAME.match(one.file_name) and is_projector(one.file_name)]
+    beside = [one for one in found if PurePosixPath(one.path).parent == PurePosixPath(model[0].path).parent]
+    at_top = [one for one in found if "/" not in one.path]
+    return min(beside or at_top, key=lambda one: (_projector_rank(one.file_name), one.path), default=None)
+
+
+def is_projector(file_name: str) -> bool:
+    """Whether that file lets a model see or hear, by its name as repositories give it."""
+    return file_name.lower().startswith(PROJECTOR)
+
+
+def _projector_rank(file_name: str) -> int:
+    found = _QUANT.search(file_name.removesuffix(".gguf"))
+    kind = found["quant"].lower() if found else ""
+    return _PROJECTOR_TYPES.index(kind) if kind in _PROJECTOR_TYPES else len(_PROJECTOR_TYPES)
+
+
 def identity_of(sha256s: Sequence[str]) -> str:
     """What offers call a model whose files have these SHA-256: of one just that, else the SHA-256 over all in order."""
     return sha256s[0] if len(sha256s) == 1 else hashlib.sha256("".join(sha256s).encode()).hexdigest()
@@ -86,7 +111,7 @@ def _models(files: Iterable[HubFile]) -> dict[str, list[HubFile]]:
     models: defaultdict[str, list[HubFile]] = defaultdict(list)
     for file in files:
         name = file.file_name
-        if FILE_NAME.match(name) and not name.lower().startswith(("mmproj", "imatrix")):
+        if FILE_NAME.match(name) and not is_projector(name) and not name.lower().startswith("imatrix"):
             split = SPLIT_NAME.match(file.path)
             models[split["stem"] if split else file.path.removesuffix(".gguf")].append(file)
     return dict(models)

@@ -20,9 +20,10 @@ import pytest
 
 from meshd.control import CommandFailed
 from meshd.local_agents import LocalAgent, LocalAgents
-from tests.live.toy import LOAD_TIMEOUT_S, LONG_ANSWER
+from tests.live.toy import LOAD_TIMEOUT_S, LONG_ANSWER, engine_process
 from tests.llm.fake_hub import COMMIT, FakeHub, fake_hub
 from tests.llm.tiny_gguf import write_tiny_gguf
+from tests.llm.tiny_projector import write_tiny_projector
 
 ENGINE = ("--threads", "1", "--ctx", "512", "--parallel", "1")
 
@@ -239,6 +240,7 @@ async def test_a_download_is_called_off_and_leaves_nothing(agents: LocalAgents, 
 
 async def test_a_file_comes_from_another_node_and_goes_on_after_a_kill(agents: LocalAgents, tmp_path: Path) -> None:
     file = write_tiny_gguf(tmp_path / "shared.gguf", width=1024, layers=4)
+    projector = write_tiny_projector(tmp_path / "mmproj-shared.gguf", model_width=1024)
     size = file.stat().st_size
     async with agents.start("a", [*ENGINE, "--lazy", str(file)]) as source:
         await until(source, "shared", lambda found: found["state"] == "unloaded" and _is_hashed(source))
@@ -260,6 +262,9 @@ async def test_a_file_comes_from_another_node_and_goes_on_after_a_kill(agents: L
             code, out, err = await run_models(other, "load", "shared", "--json")
             assert (code, json.loads(out)["state"]) == (0, "ready"), err
             assert sorted(json.loads(out)["hosts"]) == ["a", "b"]
+            (beside,) = (tmp_path / "b" / "models" / "brought").glob("*/mmproj*")
+            assert beside.read_bytes() == projector.read_bytes()
+            assert str(beside) in engine_process(other).cmdline()
             assert 0 < partial < size
             assert size <= read < size * 1.2
             async with agents.start("c", client) as laptop:

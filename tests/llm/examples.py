@@ -59,7 +59,8 @@ def examples() -> dict[str, Example]:
     for name, answer in splits.items():
         found[f"split_{name}"] = Example("split/1", f"llm.split.message.{type(answer).__name__}", encode(answer))
     parts = tuple(PeerFile(f"big-{number:05d}-of-00002.gguf", 17 << 30, bytes([number] * 32)) for number in (1, 2))
-    files = {"which": WhichFiles("d1" * 32), "these": TheseFiles(parts), "none": NoFiles()}
+    projector = PeerFile("mmproj-big-F16.gguf", 1 << 30, bytes([3] * 32))
+    files = {"which": WhichFiles("d1" * 32), "these": TheseFiles(parts, (projector,)), "none": NoFiles()}
     for name, said in files.items():
         found[f"files_{name}"] = Example("files/1", f"llm.models.message.{type(said).__name__}", encode(said))
     found["fact_models_split"] = Example(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,14 +72,40 @@ async def test_a_model_s_files_are_told_in_order(tmp_path: Path) -> None:
     lends.add("m", files)
     async with beside(lends.serve) as here:
         told = await ask_files(here, B, files.identity)
-    assert [file.name for file in told] == [path.name for path in files.paths]
-    assert [file.digest.hex() for file in told] == list(files.digests)
-    assert lends.store.path(BlobDigest(told[1].digest)) == files.paths[1]
+    assert told is not None
+    assert [file.name for file in told.files] == [path.name for path in files.paths]
+    assert [file.digest.hex() for file in told.files] == list(files.digests)
+    assert lends.store.path(BlobDigest(told.files[1].digest)) == files.paths[1]
+    assert told.beside == ()
+
+
+async def test_a_model_s_projector_is_told_and_lent_beside_it(tmp_path: Path) -> None:
+    lends = lending(tmp_path)
+    files = replace(local(tmp_path, "m.gguf"), beside=local(tmp_path, "mmproj-F16.gguf", content=b"sees"))
+    lends.add("m", files)
+    async with beside(lends.serve) as here:
+        told = await ask_files(here, B, files.identity)
+    assert told is not None
+    (projector,) = told.beside
+    assert (projector.name, [file.name for file in told.files]) == ("mmproj-F16.gguf", ["m.gguf"])
+    digest = BlobDigest(projector.digest)
+    assert lends.store.path(digest) == tmp_path / "mmproj-F16.gguf"
+    lends.remove("m")
+    assert lends.store.path(digest) is None
+
+
+@pytest.mark.parametrize("name", ["m2.gguf", "../mmproj.gguf", "mmproj.sh"])
+def test_what_is_no_projector_beside_a_model_is_malformed(name: str) -> None:
+    one, other = PeerFile("m.gguf", 1, b"\1" * 32), PeerFile(name, 1, b"\2" * 32)
+    with pytest.raises(ProtocolError):
+        read_answer(to_record(TheseFiles((one,), (other,))), B)
+    with pytest.raises(ProtocolError):
+        read_answer(to_record(TheseFiles((one,), (PeerFile("mmproj.gguf", 1, b"\2" * 32),) * 2)), B)
 
 
 async def test_a_model_that_is_not_there_has_none(tmp_path: Path) -> None:
     async with beside(lending(tmp_path).serve) as here:
-        assert await ask_files(here, B, "ab" * 32) == ()
+        assert await ask_files(here, B, "ab" * 32) is None
 
 
 async def test_files_that_do_not_agree_with_the_sha256_are_the_peer_s_fault() -> None:

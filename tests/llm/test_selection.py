@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm.models.selection import HubFile, HubSpec, NotChosen, choose, parse_hub_spec
+from llm.models.selection import HubFile, HubSpec, NotChosen, choose, choose_projector, parse_hub_spec
 
 
 def repository(*paths: str) -> list[HubFile]:
@@ -43,6 +43,26 @@ def test_a_quant_means_itself_and_not_what_ends_alike() -> None:
 
 def test_a_repository_of_one_model_needs_no_quant() -> None:
     assert chosen("", "model.gguf", "mmproj-F16.gguf", "imatrix.gguf", "config.json") == ["model.gguf"]
+
+
+def projector(model: str, *others: str) -> str | None:
+    files = repository(model, *others)
+    found = choose_projector(files[:1], files)
+    return found.path if found is not None else None
+
+
+def test_the_projector_that_computes_as_it_is_stored_comes_along() -> None:
+    assert projector(*SEVERAL[1:]) == "mmproj-F16.gguf"
+    kinds = ("mmproj-m-f32.gguf", "mmproj-m-bf16.gguf", "mmproj-m-f16.gguf", "mmproj-m-Q8_0.gguf")
+    assert projector("m-Q4_0.gguf", *kinds) == "mmproj-m-f16.gguf"
+    assert projector("m-Q4_0.gguf", *kinds[:2]) == "mmproj-m-bf16.gguf"
+    assert projector("m-Q4_0.gguf", "README.md") is None
+
+
+def test_the_projector_lies_beside_its_model_or_at_the_top() -> None:
+    assert projector("Q4/m.gguf", "mmproj-F16.gguf", "other/mmproj-F16.gguf") == "mmproj-F16.gguf"
+    assert projector("Q4/m.gguf", "mmproj-F16.gguf", "Q4/mmproj-F32.gguf") == "Q4/mmproj-F32.gguf"
+    assert projector("m.gguf", "other/mmproj-F16.gguf") is None
 
 
 def test_all_parts_of_a_split_model_are_taken_in_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,8 +21,10 @@ from meshd.pantry import Pantry, Refused
 from tests.llm.fake_hub import FakeHub, fake_hub
 from tests.llm.mesh import Views
 from tests.llm.tiny_gguf import write_tiny_gguf
+from tests.llm.tiny_projector import write_tiny_projector
 from tests.llm.views import node, node_id
 from tests.meshd.pantries import names, pantry
+from transport.blob_message import BlobDigest
 from transport.interface import Role
 from transport.memory import MemoryNetwork
 
@@ -66,6 +69,25 @@ async def test_a_wish_comes_true_and_is_no_wish_any_more(site: FakeHub, tmp_path
         await over(first)
     assert (first.stage, first.name, names(here), here.wishes) == (Stage.DONE, "m-F32", ["m-F32"], ())
     assert here.has_brought("hf:o/r:F32")
+
+
+async def test_what_lets_a_model_see_comes_with_it_and_goes_with_it(site: FakeHub, tmp_path: Path) -> None:
+    projector = write_tiny_projector(tmp_path / "source-mmproj.gguf").read_bytes()
+    site.repos["o/r"] |= {"mmproj-F16.gguf": projector, "mmproj-F32.gguf": b"larger"}
+    here = pantry(tmp_path)
+    async with bringing_for(here) as brings:
+        brought = await over(brings.begin("hf:o/r:F32", Policy.LAZY, loads=False))
+    (model,) = here.local
+    (beside,) = model.paths[0].parent.glob("mmproj*")
+    assert (brought.stage, beside.name, beside.read_bytes()) == (Stage.DONE, "mmproj-F16.gguf", projector)
+    assert brought.meter.done_bytes == model.paths[0].stat().st_size + len(projector)
+    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+        hashing = group.create_task(here.run())
+        while here.lending.store.path(BlobDigest(hashlib.sha256(projector).digest())) != beside:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        hashing.cancel()
+    assert set(await here.remove(model.name)) == {model.paths[0], beside}
+    assert not beside.exists()
 
 
 async def test_what_failed_is_told_and_not_tried_at_the_next_start(site: FakeHub, tmp_path: Path) -> None:

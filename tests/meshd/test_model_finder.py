@@ -57,6 +57,14 @@ async def test_a_spec_means_its_file_and_the_nodes_that_offer_it_nearest_first(s
     assert (found.name, found.cached) == ("m-Q4_0", ())
 
 
+async def test_a_projector_is_part_of_the_wish_and_not_of_what_the_model_is(site: FakeHub, tmp_path: Path) -> None:
+    site.repos["o/r"]["mmproj-F16.gguf"] = b"eyes"
+    found = await finder(tmp_path, node(2, [of_files()])).find("hf:o/r:Q4_0", quiet)
+    assert [file.name for file in found.wish.files] == ["m-Q4_0.gguf"]
+    assert [(file.name, file.size) for file in found.wish.beside] == [("mmproj-F16.gguf", 4)]
+    assert found.wish.peers == (node(2).node,)
+
+
 async def test_a_spec_that_means_nothing_is_no_weather(site: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(FetchFailed, match="no Q5_K_M: say which") as caught:
         await finder(tmp_path).find("hf:o/r:Q5_K_M", quiet)

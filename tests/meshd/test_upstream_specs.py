@@ -27,7 +27,8 @@ def test_a_slash_after_the_name_makes_it_a_prefix() -> None:
 def test_everything_else(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
-    spec = f"tts=http://h:1 key-file={key} slots=2 models=a,b memory=3.5 start='systemctl start tts' stop='systemctl stop tts'"
+    spec = f"tts=http://h:1 key-file={key} slots=2 models=a,b memory=3.5"
+    spec += " start='systemctl start tts' stop='systemctl stop tts'"
     got = parse_upstream(spec)
     assert (got.api_key, got.slots, got.models) == ("secret", 2, ("a", "b"))
     assert got.memory_bytes == 3.5 * (1 << 30)
