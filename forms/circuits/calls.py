@@ -6,14 +6,16 @@ Neither has a frame: a circuit is far larger than its call, and is stored once b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NoReturn
 
 from forms.arguments import expect_count, read_integer, read_list, read_symbol, shown
 from forms.circuits.axis import simulate_axis
 from forms.circuits.circuit_kernel import AxisKernel, OpsBinKernel
-from forms.circuits.folder import CircuitCall, CircuitFolder
+from forms.circuits.folder import MEASURING_SAMPLE, SAMPLES, CircuitCall, CircuitFolder
 from forms.circuits.framing import HEADER_BYTES, MAGIC_RAW, MAGIC_ZSTD
+from forms.circuits.generator.generate import Arithmetic
 from forms.circuits.lanes import LANES, batches_of
 from forms.circuits.simulation import Options, Result, simulate
 from forms.circuits.toy_checks import CHECKS
@@ -43,6 +45,10 @@ def _options(arguments: Sequence[Datum], attempts: int) -> Options:
             case _:
                 raise BadArgument(f"expected (rng MODE) or (check NAME), got {shown(argument)}")
     return Options(attempts=attempts, rng=rng, check=CHECKS[check])
+
+
+def _sample_options(attempts: int) -> Options:
+    return Options(attempts=attempts, check=CHECKS[Arithmetic.MODULAR_MULTIPLIER])
 
 
 def _name(argument: Datum) -> str:
@@ -119,6 +125,10 @@ class SimOpsBin(_TextOnly):
         options = _options(arguments[2:], LANES * batches)
         return CircuitCall((self._folder.find(_name(arguments[0])),), options)
 
+    def sample(self, rows: int) -> CircuitCall:
+        """A small multiplier over so many batches, the last of them partial."""
+        return CircuitCall((MEASURING_SAMPLE,), _sample_options(LANES * rows - 5))
+
     def reference(self, call: CircuitCall) -> Result:
         """Run it here."""
         return simulate(self._folder.load(call.paths[0]), call.options)
@@ -148,6 +158,10 @@ class SimAxis(_TextOnly):
         shots = read_integer(arguments[1], "n-shots", 1, LANES * MOST_BATCHES)
         options = _options(arguments[2:], shots)
         return CircuitCall(tuple(self._folder.find(_name(name)) for name in names), options)
+
+    def sample(self, rows: int) -> CircuitCall:
+        """So many small multipliers over two batches each."""
+        return CircuitCall(tuple(islice(cycle(SAMPLES), rows)), _sample_options(LANES + 5))
 
     def reference(self, call: CircuitCall) -> list[Result]:
         """Run all of them here, each file read once."""

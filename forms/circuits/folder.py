@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from forms.arguments import shown
 from forms.circuits.circuit import Circuit, load_circuit
+from forms.circuits.generator.generate import Algorithm, Arithmetic, algorithms, generate
 from forms.circuits.shelf import CircuitShelf
 from forms.circuits.simulation import Options
 from forms.errors import NotFound
 from transport.blob_store import COPIES, PARTIAL
+
+
+def _sample(algorithm: Algorithm) -> Callable[[], Circuit]:
+    return lambda: load_circuit(generate(Arithmetic.MODULAR_MULTIPLIER, 5, algorithm))
+
+
+# Circuits without a file, for a form's sample; what `find` finds is absolute.
+SAMPLES = {
+    Path(f"sample-{algorithm.name_of(Arithmetic.MODULAR_MULTIPLIER)}"): _sample(algorithm)
+    for algorithm in algorithms(Arithmetic.MODULAR_MULTIPLIER)
+}
+# With random words and conditions.
+MEASURING_SAMPLE = Path("sample-gidney-horner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,8 @@ class CircuitFolder:
 
     def load(self, path: Path) -> Circuit:
         """Load the circuit, unless it is loaded and its file has not changed."""
+        if path in SAMPLES:
+            return self._shelf.get(path.name, SAMPLES[path])
         try:
             found = path.stat()
             return self._shelf.get(f"{path} {found.st_mtime_ns} {found.st_size}", lambda: load_circuit(path))
