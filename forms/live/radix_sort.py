@@ -72,6 +72,12 @@ class RadixSort:
             case Order.ARGSORT:
                 return numpy.argsort(numbers, kind="stable").astype("<u8").tobytes()
 
+    def fast(self, call: SortCall) -> Numbers:
+        """By compiled code. Raises ImportError without numba."""
+        from forms.live.radix_fast import sort_numbers
+
+        return sort_numbers(call)
+
     def sample(self, rows: int) -> SortCall:
         """Places are asked for: they show the order, and that equal numbers keep theirs."""
         return SortCall(
