@@ -138,9 +138,8 @@ class Pantry:
 
     def _local_files(self, paths: tuple[Path, ...]) -> LocalFiles:
         """Blocks: it hashes."""
-        projector = find_projector(paths[0])
-        beside = self._local_files_of((projector,)) if projector is not None else None
-        return replace(self._local_files_of(paths), beside=beside)
+        files, projector = self._local_files_of(paths), find_projector(paths[0])
+        return replace(files, beside=self._local_files_of((projector,))) if projector is not None else files
 
     def _local_files_of(self, paths: tuple[Path, ...]) -> LocalFiles:
         return LocalFiles(paths, self.digests.each(paths), tuple(map(_size, paths)))
