@@ -43,6 +43,10 @@ soak *arguments:
 chaos *arguments:
     {{run}} python -m bench.chaos {{arguments}}
 
+# What needs an NVIDIA GPU; cuda13 for a driver of CUDA 13
+test-gpu extra="cuda12":
+    {{run}} --extra {{extra}} pytest tests/gpu
+
 # Every kernel's cases on a host build that stops at what a GPU would not notice, or not survive
 sanitize:
     {{run}} python -m tools.sanitize_kernels

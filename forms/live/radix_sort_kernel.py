@@ -41,6 +41,8 @@ class RadixSortKernel:
         return (columns * count + counts) * NUMBER_BYTES
 
     def run(self, device: Device, call: SortCall) -> Numbers:
+        if not call.numbers:
+            return b""
         keys = device.upload(call.numbers)
         is_argsort = call.order is Order.ARGSORT
         if isinstance(device, SortsNumbers):
