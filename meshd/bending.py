@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from forms.outlook import Outlook
 from forms.probes import probes
 from forms.session import Session
 from forms.shape import operations_of
-from forms.worker import Worker
+from forms.worker import CPU, Worker
+from forms.workers import Workers
 from gossip.view import View
+from meshd.form_room import FormRoom
 from meshd.memory import HostMemory
 from transport.address import parse_address
 from transport.blob_store import COPIES
@@ -47,7 +50,7 @@ class Surroundings:
 class Bending:
     """What a node has for forms."""
 
-    worker: Worker
+    workers: Workers
     operations: Operations
     session: Session
     blobs: FormBlobs
@@ -56,7 +59,7 @@ class Bending:
     def works(self, publish: Publish | None) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs while the node does. publish: None for a node that computes for nobody else."""
         works: dict[str, Coroutine[Any, Any, None]] = {
-            "forms worker": self.worker.run(),
+            "forms workers": self.workers.run(),
             "cost of forms": self.session.here.run(),
             "forms elsewhere": self.session.run(),
         }
@@ -64,16 +67,23 @@ class Bending:
 
 
 def make_bending(around: Surroundings) -> Bending:
-    """The forms of a node; the worker's process starts with the first call."""
-    worker = Worker(around.folder)
-    here = Here(catalogue(), worker, bring=around.blobs.bring_for, probes=probes)
+    """The forms of a node; a worker's process starts with its first call."""
+    room = FormRoom(around.memory)
+    devices = form_devices([device.kind for device in around.memory.fact().devices], find_spec("cupy") is not None)
+    workers = Workers([Worker(around.folder, device=device, room=room) for device in devices])
+    here = Here(catalogue(), workers, len(devices), bring=around.blobs.bring_for, probes=probes)
 
     def operations_in(name: str) -> int:
         return circuit_operations(around.folder, name)
 
     session = Session(here, around.transport, around.view, Outlook(around.foreign), operations_in)
     operations = Operations(here, lambda: health_of(around.memory), session)
-    return Bending(worker, operations, session, around.blobs, MeshDoor(operations))
+    return Bending(workers, operations, session, around.blobs, MeshDoor(operations))
+
+
+def form_devices(kinds: Sequence[str], has_cupy: bool) -> list[str]:
+    """What each worker computes with: one a GPU, or one for the processor. kinds: of the host's devices, in order."""
+    return [f"cuda:{number}" for number in range(kinds.count("cuda"))] if has_cupy and "cuda" in kinds else [CPU]
 
 
 def circuit_operations(folder: Path, name: str) -> int:
