@@ -51,3 +51,9 @@ async def test_a_circuit_put_on_one_node_is_called_on_another(agents: LocalAgent
             gone = await meshd_blob(member, "rm", NAME)
             assert gone.exit_code == 1 and "meshd blob list" in gone.stderr
             assert "0.000 of 8.000 GB" in (await meshd_blob(member, "list")).stdout
+
+            # What only the client has is pulled from it by the member that it calls.
+            assert (await meshd_blob(founder, "rm", NAME)).exit_code == 0
+            reply = await asyncio.to_thread(client.control.post, "form_call", call.encode(), on="member")
+            assert reply.endswith(b"(clean #t))\n"), reply
+            assert "copy" in (await meshd_blob(member, "list")).stdout
