@@ -23,6 +23,8 @@ from llm.engines.interface import Headers, Request
 from llm.errors import BodyTooLarge, RequestFailed, UnknownModel
 from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_event
 from meshd import http_exchange
+from meshd.arrivals import until_here
+from meshd.bringing import Bringing
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
 from meshd.ingress import Ingress
 from meshd.logs import during_request
@@ -49,34 +51,23 @@ class NoSuchPath(RequestFailed):
     code = "not_found"
 
 
-class StillComing(RequestFailed):
-    """No node has the model yet, and this one is bringing it here."""
-
-    status = 503
-    code = "model_loading"
-    retry_after_s = 10
-
-    def __init__(self, model: str, progress: str) -> None:
-        super().__init__(f"model {model!r} is on its way to this node ({progress}); try again shortly")
-
-
-def nothing_comes(model: str) -> str:
+def nothing_comes(model: str) -> Bringing | None:
     """For nodes that bring no models."""
-    return ""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
     """The ASGI application. models, health: what `GET /v1/models` and `GET /health` answer now.
 
-    coming: how far a model is that is being brought here; empty for any other.
+    coming: a model that is being brought here; None for any other.
     """
 
     router: Router
     ingress: Ingress
     models: Callable[[], dict[str, Any]]
     health: Callable[[], tuple[bool, dict[str, Any]]]
-    coming: Callable[[str], str] = nothing_comes
+    coming: Callable[[str], Bringing | None] = nothing_comes
     meter: RequestMeter = field(default_factory=unread_meter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -189,12 +180,12 @@ class _Exchange:
     async def _answer(self, request: Request, progress: Progress | None) -> Answer:
         """The answer's head; a client that asked for a stream is told of progress meanwhile. Raises RequestFailed."""
         if progress is None:
-            return await self._route(request)
+            return await self._route(request, is_told=False)
         failure: RequestFailed | None = None
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(progress.tell(), name="tell progress")
             try:
-                answer = await self._route(request)
+                answer = await self._route(request, is_told=True)
             except RequestFailed as error:
                 failure = error
             finally:
@@ -203,13 +194,15 @@ class _Exchange:
             raise failure
         return answer
 
-    async def _route(self, request: Request) -> Answer:
+    async def _route(self, request: Request, *, is_told: bool) -> Answer:
+        """Raises RequestFailed."""
         try:
             return await self.api.router.answer(request)
-        except UnknownModel as error:
-            if progress := self.api.coming(request.model):
-                raise StillComing(request.model, progress) from error
-            raise
+        except UnknownModel:
+            coming = self.api.coming(request.model)
+            if coming is None:
+                raise
+        return await self.api.router.answer(await until_here(coming, request, is_told=is_told))
 
     def _headers_of(self, answer: Answer) -> Headers:
         ours = (

@@ -253,7 +253,7 @@ class Node:
             self.listeners.ingress,
             lambda: build_models(situation()),
             lambda: build_health(situation()),
-            self._coming,
+            self.bringer.find,
             self.telemetry.requests,
         )
         owner = OwnerCommands(self.standing, self.transport, lambda: self.gossip.view)
@@ -338,11 +338,6 @@ class Node:
 
     async def _leave(self) -> None:
         self._leaving.set()
-
-    def _coming(self, model: str) -> str:
-        """How far a model is that is on its way here; empty for one that is not."""
-        bringing = self.bringer.find(model)
-        return bringing.words if bringing is not None else ""
 
     def situation(self) -> Situation:
         """The mesh as it is now, for status, models and health."""

@@ -49,4 +49,6 @@ class Meter:
     def words(self) -> str:
         """For people."""
         rate = f", {self.bytes_per_s / 1e6:.1f} MB/s" if self.bytes_per_s else ""
-        return f"{self.done_bytes / 1e6:.1f} of {self.size_bytes / 1e6:.1f} MB{rate}, from {self.source}"
+        percent = 100 * self.done_bytes // max(1, self.size_bytes)
+        done = f"{self.done_bytes / 1e6:.1f} of {self.size_bytes / 1e6:.1f} MB ({percent} %)"
+        return f"{done}{rate}, from {self.source}"

@@ -11,7 +11,7 @@ def test_files_add_up() -> None:
     meter.finished(100)
     meter.told(50, 1.0)
     assert meter.done_bytes == 150
-    assert meter.words == "0.0 of 0.0 MB, 0.0 MB/s, from the hub"
+    assert meter.words == "0.0 of 0.0 MB (50 %), 0.0 MB/s, from the hub"
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:

@@ -12,12 +12,17 @@ import pytest
 
 from llm.client import Router
 from llm.engines.interface import EngineState, Request
-from llm.engines.resident import Residence, Resident, ResidentEngine
+from llm.engines.resident import LOAD_DEADLINE_S, Residence, Resident, ResidentEngine
+from llm.host import ServedModel
+from llm.residency import Policy
 from meshd.api import Api
+from meshd.arrivals import StillComing, until_here
+from meshd.bringing import Bringing, Stage
 from meshd.ingress import Ingress
 from meshd.keys import KeyRing
 from meshd.ledger import Account, Ledger
 from tests.llm.mesh import mesh
+from tests.llm.requests import chat
 from tests.llm.scripted import ScriptedEngine, ScriptedReply
 from transport.virtual_time import VirtualTimeLoop
 
@@ -58,6 +63,7 @@ class Client:
     """One HTTP exchange with the API."""
 
     router: Router
+    coming: Bringing | None = None
     sent: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -88,9 +94,14 @@ class Client:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
         }
-        await Api(self.router, Ingress(KeyRing, time.time), lambda: {"data": []}, lambda: (True, {}))(
-            scope, receive, send
+        api = Api(
+            self.router,
+            Ingress(KeyRing, time.time),
+            lambda: {"data": []},
+            lambda: (True, {}),
+            lambda model: self.coming,
         )
+        await api(scope, receive, send)
 
 
 @pytest.mark.parametrize("hops", [0, 1])
@@ -148,3 +159,62 @@ async def test_patience_has_an_end_with_a_time_to_come_back() -> None:
     assert client.status == 503
     assert dict(client.sent[0]["headers"])[b"retry-after"]
     assert "needs 0.00 GB" in json.loads(client.body)["error"]["message"]
+
+
+# A model that is still on its way
+
+
+def coming() -> Bringing:
+    bringing = Bringing("tiny", Policy.LAZY, loads=False, is_patient=False, name="tiny")
+    bringing.enter(Stage.BRINGING)
+    bringing.meter.size_bytes, bringing.meter.source = 40_000_000, "the hub"
+    return bringing
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_request_waits_for_a_model_that_is_being_brought_and_is_answered(stream: bool) -> None:
+    async with mesh({}) as (node,):
+        client = Client(node.router, coming())
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(client.ask(stream=stream))
+            await asyncio.sleep(20)
+            client.coming.meter.told(12_000_000, 20.0)  # type: ignore[union-attr]
+            await asyncio.sleep(20)
+            assert bool(client.sent) is stream and not asking.done()
+            node.host.add(ServedModel("tiny", lazy(5.0), "ab" * 32))
+            client.coming.enter(Stage.DONE)  # type: ignore[union-attr]
+    assert client.status == 200
+    *comments, answer, _ = client.body.decode().split("\n\n")
+    assert answer == "data: [DONE]"
+    assert any("tiny: bringing: 12.0 of 40.0 MB (30 %)" in one for one in comments) is stream
+    assert any("tiny: loading" in one for one in comments) is stream
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_model_that_does_not_come_after_all_is_told_with_the_reason(stream: bool) -> None:
+    async with mesh({}) as (node,):
+        client = Client(node.router, coming())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(client.ask(stream=stream))
+            await asyncio.sleep(20)
+            client.coming.enter(Stage.FAILED, "no room on the disk")  # type: ignore[union-attr]
+    assert client.status == (200 if stream else 503)
+    assert "no room on the disk" in client.body.decode()
+    assert "model_not_brought" in client.body.decode()
+
+
+async def test_who_hears_nothing_is_sent_away_after_a_while_with_how_far_it_is() -> None:
+    async with mesh({}) as (node,):
+        client = Client(node.router, coming())
+        began = asyncio.get_running_loop().time()
+        client.coming.meter.told(12_000_000, began)  # type: ignore[union-attr]
+        await client.ask(stream=False)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(LOAD_DEADLINE_S, abs=10)
+    assert (client.status, b"retry-after" in dict(client.sent[0]["headers"])) == (503, True)
+    assert "on its way to this node (12.0 of 40.0 MB (30 %)" in client.body.decode()
+
+
+async def test_who_is_told_waits_as_long_as_the_request_has_time() -> None:
+    with pytest.raises(StillComing):
+        await until_here(coming(), chat("tiny", deadline_s=1000.0), is_told=True)
+    assert asyncio.get_running_loop().time() == pytest.approx(1000.0)

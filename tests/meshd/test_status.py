@@ -192,7 +192,7 @@ def test_a_model_on_its_way_is_loading_and_says_how_far_it_is() -> None:
     failed = Bringing("hf:o/x", Policy.LAZY, loads=False, is_patient=True, stage=Stage.FAILED, reason="no repository")
     status = build_status(replace(situation(offers=(toy(),)), bringings=(coming, done, told, failed)))
     states = {model["name"]: (model["state"], model["reason"]) for model in status["models"]}
-    assert states["m-Q4_0"] == ("loading", "12.0 of 40.0 MB, from the hub")
+    assert states["m-Q4_0"] == ("loading", "12.0 of 40.0 MB (30 %), from the hub")
     assert states["hf:o/x"] == ("failed", "no repository")
     assert set(states) == {"toy", "m-Q4_0", "hf:o/x"}
     assert [one["wanted"] for one in status["downloads"]] == ["hf:o/r:Q4_0", "hf:o/x"]
