@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HEAD = struct.Struct("<4sIII")
 REPLY_HEAD = struct.Struct("<4sII")
+MODULUS_OF_SAMPLE = 2**255 - 19
 LEAST_BITS, MOST_BITS, STEP_BITS = 64, 4096, 32
 
 
@@ -97,6 +98,11 @@ class BignumCgbn:
         mask = (1 << call.bits) - 1
         modulus = call.modulus
         return Numbers.of((compute(a, b, modulus) & mask for a, b in zip(call.a, call.b, strict=True)), call.bits // 8)
+
+    def sample(self, rows: int) -> BignumCall:
+        """Powers: of the nine operations the one that has most of the others in it."""
+        a, b = ([(row * step) % 2**256 for row in range(rows)] for step in (MODULUS_OF_SAMPLE // 3, 2**256 // 7))
+        return BignumCall(Operation.MOD_POW, 256, MODULUS_OF_SAMPLE, Numbers.of(a, 32), Numbers.of(b, 32))
 
     @cached_property
     def kernel(self) -> BignumKernel:

@@ -82,6 +82,10 @@ class Blake3Tree:
         width = call.out_bytes
         return Digests(b"".join([blake3(one).digest(length=width) for one in call.inputs]), width)
 
+    def sample(self, rows: int) -> HashCall:
+        """Inputs from nothing to five chunks, digests of more than one compression."""
+        return HashCall(Rows.of([bytes([row % 256]) * (700 * row % 5000) for row in range(rows)]), 200)
+
     @cached_property
     def kernel(self) -> Blake3Kernel:
         from forms.live.blake3_kernel import Blake3Kernel  # numpy: 20 MB that a door need not hold

@@ -74,6 +74,11 @@ class Secp256k1BatchedMul:
             base.multiply(scalar.to_bytes(SCALAR_BYTES, "big")).point() if scalar else None for scalar in scalars
         )
 
+    def sample(self, rows: int) -> PointCall:
+        """The generator by scalars up from 0, and by such as make up to 0 with those modulo the order."""
+        scalars = [row if row % 2 == 0 else ORDER - row // 2 for row in range(rows)]
+        return PointCall(Numbers.of(scalars, SCALAR_BYTES), GENERATOR)
+
     @cached_property
     def kernel(self) -> Secp256k1Kernel:
         from forms.live.secp256k1_kernel import Secp256k1Kernel  # numpy: 20 MB that a door need not hold

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from forms.backend import HasKernel
+from forms.backend import HasKernel, HasSample
+from forms.backends import SAMPLE_ROWS
 from forms.cuda.device import Device
 from forms.cuda.host_build import NoCompiler, find_compiler
 from forms.cuda.host_device import HostDevice
@@ -71,6 +72,11 @@ class KernelSuite(KernelCases):
 
     def test_several_launches_and_threads_in_another_order_change_nothing(self) -> None:
         self.agrees(HostDevice(most_threads=FEW_THREADS, backwards=True))
+
+    def test_the_sample_that_a_worker_checks_it_on(self) -> None:
+        assert isinstance(self.form, HasSample)
+        self.shapes = [self.form.sample(rows) for rows in (1, SAMPLE_ROWS)]
+        self.agrees(HostDevice())
 
     def test_device_memory_is_known_before(self) -> None:
         assert isinstance(self.form, HasKernel)
