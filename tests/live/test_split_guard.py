@@ -16,13 +16,14 @@ import psutil
 import pytest
 
 import llm.demo
-from gossip.lease_message import LeaseRequest, lease_text
+from gossip.lease_message import LEASE_S, LeaseRequest, lease_text
 from gossip.tenure import Hold
 from llm.split.build import EngineBuild
 from llm.split.message import PROTOCOL, Prepare, Prepared, Preparing, read_answer, to_record
 from tests.mesh.agents import RunningAgent, running_agents, until
-from transport.errors import MeshError
-from transport.interface import LinkState, NodeId, StreamHeader
+from transport.errors import MeshError, Unreachable
+from transport.identity import short
+from transport.interface import LinkState, NodeId, Stream, StreamHeader
 from transport.pipe import connect
 from transport.tunnel import Destination
 from transport.tunnel_message import Denial, ServiceRefused
@@ -129,6 +130,36 @@ async def test_a_lease_that_ends_takes_the_rpc_server_and_its_tunnels_along(tmp_
             app.close()
         async with asyncio.timeout(ENDS_S):
             await server.ended()
+        again = Destination(mesh.worker_id, "rpc", text, term)
+        assert isinstance(await how_it_ends(mesh.host, again), ServiceRefused)
+
+
+class NoWay:
+    """Reaches nobody, so that no lease is renewed and none is let go of."""
+
+    async def open(self, node: NodeId, header: StreamHeader) -> Stream:
+        raise Unreachable(f"no way to {short(node)}")
+
+
+async def test_a_lease_that_runs_out_takes_the_rpc_server_and_its_tunnels_along(tmp_path: Path) -> None:
+    """The link is there all the while: nothing but the lease ends them."""
+    async with split_mesh(tmp_path) as mesh:
+        text, term = mesh.lease
+        (server,) = mesh.worker.node.offering.splitting.worker.servers
+        service = mesh.worker.node.leases.service
+        async with mesh.host.node.tunnels.client.listen(Destination(mesh.worker_id, "rpc", text, term)) as listener:
+            app = await connect(listener.address)
+            await until(lambda: mesh.worker.node.tunnels.server.tunnels >= 2, "the tunnel stands")
+            mesh.host.node.leases.keeper._opener = NoWay()
+            with pytest.raises(OSError):
+                async with asyncio.timeout(LEASE_S + ENDS_S):
+                    await app.read(1)
+                    raise ConnectionResetError("ended without a reset")
+            assert not [grant for grant in service.grants() if grant.purpose == "work"]
+            app.close()
+        async with asyncio.timeout(ENDS_S):
+            await server.ended()
+        assert mesh.host.node.transport.board.state(mesh.worker_id) is LinkState.CONNECTED
         again = Destination(mesh.worker_id, "rpc", text, term)
         assert isinstance(await how_it_ends(mesh.host, again), ServiceRefused)
 
