@@ -13,15 +13,14 @@ from typing import NoReturn
 from forms.arguments import expect_count, read_integer, read_list, read_symbol, shown
 from forms.circuits.axis import simulate_axis
 from forms.circuits.circuit_kernel import AxisKernel, OpsBinKernel
-from forms.circuits.folder import MEASURING_SAMPLE, SAMPLES, CircuitCall, CircuitFolder
-from forms.circuits.framing import HEADER_BYTES, MAGIC_RAW, MAGIC_ZSTD
+from forms.circuits.folder import MEASURING_SAMPLE, SAMPLES, CircuitCall, CircuitFolder, promised_operations
 from forms.circuits.generator.generate import Arithmetic
 from forms.circuits.lanes import LANES, batches_of
 from forms.circuits.simulation import Options, Result, simulate
 from forms.circuits.toy_checks import CHECKS
 from forms.circuits.xof import RngMode
 from forms.datum import Datum, Spliced, Symbol
-from forms.errors import BadArgument, NotFound
+from forms.errors import BadArgument
 from forms.form import Measure
 
 # A million shots are 110 times the public evaluator's run.
@@ -29,8 +28,6 @@ MOST_BATCHES = 2**14
 MOST_VARIANTS = 1024
 # The six pairs of one result, generously.
 _RESULT_BYTES = 256
-# 716 MB of records from 48 MB, for the public circuit.
-_UNPACKED_RATIO = 15
 
 
 def _options(arguments: Sequence[Datum], attempts: int) -> Options:
@@ -68,18 +65,6 @@ def _pairs(result: Result) -> list[Datum]:
     ]
 
 
-def _operations(path: Path) -> int:
-    """How many operations a file promises, or about how many where its header is compressed too."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-        if header[:8] in (MAGIC_RAW, MAGIC_ZSTD):
-            return int.from_bytes(header[8:], "little")
-        return path.stat().st_size * _UNPACKED_RATIO // 56
-    except OSError as gone:
-        raise NotFound(f"the circuit {path.name} cannot be read: {gone.strerror}") from gone
-
-
 class _TextOnly:
     """What both have in common: no frames, and the work is operations times batches."""
 
@@ -108,7 +93,7 @@ class _TextOnly:
     def work(self, call: CircuitCall) -> float:
         """Operations times batches; each circuit is also read once, which costs about twenty batches."""
         batches = 20 + batches_of(call.options.attempts)
-        return float(sum(map(_operations, call.paths)) * batches)
+        return float(sum(map(promised_operations, call.paths)) * batches)
 
 
 class SimOpsBin(_TextOnly):
@@ -165,7 +150,8 @@ class SimAxis(_TextOnly):
 
     def reference(self, call: CircuitCall) -> list[Result]:
         """Run all of them here, each file read once."""
-        return simulate_axis([self._folder.load(path) for path in call.paths], call.options)
+        loads = self._folder.in_parts(call.paths)
+        return [result for circuits in loads for result in simulate_axis(circuits, call.options)]
 
     def write_text(self, result: Sequence[Result]) -> Datum:
         """Write what follows `ok`."""

@@ -17,10 +17,12 @@ class _CircuitKernel:
 
     def device_bytes(self, call: CircuitCall) -> int:
         """The largest launch. Loads what is not loaded, and raises what that raises."""
-        return most_device_bytes([self._folder.load(path) for path in call.paths], call.options)
+        parts = self._folder.in_parts(call.paths)
+        return max((most_device_bytes(circuits, call.options) for circuits in parts), default=0)
 
     def _results(self, device: Device, call: CircuitCall) -> list[Result]:
-        return simulate_on_device(device, [self._folder.load(path) for path in call.paths], call.options)
+        parts = self._folder.in_parts(call.paths)
+        return [result for circuits in parts for result in simulate_on_device(device, circuits, call.options)]
 
 
 class OpsBinKernel(_CircuitKernel):

@@ -9,6 +9,7 @@ import pytest
 
 from forms.catalogue import AnyForm, Catalogue
 from forms.circuits.calls import circuit_forms
+from forms.circuits.folder import CircuitFolder
 from forms.circuits.generator.generate import Algorithm, Arithmetic, algorithms, generate
 from forms.circuits.kinds import Kind, Operation
 from forms.datum import Datum
@@ -134,6 +135,17 @@ def test_a_file_that_goes_away_is_not_found(folder: Path) -> None:
     for use in (operations.reference, operations.work):
         with pytest.raises(NotFound, match="cannot be read"):
             use(call)
+
+
+def test_variants_are_loaded_in_parts_that_fit_memory(folder: Path) -> None:
+    circuits = CircuitFolder(folder)
+    vbe, gidney, toy = (circuits.find(name) for name in ("vbe", "gidney", "below/toy.bin"))
+    sizes = {path: circuits.load(path).operations for path in (vbe, gidney, toy)}
+    paths = (vbe, gidney, vbe, toy, toy, gidney)
+    parts = list(circuits.in_parts(paths, sizes[vbe] + sizes[gidney]))
+    assert [len(part) for part in parts] == [3, 2, 1]
+    assert [circuit.operations for part in parts for circuit in part] == [sizes[path] for path in paths]
+    assert [len(part) for part in circuits.in_parts(paths)] == [6]
 
 
 def test_work_grows_with_operations_batches_and_variants(folder: Path) -> None:
