@@ -1,4 +1,4 @@
-"""One blob through a node's wire door and from node to node, and the memory it takes: `python -m bench.blobs --mb 1024`.
+"""One blob through a node's wire door and from node to node, and the memory it takes: `python -m bench.blobs --mb N`.
 
 Two real agents on this machine: the first is put a blob and asked for it, the second pulls it. Beside each rate stands
 how much the agent and its children grew. A bare SHA-256 of the same bytes is the floor: each is hashed once on arrival.

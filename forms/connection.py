@@ -80,6 +80,7 @@ class Connection:
             await self._say_last(over.reply)
         except (TimeoutError, ConnectionError):
             logger.debug("a client of the wire door went away or fell silent")
+            self.writer.transport.abort()
 
     async def _begins(self) -> bool:
         """Wait for the first byte of a request; whether one comes."""

@@ -13,6 +13,8 @@ from forms.evaluate import error_line
 from forms.inflow import READ_BYTES
 
 MAX_CONNECTIONS = 256
+CLOSING_S = 60.0
+"""For the end of a last reply to be read."""
 
 
 @dataclass(slots=True)
@@ -43,9 +45,10 @@ class WireDoor:
                 writer.write(error_line(Busy(f"{MAX_CONNECTIONS} connections are open on this door already")))
             else:
                 await Connection(self.terms, reader, writer).serve()
-        finally:
-            self._open -= 1
             writer.close()
             with suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(CLOSING_S):
                     await writer.wait_closed()
+        finally:
+            self._open -= 1
+            writer.transport.abort()  # or what nobody reads would stay for as long as nobody reads it

@@ -141,6 +141,17 @@ async def test_a_client_that_leaves_half_way_leaves_nothing_behind(tmp_path: Pat
         assert [path for path in node.folder.rglob("*") if path.is_file()] == []
 
 
+async def test_a_disk_that_fails_is_said_and_the_connection_goes_on(tmp_path: Path) -> None:
+    async with nodes_with_blobs(tmp_path) as (node,), doors(blobs=node.blobs) as open_doors:
+        (node.folder / "partial").rmdir()
+        client = await open_doors.connect()
+        await client.send(put(DATA) + b"(ping)")
+        code, said = await error_of(client)
+        assert code == 8 and "the disk failed" in said
+        assert await client.line() == b"(ok pong)\n"
+        assert node.store.used_bytes == 0
+
+
 async def test_blobs_want_the_key_too(tmp_path: Path) -> None:
     async with nodes_with_blobs(tmp_path) as (node,), doors(blobs=node.blobs, keys=("k",)) as open_doors:
         for sent in (put(b"x"), b"BGET" + DIGEST):

@@ -9,7 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from forms import connection, http_door
+from forms import connection, http_door, wire_door
+from forms.datum import Symbol
+from forms.reader import read_datum
 from tests.forms.doors import doors
 
 CONDEMNED = [
@@ -100,3 +102,39 @@ async def test_a_form_that_is_not_there_is_not_searched_for_in_what_follows() ->
         answer = await client.rest()
         assert answer.startswith(b"BERR\x05\x00\x00\x00")
         assert b"pong" not in answer
+
+
+async def test_a_reply_that_nobody_reads_ends_the_connection_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "UNFINISHED_S", 0.3)
+    text = f'(echo "{"x" * (1 << 20)}")'.encode()
+    async with doors() as open_doors:
+        deaf = await open_doors.connect()
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(20):
+                while True:
+                    await deaf.send(text)
+        assert await (await open_doors.connect()).ask("(ping)") == "(ok pong)"
+
+
+async def test_one_client_too_many_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_door, "MAX_CONNECTIONS", 1)
+    async with doors() as open_doors:
+        first = await open_doors.connect()
+        assert await first.ask("(ping)") == "(ok pong)"
+        assert (await (await open_doors.connect()).rest()).startswith(b'(error (busy "1 connections are open')
+        assert await first.ask("(ping)") == "(ok pong)"
+
+
+async def test_forms_lists_what_can_be_called_and_what_was_surveyed() -> None:
+    async with doors() as open_doors:
+        listed = read_datum(await (await open_doors.connect()).ask("(forms)"))
+    assert isinstance(listed, list)
+    assert listed[0] == Symbol("ok")
+    entries = {str(entry[0][1]): entry for entry in listed[1]}  # type: ignore[index, union-attr]
+    for one in entries.values():
+        assert [pair[0] for pair in one] == [Symbol("name"), Symbol("status"), Symbol("frame")]  # type: ignore[index, union-attr]
+    assert entries["cuda-shake-fanout"][2][1] == Symbol("BSHK")  # type: ignore[index]
+    assert entries["cuda-sim-axis"][2][1] == []  # type: ignore[index]
+    assert entries["cuda-ntt-poly"][1][1] == Symbol("surveyed")  # type: ignore[index]
