@@ -27,6 +27,7 @@ def test_the_wheel_holds_the_five_packages_and_the_toy_models(tmp_path: Path) ->
     roots = {name.split("/")[0] for name in names}
     assert {root for root in roots if not root.endswith(".dist-info")} == PACKAGES
     assert {"llm/demo/meshd-toy.gguf", "llm/demo/meshd-toy-draft.gguf"} <= set(names)
+    assert {f"forms/survey/{name}" for name in ("bend-catalogue.csv", "seven.csv", "measured.json")} <= set(names)
     assert {"forms/cuda/host.h", "forms/live/rows.h", "forms/live/shake.cu", "forms/circuits/simulate.cu"} <= set(names)
 
 
