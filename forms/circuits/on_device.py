@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from forms.circuits.packing import ENDS_BYTES, RECORD_BYTES, records_of, rows_of
 from forms.circuits.program import lower
 from forms.circuits.runners import circuit_program
 from forms.circuits.simulation import Draw, Options, Result, draw
-from forms.circuits.state import Final
 from forms.circuits.words import WordSource
 from forms.circuits.xof import RngMode
 from forms.cuda.device import Device
@@ -78,19 +77,17 @@ def _needs(subjects: Sequence[Subject], rng: RngMode, batches: Sequence[int]) ->
 def _launched(
     device: Device, subjects: Sequence[Subject], draws: Sequence[Draw], room: Room
 ) -> Iterator[tuple[int, list[Batch]]]:
-    """Run all batches, and judge those of one launch while the device runs the next. Yields a circuit's next ones."""
+    """Run all batches; yields a circuit's next ones. The device stays with this thread, words are drawn in another."""
     runner = DeviceRunner(device, subjects, draws)
     rng = draws[0].options.rng if draws else RngMode.SHAKE
-    before: tuple[list[Share], list[int], Future[list[list[Final]]]] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="launch") as pool:
-        for launch in plan_launches(_needs(subjects, rng, [run.batches for run in draws]), room):
-            starts, words = _words(launch, draws)
-            running = pool.submit(runner.run, launch, words)
-            if before:
-                yield from _judged(draws, *before)
-            before = launch, starts, running
-        if before:
-            yield from _judged(draws, *before)
+    launches = plan_launches(_needs(subjects, rng, [run.batches for run in draws]), room)
+    with ThreadPoolExecutor(1, thread_name_prefix="words") as pool:
+        drawn = pool.map(lambda launch: _words(launch, draws), launches[:1])
+        for number, launch in enumerate(launches):
+            starts, words = next(drawn)
+            drawn = pool.map(lambda launch: _words(launch, draws), launches[number + 1 : number + 2])
+            for share, start, finals in zip(launch, starts, runner.run(launch, words), strict=True):
+                yield share.index, draws[share.index].judged(share.first, finals, start)
 
 
 def _words(launch: Sequence[Share], draws: Sequence[Draw]) -> tuple[list[int], NDArray[np.uint64]]:
@@ -105,10 +102,3 @@ def _words(launch: Sequence[Share], draws: Sequence[Draw]) -> tuple[list[int], N
     else:
         WordSource.fill_all(sources, words, counts)
     return starts, words
-
-
-def _judged(
-    draws: Sequence[Draw], launch: Sequence[Share], starts: Sequence[int], running: Future[list[list[Final]]]
-) -> Iterator[tuple[int, list[Batch]]]:
-    for share, start, finals in zip(launch, starts, running.result(), strict=True):
-        yield share.index, draws[share.index].judged(share.first, finals, start)

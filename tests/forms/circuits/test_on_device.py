@@ -3,6 +3,7 @@ tests/forms/cuda."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,10 @@ def _compiler() -> None:
 
 
 class Watched:
-    """The host device, with the kernels that were launched and the bytes that were uploaded."""
+    """The host device, with the kernels that were launched, the bytes that were uploaded, and the threads that did so."""
 
     def __init__(self) -> None:
+        self.threads: set[int] = set()
         self.launched: list[str] = []
         self.uploaded: list[int] = []
         self._host = HostDevice()
@@ -56,6 +58,7 @@ class Watched:
 
     def upload(self, data: NDArray[Any] | bytes | memoryview) -> Buffer:
         buffer = self._host.upload(data)
+        self.threads.add(threading.get_ident())
         self.uploaded.append(buffer.size_bytes)
         return buffer
 
@@ -70,6 +73,7 @@ class Watched:
 
     def launch(self, source: Path, kernel: str, threads: int, arguments: Sequence[Any], block: int = 128) -> None:
         self.launched.append(kernel)
+        self.threads.add(threading.get_ident())
         self._host.launch(source, kernel, threads, arguments, block)
 
 
@@ -108,6 +112,8 @@ def test_a_run_in_many_launches_is_the_run_in_one(rng: RngMode) -> None:
     options, device = Options(attempts=640, rng=rng, check=NoCheck()), Watched()
     many = simulate_on_device(device, circuits, options, SMALL)
     assert len(device.launched) > 4
+    # A CUDA device is chosen by thread.
+    assert device.threads == {threading.get_ident()}
     assert [numbers(one) for one in many] == [numbers(simulate(circuit, options)) for circuit in circuits]
 
 
