@@ -44,7 +44,7 @@ def _compiler() -> None:
 
 
 class Watched:
-    """The host device, with the kernels that were launched, the bytes that were uploaded, and the threads that did so."""
+    """The host device, with the kernels that were launched, the bytes that were uploaded, and by which threads."""
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
