@@ -26,6 +26,8 @@ logger = logging.getLogger("meshd.forms")
 UNKNOWN_S = 0.05
 """What a call is taken to last of which nothing is known."""
 MEASURE_DEADLINE_S = 60.0
+MEASURE_AGAIN_S = 10.0
+"""After a measurement that came to nothing."""
 
 
 class Compute(Protocol):
@@ -70,11 +72,12 @@ class Here:
         name = self.form_of(request)
         if not name:
             raise UnknownOperation(request.head)
-        await self.bring(name, request.payload)
-        began, is_alone = self.clock(), not self.in_flight
-        number = self._backlog.add(self.guess_s(name, request), began)
+        is_alone = not self.in_flight
+        number = self._backlog.add(self.guess_s(name, request), self.clock())
         self._notify()
         try:
+            await self.bring(name, request.payload)
+            began = self.clock()
             done = await self.worker.compute(request.kind, request.payload, deadline_s)
         except WorkerLost:
             self._is_measured = False  # the next one is cold
@@ -122,8 +125,10 @@ class Here:
             await self._is_wanted.wait()
             if not self._is_measured:
                 self._is_measured = await self._measure()
+                self._notify()
+            if not self._is_measured:
+                await asyncio.sleep(MEASURE_AGAIN_S)
             self._is_wanted.clear()
-            self._notify()
 
     async def _measure(self) -> bool:
         """Whether it could be done to the end."""
