@@ -49,7 +49,7 @@ PAGE_MS = {
 }
 """The bend page's own, its Python worker on an RTX 3090: another machine."""
 SMALL_TARGET, LARGE_TARGET = 1 / 5, 1 / 1.5
-"""Of what the slower of dask and ray takes. Without them: of hashlib, where a call is large enough to be worth a door."""
+"""Of what the slower of dask and ray takes; without them, of hashlib, in calls large enough to be worth a door."""
 HASHLIB_TARGET = 1 / 2
 EVALUATOR_MS = 50_000.0
 """The public evaluator on one core of machine A, for the stock circuit."""
