@@ -68,7 +68,8 @@ class DoctorOptions:
     """What the agent would use, and so what is looked at.
 
     doors: name → port, as "api".  wire_host: the address of the mesh's UDP socket.  engine: None when none was
-    found.  private_files: files outside the data directory that only their owner should read.
+    found.  listen: the address of the API.  private_files: files outside the data directory that only their owner
+    should read.
     """
 
     data_dir: Path
@@ -76,6 +77,7 @@ class DoctorOptions:
     wire_host: str
     engine: EngineFiles | None
     engine_wanted: bool = True
+    listen: str = "127.0.0.1"
     private_files: tuple[Path, ...] = ()
 
 
@@ -88,6 +90,8 @@ def options_for(config: Config, data_dir: Path, engine: EngineFiles | None) -> D
     host = f"[{wire.host}]" if ":" in wire.host else wire.host
     doors = {
         "api": Door("tcp", config.listen, config.port, "--port {port}"),
+        "console": Door("tcp", config.listen, 0 if config.no_console else config.console_port, "--console-port {port}"),
+        "bend": Door("tcp", config.bend_listen, 0 if config.no_bend else config.bend_port, "--bend-port {port}"),
         "wire": Door("udp", wire.host, wire.port, f"--bind '{host}:{{port}}'"),
     }
     return DoctorOptions(
@@ -96,6 +100,7 @@ def options_for(config: Config, data_dir: Path, engine: EngineFiles | None) -> D
         wire_host=wire.host,
         engine=engine,
         engine_wanted=not config.client,
+        listen=config.listen,
         private_files=(Path(config.api_key_file),) if config.api_key_file else (),
     )
 

@@ -21,7 +21,7 @@ from llm.engines.llama_binary import EngineMissing
 from llm.engines.rpc_server import RpcServer, RpcServerOptions, running_rpc_server
 from llm.gguf import ModelFile
 from llm.residency import NoRoom
-from llm.split.build import EngineBuild, why_not_together
+from llm.split.build import OTHER_BUILD, EngineBuild, why_not_together
 from llm.split.message import (
     PREPARE_S,
     PREPARING_EVERY_S,
@@ -260,7 +260,7 @@ class SplitWorker:
 
     def _why_not(self, prepare: Prepare, build: EngineBuild) -> str:
         if mismatch := why_not_together(prepare.build, build):
-            return f"another build of the engine: {mismatch}"
+            return f"{OTHER_BUILD}: {mismatch}"
         for own in self._workshop.models():
             if own.name == prepare.model and own.fingerprint != prepare.fingerprint:
                 return (

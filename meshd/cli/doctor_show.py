@@ -14,6 +14,7 @@ from meshd.cli.settings import read_settings
 from meshd.config import BadConfig, Config
 from meshd.datadir import DataDir
 from meshd.doctor import all_ok, as_object, render
+from meshd.doctor_list import ALL_PROBES
 from meshd.doctor_probes import EngineFiles, options_for, run_checks
 from meshd.engines import chosen_binary
 
@@ -26,7 +27,7 @@ def show_doctor(flags: Mapping[str, Any], *, as_json: bool) -> bool:
         options = options_for(config, directory.root, _engine(config, directory))
     except (BadConfig, ValueError) as error:
         fail(str(error))
-    checks = asyncio.run(run_checks(options))
+    checks = asyncio.run(run_checks(options, ALL_PROBES))
     if as_json:
         print_json(as_object(checks))
     else:

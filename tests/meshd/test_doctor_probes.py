@@ -261,7 +261,7 @@ def test_a_hanging_probe_does_not_keep_the_program_from_ending(tmp_path: Path) -
 
 
 def test_the_options_follow_the_configuration(tmp_path: Path) -> None:
-    config = Config(port=0, bind="[::1]:7000", client=True, api_key_file="/keys")
+    config = Config(port=0, bind="[::1]:7000", client=True, api_key_file="/keys", no_console=True, no_bend=True)
     options = options_for(config, tmp_path, None)
     assert options == DoctorOptions(
         data_dir=tmp_path,
