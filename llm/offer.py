@@ -24,6 +24,9 @@ from transport.wire import Bytes32, Counter, decode, encode
 logger = logging.getLogger("meshd.llm")
 
 MODELS_FACT = "models"
+
+OTHER_BUILD = "another build of the engine"
+"""How an offer's reason begins where a worker refused a leader whose engine is not its own."""
 MAX_MODELS = 64
 MAX_PARTS = 17
 MAX_FACT_BYTES = 64 << 10

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm.split.build import OTHER_BUILD
+from llm.offer import OTHER_BUILD
 from meshd.doctor import Check
 
 MIN_PATH_MTU_BYTES = 1280

@@ -18,9 +18,6 @@ from transport.wire import ShortText
 ASK_GGML = Path(__file__).with_name("ask_ggml.py")
 ASK_S = 30.0
 
-OTHER_BUILD = "another build of the engine"
-"""How a worker begins its refusal."""
-
 
 class EngineBuild(msgspec.Struct, frozen=True):
     """ggml, commit: as ggml says.  operations: GGML_OP_COUNT, by which graphs on the wire are numbered."""

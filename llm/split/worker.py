@@ -20,8 +20,9 @@ from llm.engines.interface import EngineFailed, Launcher
 from llm.engines.llama_binary import EngineMissing
 from llm.engines.rpc_server import RpcServer, RpcServerOptions, running_rpc_server
 from llm.gguf import ModelFile
+from llm.offer import OTHER_BUILD
 from llm.residency import NoRoom
-from llm.split.build import OTHER_BUILD, EngineBuild, why_not_together
+from llm.split.build import EngineBuild, why_not_together
 from llm.split.message import (
     PREPARE_S,
     PREPARING_EVERY_S,
