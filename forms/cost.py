@@ -183,6 +183,10 @@ class CostBook:
         self._latest[call.form, call.is_text] = call.backend
         self._ledgers.setdefault((call.form, call.is_text, call.backend), _Ledger()).learn(call)
 
+    def has_seen(self, form: str, *, is_text: bool) -> bool:
+        """Whether there was such a call."""
+        return (form, is_text) in self._latest
+
     def cost(self, form: str, *, is_text: bool) -> Cost | None:
         """Of the backend that computed such a call last; None before there was one that was warm."""
         backend = self._latest.get((form, is_text))

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from forms.datum import Datum, Symbol
-from forms.errors import BeyondLimit, Busy, FormFailed, UnknownOperation, WorkerLost
+from forms.errors import BadSyntax, BeyondLimit, Busy, FormFailed, UnknownOperation, WorkerLost
 from forms.form import FRAME_LIMIT
-from forms.inflow import READ_BYTES, Inflow
 from forms.reader import read_datum
 from forms.request import Request
 from forms.text_framing import TextMeasure, decode_text, skip_white
 from transport.address import format_address
 from transport.interface import Address
 
+READ_BYTES = 256 << 10
 CONNECT_S = 2.0
 PROBE_S = 2.0
 CLOSE_S = 1.0
@@ -33,10 +33,10 @@ async def ask_foreign(address: Address, request: Request, reply_bytes: int, dead
     Raises WorkerLost when it is gone, Busy, UnknownOperation for a form that it does not have.
     """
     try:
-        async with asyncio.timeout(deadline_s), _connected(address) as (inflow, writer):
+        async with asyncio.timeout(deadline_s), _connected(address) as (reader, writer):
             writer.write(request.payload)
             await writer.drain()
-            reply = await _text(inflow) if request.is_text else await _frame(inflow, reply_bytes)
+            reply = await _text(reader) if request.is_text else await _frame(reader, reply_bytes)
     except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
         raise WorkerLost(f"the worker at {format_address(address)}: {reason}") from error
@@ -49,10 +49,10 @@ async def ask_foreign(address: Address, request: Request, reply_bytes: int, dead
 async def probe_foreign(address: Address) -> int:
     """The worker's free VRAM in bytes, by `(health)`; none where it does not know the question. Raises WorkerLost."""
     try:
-        async with asyncio.timeout(PROBE_S), _connected(address) as (inflow, writer):
+        async with asyncio.timeout(PROBE_S), _connected(address) as (reader, writer):
             writer.write(b"(health)")
             await writer.drain()
-            return _free_vram(read_datum(decode_text(await _text(inflow))))
+            return _free_vram(read_datum(decode_text(await _text(reader))))
     except (OSError, TimeoutError, FormFailed) as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
         raise WorkerLost(f"the worker at {format_address(address)}: {reason}") from error
@@ -71,11 +71,11 @@ def _free_vram(said: Datum) -> int:
 
 
 @asynccontextmanager
-async def _connected(address: Address) -> AsyncIterator[tuple[Inflow, asyncio.StreamWriter]]:
+async def _connected(address: Address) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     async with asyncio.timeout(CONNECT_S):
         reader, writer = await asyncio.open_connection(address.host, address.port, limit=READ_BYTES)
     try:
-        yield Inflow(reader), writer
+        yield reader, writer
     finally:
         writer.close()
         with suppress(OSError, TimeoutError):
@@ -83,28 +83,28 @@ async def _connected(address: Address) -> AsyncIterator[tuple[Inflow, asyncio.St
                 await writer.wait_closed()
 
 
-async def _text(inflow: Inflow) -> bytes:
+async def _text(reader: asyncio.StreamReader) -> bytes:
     """One datum and a newline."""
-    measure = TextMeasure(FRAME_LIMIT)
-    await inflow.until(1)
-    skip_white(inflow.received)
-    await inflow.until(1)
-    while (length := measure.advance(inflow.received)) is None:
-        await inflow.until(len(inflow.received) + 1)
-    return inflow.take(length) + b"\n"
+    measure, received = TextMeasure(FRAME_LIMIT), bytearray()
+    while True:
+        skip_white(received)
+        if received and (length := measure.advance(received)) is not None:
+            return bytes(received[:length]) + b"\n"
+        piece = await reader.read(READ_BYTES)
+        if not piece:
+            raise BadSyntax("the connection ended within a datum")
+        received += piece
 
 
-async def _frame(inflow: Inflow, reply_bytes: int) -> bytes:
-    await inflow.until(4)
-    if inflow.received[:4] != b"BERR":
-        await inflow.until(reply_bytes)
-        return inflow.take(reply_bytes)
-    await inflow.until(ERROR_HEAD.size)
-    _, _, length = ERROR_HEAD.unpack_from(inflow.received)
+async def _frame(reader: asyncio.StreamReader, reply_bytes: int) -> bytes:
+    magic = await reader.readexactly(4)
+    if magic != b"BERR":
+        return magic + await reader.readexactly(reply_bytes - 4)
+    head = magic + await reader.readexactly(ERROR_HEAD.size - 4)
+    _, _, length = ERROR_HEAD.unpack(head)
     if length > MAX_ERROR_BYTES:
         raise BeyondLimit(f"an error of {length} bytes")
-    await inflow.until(ERROR_HEAD.size + length)
-    return inflow.take(ERROR_HEAD.size + length)
+    return head + await reader.readexactly(length)
 
 
 def _raise_refusal(request: Request, reply: bytes, address: Address) -> None:

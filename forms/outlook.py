@@ -7,7 +7,7 @@ known but that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forms.backlog import Backlog
 from forms.choice import Option, Shape
@@ -124,9 +124,11 @@ class Outlook:
         self._ways.learn(place, carried, now, round_trip_s(entry))
 
     def answered_foreign(self, place: Place, spent: Spent, now: float) -> None:
-        """A foreign worker has replied; its carrying counts as its cost."""
+        """A foreign worker has replied; its carrying counts as its cost, its first call as a cold one."""
         self.health.note_ok(place, now)
-        self._costs_of(place).note(spent)
+        book = self._costs_of(place)
+        is_first = not book.has_seen(spent.form, is_text=spent.is_text)
+        book.note(replace(spent, is_cold=is_first))
 
     def failed(self, place: Place, now: float) -> None:
         """It did not answer."""

@@ -54,6 +54,7 @@ class Session:
     operations: CountOperations = no_operations
     clock: Callable[[], float] = time.monotonic
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
+    _is_asking: bool = False
     _favours: asyncio.Queue[tuple[Place, str]] = field(default_factory=lambda: asyncio.Queue(MOST_FAVOURS))
 
     async def bend(self, request: Request, deadline_s: float) -> Computed:
@@ -222,25 +223,35 @@ class Session:
 
     # What goes on beside the calls
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being asked of other places."""
+        return not self._is_asking and self._favours.empty()
+
     async def run(self) -> None:
         """Ask other places what they cost, one after the other, until cancelled."""
         while True:
             place, form = await self._favours.get()
+            self._is_asking = True
             if place.node is not None:
                 await ask_to_measure(self.transport, place.node)
             else:
                 await self._probe_foreign(place, form)
+            self._is_asking = False
 
     async def _probe_foreign(self, place: Place, form: str) -> None:
         assert place.address is not None
         try:
             self.outlook.said_well(place, await probe_foreign(place.address), self.clock())
-            for probe in self.here.probes(self.here.catalogue):
-                is_wanted = self.here.form_of(probe) == form
-                if is_wanted and not self.outlook.knows_cost(place, form, is_text=probe.is_text):
-                    await self.call(probe, place, PROBE_DEADLINE_S)
+            for probe in self._probes_for(place, form):
+                await self.call(probe, place, PROBE_DEADLINE_S)
         except WorkerLost as error:
             self.outlook.failed(place, self.clock())
             logger.info("%s", error)
         except FormFailed as error:
             logger.info("%s does not compute %s: %s", self.name(place), form, error)
+
+    def _probes_for(self, place: Place, form: str) -> list[Request]:
+        """Calls of the form that show what it costs there, where that is not known."""
+        probes = [probe for probe in self.here.probes(self.here.catalogue) if self.here.form_of(probe) == form]
+        return [probe for probe in probes if not self.outlook.knows_cost(place, form, is_text=probe.is_text)]

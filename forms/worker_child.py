@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,9 @@ from forms.worker_pipe import (
 
 ALLOWANCE_BYTES = 64 << 20
 """What a call takes without asking: less than any host must have to spare, and small calls are the most."""
+
+SLOWNESS = max(1.0, float(os.environ.get("MESHD_FORM_SLOWNESS", "1")))
+"""For tests and demonstrations: hosts of unlike speed on one machine. Each call takes so many times as long."""
 
 
 @dataclass(slots=True)
@@ -108,9 +112,17 @@ def serve(agent: Agent, evaluator: Evaluator, give_back: Callable[[], None]) -> 
     """Answer jobs until there are no more. give_back: what a large call's memory is let go with."""
     while (job := agent.next_job()) is not None:
         kind, request = job
-        agent.answer(evaluator.text(request) if kind == TEXT else evaluator.frame(request))
+        agent.answer(slowed(evaluator.text if kind == TEXT else evaluator.frame, request))
         if agent.has_asked:
             give_back()
+
+
+def slowed(evaluate: Callable[[bytes], Computed], request: bytes) -> Computed:
+    """What `evaluate` gives, after SLOWNESS times as long."""
+    begun = time.perf_counter()
+    computed = evaluate(request)
+    time.sleep((SLOWNESS - 1) * (time.perf_counter() - begun))
+    return replace(computed, seconds=SLOWNESS * computed.seconds)
 
 
 def serve_cpu(agent: Agent, catalogue: Catalogue, limit_bytes: int) -> None:

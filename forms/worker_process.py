@@ -42,7 +42,7 @@ SHORT_BYTES = 1 << 20
 """Copied on the event loop; what is longer, in a thread."""
 INHERITED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES"),
-    *("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "XDG_CACHE_HOME"),
+    *("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "XDG_CACHE_HOME", "MESHD_FORM_SLOWNESS"),
 )
 # The driver numbers GPUs by their place on the bus; CUDA would by what it takes for the fastest.
 ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -107,6 +107,7 @@ async def test_a_foreign_worker_is_found_out_about_and_used_once_it_is_faster() 
             place = Place(address=address)
             assert await here.bend(sort_call(9000)) == sorted_reply(9000)
             await until(lambda: here.session.outlook.knows_cost(place, "cuda-radix-sort", is_text=True))
+            await until(lambda: here.session.is_idle)
             before = here.worker.begun
             assert await here.bend(sort_call(9000)) == sorted_reply(9000)
             assert here.worker.begun == before
