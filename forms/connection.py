@@ -17,10 +17,11 @@ from forms.blob_frame import GET, GET_FRAME, PUT, PUT_HEAD, asked_digest, blob_h
 from forms.blobs import FormBlobs
 from forms.catalogue import Catalogue
 from forms.datum import Symbol
-from forms.errors import BadSyntax, BeyondLimit, FormFailed, NotAuthenticated
+from forms.errors import BadSyntax, BeyondLimit, Busy, FormFailed, NotAuthenticated
 from forms.evaluate import error_frame, error_line, head_of, ok_line
 from forms.form import FRAME_LIMIT, SeesFaults
 from forms.frame import MAGIC_BYTES
+from forms.held import Held
 from forms.inflow import READ_BYTES, Inflow
 from forms.reader import MAX_TEXT_BYTES, read_datum
 from forms.request import BEND
@@ -47,6 +48,7 @@ class Terms:
     keys: tuple[str, ...] = ()
     limit_bytes: int = FRAME_LIMIT
     blobs: FormBlobs | None = None
+    held: Held = field(default_factory=Held)
 
 
 class _Over(Exception):
@@ -68,7 +70,7 @@ class Connection:
     _is_admitted: bool = False
 
     def __post_init__(self) -> None:
-        self._inflow = Inflow(self.reader)
+        self._inflow = Inflow(self.reader, self.terms.held.share())
 
     async def serve(self) -> None:
         """Answer requests until the client ends, or must go. Ends quietly when the client vanishes."""
@@ -76,11 +78,17 @@ class Connection:
         try:
             while await self._begins():
                 await self._answer_one()
+                self._inflow.settle()
         except _Over as over:
             await self._say_last(over.reply)
+        except Busy as error:
+            is_frame = self._inflow.received[:1] == b"B"
+            await self._say_last(error_frame(error) if is_frame else error_line(error))
         except (TimeoutError, ConnectionError):
             logger.debug("a client of the wire door went away or fell silent")
             self.writer.transport.abort()
+        finally:
+            self._inflow.share.keep(0)
 
     async def _begins(self) -> bool:
         """Wait for the first byte of a request; whether one comes."""
@@ -97,7 +105,7 @@ class Connection:
             case b"(":
                 async with asyncio.timeout(UNFINISHED_S):
                     request = await self._take_text()
-                await self._send(await self._text_reply(request))
+                await self._reply(await self._text_reply(request), error_line)
             case b"B":
                 await self._answer_frame()
             case _:
@@ -159,7 +167,7 @@ class Connection:
             case b"BGET":
                 await self._get_blob(frame)
             case _:
-                await self._send(await answer(frame))
+                await self._reply(await answer(frame), error_frame)
 
     async def _behind_bend(self) -> bytes:
         """The magic of the frame that is to run wherever it finishes first. Raises FormFailed."""
@@ -241,6 +249,14 @@ class Connection:
         return self.terms.blobs
 
     # Replies
+
+    async def _reply(self, reply: bytes, refusal: Callable[[FormFailed], bytes]) -> None:
+        """Say it, unless too much is waiting to be read already."""
+        try:
+            self._inflow.share.add(len(reply))
+        except Busy as error:
+            reply = refusal(error)
+        await self._send(reply)
 
     async def _send(self, reply: bytes) -> None:
         """Say it, and wait until it was read but for what the sockets hold. Raises TimeoutError."""

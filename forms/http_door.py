@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
 
-from forms.errors import BadSyntax, BeyondLimit, FormFailed, NotAuthenticated
+from forms.errors import BadSyntax, BeyondLimit, Busy, FormFailed, NotAuthenticated
 from forms.evaluate import error_line
+from forms.held import Held, Share
 from forms.reader import MAX_TEXT_BYTES
 from forms.text_framing import TextMeasure, skip_white
 from forms.web_origin import PREFLIGHT_S, is_allowed_origin, is_local_host
@@ -42,21 +43,24 @@ class HttpDoor:
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     is_local: bool = True
+    held: Held = field(default_factory=Held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
         assert scope["type"] == "http"
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        common = self._cors(headers)
+        common, share = self._cors(headers), self.held.share()
         try:
             self._check_caller(headers)
-            body = await self._exchange(scope["method"], scope["path"], headers, receive)
+            body = await self._exchange(scope["method"], scope["path"], headers, receive, share)
             await _send(send, 200, common | {"content-type": "text/plain; charset=utf-8"}, body)
         except _Refused as refused:
             kind = {"content-type": "text/plain; charset=utf-8"} if refused.body else {}
             await _send(send, refused.status, common | kind | refused.headers, refused.body)
+        finally:
+            share.keep(0)
 
-    async def _exchange(self, method: str, path: str, headers: Headers, receive: Receive) -> bytes:
+    async def _exchange(self, method: str, path: str, headers: Headers, receive: Receive, share: Share) -> bytes:
         if path != "/":
             raise _Refused(404, HELP)
         if method == "OPTIONS":
@@ -66,7 +70,12 @@ class HttpDoor:
         if headers.get("content-type", "text/plain").partition(";")[0].strip().lower() != "text/plain":
             raise _Refused(415, HELP)
         self._check_key(headers)
-        return await self.answer(await self._read(headers, receive))
+        try:
+            reply = await self.answer(await self._read(headers, receive, share))
+            share.add(len(reply))
+            return reply
+        except Busy as error:
+            raise _Refused(503, error_line(error)) from error
 
     def _check_caller(self, headers: Headers) -> None:
         if self.is_local and not is_local_host(headers.get("host", "")):
@@ -87,28 +96,30 @@ class HttpDoor:
             return {"vary": "Origin"}
         return {"vary": "Origin", "access-control-allow-origin": origin}
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
-        """The one datum of the body."""
+    async def _read(self, headers: Headers, receive: Receive, share: Share) -> bytes:
+        """The one datum of the body. Raises Busy."""
         limit_bytes = min(self.limit_bytes, MAX_TEXT_BYTES)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit_bytes:
             raise _Refused(413, error_line(BeyondLimit(f"a body of {length} bytes; the limit is {limit_bytes}")))
         try:
             async with asyncio.timeout(UNFINISHED_S):
-                received = await _whole_body(receive, limit_bytes)
+                received = await _whole_body(receive, limit_bytes, share)
         except TimeoutError:
             late = BadSyntax(f"the body did not come within {UNFINISHED_S:g} s")
             raise _Refused(408, error_line(late), {"connection": "close"}) from None
         return _one_datum(received, limit_bytes)
 
 
-async def _whole_body(receive: Receive, limit_bytes: int) -> bytearray:
+async def _whole_body(receive: Receive, limit_bytes: int, share: Share) -> bytearray:
     received, more = bytearray(), True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _Refused(400, b"")
-        received += message.get("body", b"")
+        piece = message.get("body", b"")
+        share.add(len(piece))
+        received += piece
         more = message.get("more_body", False)
         if len(received) > limit_bytes:
             raise _Refused(413, error_line(BeyondLimit(f"a body of more than {limit_bytes} bytes")))

@@ -7,27 +7,30 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from forms.errors import BadSyntax
+from forms.held import Share
 
 READ_BYTES = 256 << 10
 
 
 @dataclass(slots=True)
 class Inflow:
-    """received: what has come and was not taken yet."""
+    """received: what has come and was not taken yet.  share: counts it, and what was taken, until `settle`."""
 
     reader: asyncio.StreamReader
+    share: Share
     received: bytearray = field(default_factory=bytearray)
     _is_ended: bool = False
 
     async def more(self) -> bool:
-        """Take in what has come; False at the end."""
+        """Take in what has come; False at the end. Raises Busy."""
         piece = b"" if self._is_ended else await self.reader.read(READ_BYTES)
         self._is_ended = self._is_ended or not piece
         self.received += piece
+        self.share.add(len(piece))
         return bool(piece)
 
     async def until(self, length: int) -> None:
-        """Wait for so many bytes of a frame. Raises BadSyntax when they never come."""
+        """Wait for so many bytes of a frame. Raises BadSyntax when they never come, Busy."""
         while len(self.received) < length:
             if not await self.more():
                 raise BadSyntax("the connection ended within a frame")
@@ -38,6 +41,10 @@ class Inflow:
         del self.received[:length]
         return taken
 
+    def settle(self) -> None:
+        """What was taken is here no longer."""
+        self.share.keep(len(self.received))
+
     async def pieces(self, length: int) -> AsyncIterator[bytes]:
         """So many bytes in all, each piece as it comes. Raises BadSyntax when they never come."""
         while length:
@@ -45,3 +52,4 @@ class Inflow:
             piece = self.take(min(length, len(self.received)))
             length -= len(piece)
             yield piece
+            self.settle()

@@ -12,6 +12,7 @@ from pathlib import Path
 from forms.blobs import FormBlobs
 from forms.catalogue import AnyForm, shipped
 from forms.connection import Terms
+from forms.held import Held
 from forms.here import Here, bring_nothing
 from forms.http_door import HttpDoor
 from forms.operations import Health, Operations
@@ -78,14 +79,15 @@ async def doors(
     folder: Path = Path("/nonexistent"),
     blobs: FormBlobs | None = None,
     more: Sequence[AnyForm] = (),
+    held: Held | None = None,
 ) -> AsyncIterator[Doors]:
     """folder: that of the worker's circuits, also of `blobs`."""
     worker = Worker(folder, limit_bytes)
     here = Here(shipped(more), worker, bring=blobs.bring_for if blobs is not None else bring_nothing)
     operations = Operations(here, lambda: Health(0.42, 22777, 1780752288371))
     answers = operations.answer_text, operations.answer_frame, operations.bend_frame
-    terms = Terms(operations.catalogue, *answers, keys, limit_bytes, blobs)
-    http = HttpDoor(operations.answer_text, limit_bytes, keys, origins)
+    terms = Terms(operations.catalogue, *answers, keys, limit_bytes, blobs, held or Held())
+    http = HttpDoor(operations.answer_text, limit_bytes, keys, origins, held=held or Held())
     with listener() as wire_listener, listener() as http_listener:
         accepting = asyncio.Event()
         async with asyncio.TaskGroup() as group:
