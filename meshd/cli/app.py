@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import meshd
-from meshd.cli import bench, blob, call, circuit, demo, doctor, key, mesh, models, plan, sim, status, token
+from meshd.cli import bench, blob, call, chat, circuit, demo, doctor, key, mesh, models, plan, sim, status, token
 from meshd.cli import config as config_command
 from meshd.cli import forms as forms_command
 from meshd.cli.output import JsonFlag, print_json
@@ -56,6 +56,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(blob.app, name="blob")
 app.command()(forms_command.forms)
+app.command()(chat.chat)
 app.command()(demo.demo)
 app.command()(call.call)
 app.command()(status.status)
