@@ -12,7 +12,7 @@ import math
 import mmap
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,22 @@ Numbers = tuple[int | float | bool, ...]
 
 class BadModelFile(Exception):
     """The file cannot be served. The message names it and says what is wrong and what to do."""
+
+
+class HeadCutShort(BadModelFile):
+    """The head goes on past the bytes that are here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a model, of which perhaps only the beginning is here.
+
+    path: what it is called.  here: where its bytes are.  size: of the whole.
+    """
+
+    path: Path
+    here: Path
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +115,28 @@ def read_header(path: Path) -> ModelFile:
     if missing:
         what = f"part {missing[0].name} of {len(paths)} is missing" if len(paths) > 1 else "there is no such file"
         raise BadModelFile(f"{path}: {what}; expected it at {missing[0]}")
-    heads = [_read_part(part, number) for number, part in enumerate(paths)]
+    try:
+        return read_beginnings([Part(part, part, part.stat().st_size) for part in paths])
+    except OSError as error:
+        raise BadModelFile(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_beginnings(parts: Sequence[Part]) -> ModelFile:
+    """The model with these parts, all of them in order; the beginnings suffice. Raises BadModelFile, HeadCutShort."""
+    path = parts[0].path
+    heads = [_read_part(part, number) for number, part in enumerate(parts)]
     metadata = heads[0].metadata
-    _check_part_count(path, metadata, len(paths))
+    _check_part_count(path, metadata, len(parts))
     architecture = str(metadata.get("general.architecture", ""))
     if not architecture:
         raise BadModelFile(f"{path}: it names no general.architecture; is it a whole model, and its first part?")
     context = metadata.get(f"{architecture}.context_length", 0)
     return ModelFile(
-        paths=paths,
+        paths=tuple(part.path for part in parts),
         name=str(metadata.get("general.name", "")) or path.stem,
         architecture=architecture,
         context_length=context if isinstance(context, int) else 0,
-        file_bytes=sum(part.stat().st_size for part in paths),
+        file_bytes=sum(part.size for part in parts),
         header_bytes=heads[0].end,
         has_chat_template="tokenizer.chat_template" in metadata,
         vocabulary_digest=heads[0].vocabulary_digest,
@@ -119,6 +144,17 @@ def read_header(path: Path) -> ModelFile:
         lists=heads[0].lists,
         tensors=tuple(tensor for head in heads for tensor in head.tensors),
     )
+
+
+def has_whole_head(part: Part) -> bool:
+    """Whether enough of `part` is here to read its head, or to see that it has none."""
+    try:
+        _read_part(part, 0)
+    except HeadCutShort:
+        return False
+    except BadModelFile:
+        return True
+    return True
 
 
 def split_parts(path: Path) -> tuple[Path, ...]:
@@ -143,24 +179,25 @@ def _check_part_count(path: Path, metadata: dict[str, Scalar], parts: int) -> No
         raise BadModelFile(f"{path}: it is one of {said} parts, which must keep their names ({example}, …)")
 
 
-def _read_part(path: Path, part: int) -> _Head:
+def _read_part(part: Part, number: int) -> _Head:
     try:
-        if path.stat().st_size < 24:
-            raise BadModelFile(
-                f"{path}: only {path.stat().st_size} bytes long, expected a GGUF file; download it again"
-            )
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Cursor(data, path).read_head(part)
+        here_bytes = part.here.stat().st_size
+        if here_bytes < 24:
+            what = f"{part.path}: only {here_bytes} bytes long, expected a GGUF file; download it again"
+            raise HeadCutShort(what) if here_bytes < part.size else BadModelFile(what)
+        with part.here.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Cursor(data, part).read_head(number)
     except OSError as error:
-        raise BadModelFile(f"{path}: cannot be read: {error.strerror}") from error
+        raise BadModelFile(f"{part.path}: cannot be read: {error.strerror}") from error
 
 
 class _Cursor:
     """Walks the head of one file; every step checks that the file is long enough."""
 
-    def __init__(self, data: mmap.mmap, path: Path) -> None:
+    def __init__(self, data: mmap.mmap, part: Part) -> None:
         self._data = data
-        self._path = path
+        self._path = part.path
+        self._file_bytes = part.size
         self._at = 0
         self._vocabulary = hashlib.sha256()
         self._lists: dict[str, Numbers] = {}
@@ -175,9 +212,9 @@ class _Cursor:
         metadata = self._metadata(self._count("metadata keys", MAX_METADATA_KEYS))
         tensors = self._tensors(count, part, metadata)
         needed = max((tensor.offset + tensor.size_bytes for tensor in tensors), default=self._at)
-        if needed > len(self._data):
+        if needed > self._file_bytes:
             raise self._bad(
-                f"cut short: its tensors reach to byte {needed}, it has {len(self._data)}; download it again"
+                f"cut short: its tensors reach to byte {needed}, it has {self._file_bytes}; download it again"
             )
         return _Head(metadata, self._lists, tensors, self._vocabulary.hexdigest(), self._at)
 
@@ -293,7 +330,8 @@ class _Cursor:
         self._at += count
 
     def _cut_short(self) -> BadModelFile:
-        return self._bad(f"cut short: its head goes on past its {len(self._data)} bytes; download it again")
+        what = f"{self._path}: cut short: its head goes on past its {len(self._data)} bytes; download it again"
+        return HeadCutShort(what)
 
     def _bad(self, reason: str) -> BadModelFile:
         return BadModelFile(f"{self._path}: {reason}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshd.control import Command, CommandFailed
-from meshd.planning import PlanCommand
 from meshd.standing import Standing
 from meshd.status import Situation, build_status
 from transport.interface import Address, Role
@@ -32,7 +31,6 @@ class Commands:
         """Every command by its name."""
         return {
             "status": self._status,
-            "plan": PlanCommand(self.situation, self.standing.belonging.directory).answer,
             "token_create": self._token_create,
             "token_list": self._token_list,
             "token_revoke": self._token_revoke,

@@ -62,11 +62,13 @@ from meshd.mesh_news import MeshNews
 from meshd.metrics.telemetry import Telemetry, make_telemetry
 from meshd.model_commands import ModelCommands
 from meshd.model_finder import ModelFinder
+from meshd.model_reader import ModelReader
 from meshd.neighbourhood import Neighbourhood
 from meshd.origin_guard import OriginGuard
 from meshd.owner_commands import OwnerCommands
 from meshd.pairing_commands import PairingCommands
 from meshd.pantry import Pantry
+from meshd.planning import PlanCommand
 from meshd.renewals import Renewals
 from meshd.split import MeshParts, Splitting, work_for_others
 from meshd.standing import Doorkeeper, Standing
@@ -261,6 +263,7 @@ class Node:
             self._commands().table()
             | self._pairing_commands().table()
             | self._model_commands().table()
+            | self._plan_command().table()
             | BlobCommands(self.bending.blobs).table()
         )
         calls = FormCommands(self.bending.operations, self.bending.session, lambda: self.gossip.view)
@@ -335,6 +338,10 @@ class Node:
     def _model_commands(self) -> ModelCommands:
         hosts = self.identity.role is not Role.CLIENT
         return ModelCommands(self.offering.pantry, self.bringer, self.situation, hosts, self.upstreams)
+
+    def _plan_command(self) -> PlanCommand:
+        reader = ModelReader(self.offering.pantry, self.bringer.finder, self.transport)
+        return PlanCommand(self.situation, self.standing.belonging.directory, reader.read)
 
     async def _leave(self) -> None:
         self._leaving.set()

@@ -1,12 +1,12 @@
 """The control command `plan`: every way that the mesh could serve a model, as this node sees it.
 
-`llm.plan` decides; here the mesh becomes candidates, the file a question, and the choices an object to print.
+`llm.plan` decides; here the mesh becomes candidates, the model a question, and the choices an object to print.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,20 +24,25 @@ from llm.offer import Offer, offers_of
 from llm.plan import Candidate, Choice, Question, bytes_per_token, plan
 from llm.plan_points import fit_for
 from llm.split.layout import Holder, Needs
-from meshd.control import CommandFailed
+from meshd.control import Command, CommandFailed
 from meshd.datadir import DataDir
 from meshd.engines import DEFAULT_CONTEXT_TOKENS
 from meshd.hardware import Limits, read_devices
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
+from meshd.model_reader import KnownModel, NotRead
 from meshd.split import needs_of, settings_of, usable_bytes
 from meshd.status import GIB, Situation
 from transport.interface import NodeId
 
 
 class PlanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is asked: the file, and how it would be served. ctx: in tokens a slot, 0 for the usual."""
+    """What is asked: the file, or the model by its name or `hf:…`, and how it would be served.
 
-    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+    ctx: in tokens a slot, 0 for the usual.
+    """
+
+    path: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    model: Annotated[str, msgspec.Meta(max_length=512)] = ""
     ctx: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
     parallel: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
@@ -46,10 +51,15 @@ class PlanRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class PlanCommand:
-    """`situation`: the mesh as it is now."""
+    """situation: the mesh as it is now.  read: what a model says of itself, by name; raises NotRead."""
 
     situation: Callable[[], Situation]
     directory: DataDir
+    read: Callable[[str], Awaitable[KnownModel]]
+
+    def table(self) -> dict[str, Command]:
+        """The command by its name."""
+        return {"plan": self.answer}
 
     async def answer(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Raises CommandFailed for a model that cannot be read."""
@@ -57,17 +67,33 @@ class PlanCommand:
             request = msgspec.convert(arguments, PlanRequest)
         except msgspec.ValidationError as error:
             raise CommandFailed(f"plan: {error}") from error
-        file = await asyncio.to_thread(_read, Path(request.path))
+        known = await self._known(request)
         own = await asyncio.to_thread(own_speed, self.directory)
         now = self.situation()
-        which = fingerprint(file.paths, file.header_bytes)
         nodes = [node for node in now.view.nodes if node is now.view.me or (node.is_usable and node.linked)]
-        found = [_candidate(node, now, which, own, is_here=node is now.view.me) for node in nodes]
-        return await asyncio.to_thread(describe_plan, file, request, [one for one in found if one is not None])
+        found = [_candidate(node, now, known.fingerprint, own, is_here=node is now.view.me) for node in nodes]
+        return await asyncio.to_thread(describe_plan, known.file, request, [one for one in found if one is not None])
+
+    async def _known(self, request: PlanRequest) -> KnownModel:
+        if not (request.model or request.path):
+            raise CommandFailed("plan: expected path or model, to say which model")
+        if not request.model:
+            file = await asyncio.to_thread(_read, Path(request.path))
+            return KnownModel(request.path, file, fingerprint(file.paths, file.header_bytes))
+        try:
+            known = await self.read(request.model)
+            read_shape(known.file)
+        except (NotRead, UnknownShape) as error:
+            raise CommandFailed(str(error)) from error
+        return known
 
 
 def plan_offline(directory: DataDir, request: PlanRequest) -> dict[str, Any]:
     """The same for this host alone, without an agent. Raises CommandFailed."""
+    if request.model:
+        raise CommandFailed(
+            f"{request.model!r} is no file, and no agent runs here that could look for a model of that name"
+        )
     file = _read(Path(request.path))
     devices = read_devices(Limits(0))
     free = sum(device.free_bytes for device in devices.devices)

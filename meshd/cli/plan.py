@@ -13,11 +13,17 @@ from meshd.cli.running import DataDirOption, data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.datadir import DataDir
 
-PLAN_TIMEOUT_S = 60.0
+PLAN_TIMEOUT_S = 180.0
+"""A model that is elsewhere is looked for first."""
 
 
 def plan(
-    model: Annotated[str, typer.Argument(help="a GGUF file, the first part of a split one", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|NAME|hf:…", help="a GGUF file, a model of the mesh, or one of the hub", show_default=False
+        ),
+    ],
     split: Annotated[bool, typer.Option("--split", help="split it, also where one node could serve it alone")] = False,
     ctx: Annotated[int, typer.Option("--ctx", min=0, help="context in tokens a slot (0: as the agent would)")] = 0,
     parallel: Annotated[int, typer.Option("--parallel", min=1, max=256, help="requests answered at once")] = 4,
@@ -26,8 +32,7 @@ def plan(
     as_json: JsonFlag = False,
 ) -> None:
     """Show each way to serve a model: memory, speed and reason. Without a running agent, of this host alone."""
-    path = Path(model).expanduser()
-    arguments = {"path": str(path.resolve()), "ctx": ctx, "parallel": parallel, "kv_type": kv_type, "split": split}
+    arguments = {**which(model), "ctx": ctx, "parallel": parallel, "kv_type": kv_type, "split": split}
     try:
         found = _ask(data_dir(directory), arguments)
     except CommandFailed as failure:
@@ -36,6 +41,13 @@ def plan(
         print_json(found)
     else:
         _show(found)
+
+
+def which(model: str) -> dict[str, str]:
+    """A file by its path, all else by its name."""
+    path = Path(model).expanduser()
+    is_file = not model.startswith("hf:") and (path.is_file() or model.endswith(".gguf"))
+    return {"path": str(path.resolve())} if is_file else {"model": model}
 
 
 def _ask(directory: DataDir, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,19 @@ async def test_two_small_nodes_are_told_to_split_and_one_large_to_serve_alone(ag
     assert "GB short" in tiny.out
 
 
+async def test_a_model_that_another_node_has_is_planned_by_its_name(agents: LocalAgents, model: Path) -> None:
+    async with agents.start("founder", ["--lazy", str(model), *SMALL]) as founder:
+        async with agents.start("member", ["--join", await founder.token("member")]) as member:
+            await member.until(lambda status: bool(status["models"]) and bool(status["peers"]), 30)
+            told = await meshd("plan", "large", *SMALL, "--json", "--data-dir", at(member))
+            same = await meshd("plan", str(model), *SMALL, "--json", "--data-dir", at(member))
+            unknown = await meshd("plan", "nobody", "--data-dir", at(member))
+        assert not list((member.directory / "models").rglob("head-*"))
+    assert told.status == 0, told.err
+    assert told.json["memory"] == same.json["memory"]
+    assert (unknown.status, "no model 'nobody'" in unknown.err) == (1, True)
+
+
 async def test_without_an_agent_this_host_is_asked(model: Path, tmp_path: Path) -> None:
     told = await meshd("plan", str(model), "--json", "--data-dir", str(tmp_path / "none"))
     assert (told.status, told.json["asked"]) == (0, "this host alone")

@@ -20,6 +20,7 @@ from llm.offer import MODELS_FACT, encode_offers
 from meshd.control import CommandFailed
 from meshd.datadir import DataDir
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
+from meshd.model_reader import KnownModel, NotRead
 from meshd.planning import PlanCommand, PlanRequest, plan_offline
 from meshd.status import Situation
 from tests.llm.architectures import Plan, write_architecture
@@ -56,7 +57,11 @@ def mesh_of(mine: float, *others: NodeView) -> Situation:
 
 
 async def ask(now: Situation, directory: DataDir, path: Path, **more: Any) -> dict[str, Any]:
-    return await PlanCommand(lambda: now, directory).answer({"path": str(path), **more})
+    return await PlanCommand(lambda: now, directory, unread).answer({"path": str(path), **more})
+
+
+async def unread(named: str) -> KnownModel:
+    raise NotRead(f"there is no model {named!r}")
 
 
 async def test_every_member_is_a_choice_and_clients_and_the_dead_are_not(model: Path, directory: DataDir) -> None:
@@ -102,7 +107,7 @@ async def test_model_that_is_served_is_measured_there(model: Path, directory: Da
     ("arguments", "words"),
     [
         ({"path": "/nowhere/m.gguf"}, "no such file"),
-        ({}, "missing required field `path`"),
+        ({}, "expected path or model"),
         ({"path": "/x", "parallel": "many"}, "Expected `int`"),
         ({"path": "/x", "parallel": 0}, ">= 1"),
         ({"path": "/x", "kv_type": "q1"}, "Invalid enum value"),
@@ -112,7 +117,7 @@ async def test_question_that_makes_no_sense_is_refused(
     arguments: dict[str, Any], words: str, directory: DataDir
 ) -> None:
     with pytest.raises(CommandFailed, match=words):
-        await PlanCommand(situation, directory).answer(arguments)
+        await PlanCommand(situation, directory, unread).answer(arguments)
 
 
 async def test_mesh_of_clients_alone_can_hold_nothing(model: Path, directory: DataDir) -> None:
@@ -164,3 +169,24 @@ def test_source_of_a_speed_is_named() -> None:
 
 def test_measuring_takes_a_moment_and_gives_a_speed() -> None:
     assert 1e8 < measure_bytes_per_s() < 1e13
+
+
+async def test_a_model_may_be_named_and_who_serves_it_already_is_seen(model: Path, directory: DataDir) -> None:
+    file = read_header(model)
+    serving = msgspec.structs.replace(toy(), fingerprint="ab" * 32, tokens_per_s=50.0, mode="solo", state="ready")
+    host = with_free(node(HOST, "host"), 500)
+    host = replace(host, facts={**host.facts, MODELS_FACT: encode_offers([serving])})
+
+    async def read(named: str) -> KnownModel:
+        return KnownModel(named, file, "ab" * 32)
+
+    found = await PlanCommand(lambda: mesh_of(400, host), directory, read).answer({"model": "tiny"})
+    (best, *_) = [choice for choice in found["choices"] if choice["nodes"][0]["name"] == "host"]
+    assert (best["kind"], best["reason"]) == ("solo", "serves it already")
+
+
+async def test_a_model_that_nobody_knows_is_told(directory: DataDir) -> None:
+    with pytest.raises(CommandFailed, match="no model 'x'"):
+        await PlanCommand(lambda: mesh_of(400), directory, unread).answer({"model": "x"})
+    with pytest.raises(CommandFailed, match="no agent runs here"):
+        plan_offline(directory, PlanRequest(model="x"))
