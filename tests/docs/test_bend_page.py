@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from forms.blob_frame import BLOB, GET, PUT, STORED
 from forms.catalogue import shipped
 from forms.errors import Kind
 from forms.live.bignum_call import Operation
+from forms.request import BEND
 from meshd.cli.blob import app as blob_commands
 from meshd.config import Config
 from tests.forms.doors import Doors, doors
@@ -111,6 +113,15 @@ def test_the_table_of_errors_is_ours() -> None:
         assert f"`{kind.word}`" in said[kind.value]
 
 
+async def test_bend_before_a_frame_is_answered_as_the_frame_is() -> None:
+    assert rows("call")[5][1].startswith(f"`{BEND.decode()}`")
+    sort = struct.pack("<4sIQ2Q", b"BSRT", 0, 2, 7, 3)
+    async with doors() as opened:
+        client = await opened.connect()
+        await client.send(BEND + sort + sort)
+        assert await client.exactly(28) == await client.exactly(28) == struct.pack("<4sQ2Q", b"BSRR", 2, 3, 7)
+
+
 def test_the_table_of_frames_has_every_magic() -> None:
     said = {call: (request, reply) for call, request, reply in rows("call")}
     for form in shipped():
@@ -148,7 +159,7 @@ async def test_the_table_of_statuses_is_what_the_http_door_answers() -> None:
 
 
 def test_every_option_and_command_that_is_named_exists() -> None:
-    options = set(re.findall(r"`--([a-z-]+)", PAGE)) - {"out"}
+    options = set(re.findall(r"`--([a-z-]+)", PAGE)) - {"out", "on", "in"}  # of commands
     assert options
     assert {name.replace("-", "_") for name in options} <= {field.name for field in fields(Config)}
     commands = {
