@@ -99,6 +99,12 @@ class BignumCgbn:
         modulus = call.modulus
         return Numbers.of((compute(a, b, modulus) & mask for a, b in zip(call.a, call.b, strict=True)), call.bits // 8)
 
+    def fast(self, call: BignumCall) -> Numbers:
+        """By whole rows, powers on all cores. Raises ImportError without gmpy2."""
+        from forms.live.bignum_fast import compute_numbers
+
+        return compute_numbers(call)
+
     def sample(self, rows: int) -> BignumCall:
         """Powers: of the nine operations the one that has most of the others in it."""
         a, b = ([(row * step) % 2**256 for row in range(rows)] for step in (MODULUS_OF_SAMPLE // 3, 2**256 // 7))

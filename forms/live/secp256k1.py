@@ -74,6 +74,12 @@ class Secp256k1BatchedMul:
             base.multiply(scalar.to_bytes(SCALAR_BYTES, "big")).point() if scalar else None for scalar in scalars
         )
 
+    def fast(self, call: PointCall) -> Points:
+        """On all cores, the generator by its own table. Raises ImportError without coincurve."""
+        from forms.live.secp256k1_fast import multiply_points
+
+        return multiply_points(call)
+
     def sample(self, rows: int) -> PointCall:
         """The generator by scalars up from 0, and by such as make up to 0 with those modulo the order."""
         scalars = [row if row % 2 == 0 else ORDER - row // 2 for row in range(rows)]
