@@ -19,6 +19,7 @@ from forms.computed import Computed
 from forms.cost import CostBook
 from forms.errors import FormFailed, UnknownOperation, WorkerLost
 from forms.forms_fact import FormsFact, fact_of
+from forms.observer import NoObserver, Observer
 from forms.request import Request
 
 logger = logging.getLogger("meshd.forms")
@@ -52,6 +53,7 @@ class Here:
     probes: Callable[[Catalogue], Iterable[Request]] = lambda catalogue: ()
     clock: Callable[[], float] = time.monotonic
     costs: CostBook = field(default_factory=CostBook)
+    observer: Observer = field(default_factory=NoObserver)
     _backlog: Backlog = field(init=False)
     _is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _is_measured: bool = False
@@ -73,8 +75,10 @@ class Here:
         if not name:
             raise UnknownOperation(request.head)
         is_alone = not self.in_flight
-        number = self._backlog.add(self.guess_s(name, request), self.clock())
+        asked = self.clock()
+        number = self._backlog.add(self.guess_s(name, request), asked)
         self._notify()
+        done: Computed | None = None
         try:
             await self.bring(name, request.payload)
             began = self.clock()
@@ -84,6 +88,7 @@ class Here:
             raise
         finally:
             self._backlog.remove(number, self.clock())
+            self.observer.computed(name, done, self.clock() - asked)
             self._notify()
         # What the way to the worker takes belongs to the cost, where it can be told from waiting.
         spent = replace(done, seconds=self.clock() - began) if is_alone else done

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -38,6 +38,13 @@ MOST_FAVOURS = 64
 PROBE_DEADLINE_S = 30.0
 
 
+Tell = Callable[[Decision], None]
+
+
+def tell_nobody(decision: Decision) -> None:
+    """For callers who need not know."""
+
+
 def no_operations(name: str) -> int:
     """For a node without circuits."""
     raise NotFound(f"no circuit {name!r} is here")
@@ -57,14 +64,17 @@ class Session:
     _is_asking: bool = False
     _favours: asyncio.Queue[tuple[Place, str]] = field(default_factory=lambda: asyncio.Queue(MOST_FAVOURS))
 
-    async def bend(self, request: Request, deadline_s: float) -> Computed:
-        """The reply to a form's call, from where it finishes first. Raises UnknownOperation, Busy, WorkerLost."""
+    async def bend(self, request: Request, deadline_s: float, tell: Tell = tell_nobody) -> Computed:
+        """The reply to a form's call, from where it finishes first. Raises UnknownOperation, Busy, WorkerLost.
+
+        tell: told of each place that was tried, with what was predicted; of nothing where no other node could do it.
+        """
         form = self._form_of(request)
         self.look_around(form)
         shape = await self.shape(form, request)
         if shape is None:
             return await self.here.compute(request, deadline_s)
-        return await self._first_reply(request, shape, self._choices(shape), deadline_s)
+        return await self._first_reply(request, shape, deadline_s, tell)
 
     async def call(self, request: Request, place: Place, deadline_s: float) -> Computed:
         """The reply from that place and no other. Raises UnknownOperation, Busy, WorkerLost, NotFound."""
@@ -139,9 +149,8 @@ class Session:
 
     # Running
 
-    async def _first_reply(
-        self, request: Request, shape: Shape, choices: Sequence[Choice[Place]], deadline_s: float
-    ) -> Computed:
+    async def _first_reply(self, request: Request, shape: Shape, deadline_s: float, tell: Tell) -> Computed:
+        choices = self._choices(shape)
         failure: FormFailed = WorkerLost("no place could compute this call")
         for choice in choices[:MOST_PLACES_TRIED]:
             began, actual_s = self.clock(), None
@@ -156,6 +165,8 @@ class Session:
                 others = {self.name(one.target): one.finish_s for one in choices if one is not choice}
                 decision = Decision(shape, self.name(choice.target), choice.finish_s, others, actual_s)
                 self.decisions.append(decision)
+                self.here.observer.decided(decision)
+                tell(decision)
         raise failure
 
     async def run_at(self, place: Place, request: Request, shape: Shape | None, deadline_s: float) -> Computed:

@@ -44,6 +44,7 @@ from meshd.bending import Surroundings as FormSurroundings
 from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
 from meshd.commands import DEFAULT_TTL_S, Commands
+from meshd.console.bend import BendPanel
 from meshd.console.door import ConsoleDoor, url_of
 from meshd.control import Command, control_app
 from meshd.datadir import DataDir
@@ -193,6 +194,7 @@ class Node:
         self.blobs = Blobs(self.transport, pantry.lending.store)
         self.bending = self._make_bending()
         self.telemetry = make_telemetry(self.situation, self.offering.host.waiting)
+        self.telemetry.forms.attach(self.bending.session.here, self.identity.name)
         self.leases = Leases(fences, self.transport, lambda: self.gossip.view, room, quorum)
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
@@ -297,7 +299,8 @@ class Node:
             return {}
         door = ConsoleDoor(listeners.console, listeners.ingress, listeners.is_local)
         waits = (self.offering.host.changed, self.offering.memory.changed, self.telemetry.activity.changes.wait)
-        return door.works(self.situation, self.telemetry, commands, api, waits)
+        panel = BendPanel(self.bending.operations, self.bending.session, self.identity.name)
+        return door.works(self.situation, self.telemetry, commands, api, waits, panel)
 
     def _hosting_works(self, worker: SplitWorker) -> dict[str, Coroutine[Any, Any, None]]:
         if self.identity.role is Role.CLIENT:

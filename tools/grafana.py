@@ -54,6 +54,15 @@ PANELS = (
         {"{{carrier}} {{direction}}": rate("meshd_link_bytes_total", "carrier, direction")},
         "Bps",
     ),
+    Panel("Form calls", {"{{form}} {{backend}}": rate("meshd_form_calls_total", "form, backend")}),
+    Panel("Where calls went", {"{{form}} {{place}}": rate("meshd_form_bent_total", "form, place")}),
+    Panel(
+        "Forms: taken over predicted, p50",
+        {
+            "{{form}}": "histogram_quantile(0.5, sum by (le, form) "
+            "(rate(meshd_form_prediction_ratio_bucket{NODE}[$__rate_interval])))"
+        },
+    ),
     Panel("Members", {"{{state}}": "max by (state) (meshd_members{NODE})"}),
     Panel("What happened to members", {"{{event}}": rate("meshd_member_events_total", "event")}),
     Panel("Gossip refused", {"{{kind}}": rate("meshd_gossip_refused_total", "kind")}),

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm.errors import RequestFailed
 from meshd.api import key_in
+from meshd.console.bend import Bent
 from meshd.console.feed import Feed, TooManyReaders
 from meshd.control import Command, CommandFailed, command_arguments
 from meshd.ingress import Ingress
@@ -54,7 +55,7 @@ class Parts:
     commands: Mapping[str, Command]
     registry: CollectorRegistry
     api: ASGIApp
-    bend: Callable[[bytes], Awaitable[bytes]] | None
+    bend: Callable[[bytes], Awaitable[Bent]] | None
 
 
 def console_app(parts: Parts) -> ASGIApp:
@@ -115,13 +116,15 @@ class _Routes:
         """One datum of text to bend, and its reply."""
         self._admit(request)
         if self.parts.bend is None:
-            raise CommandFailed("bend is closed on this node: it runs with --no-bend, or its ports were taken")
+            raise CommandFailed("this node has no forms")
         length = request.headers.get("content-length", "")
         if not length.isdecimal() or int(length) > MAX_BEND_BYTES:
             raise CommandFailed(
                 f"expected one call of at most {MAX_BEND_BYTES >> 20} MiB; larger ones go to bend itself"
             )
-        return Response(await self.parts.bend(await request.body()), media_type="text/plain; charset=utf-8")
+        bent = await self.parts.bend(await request.body())
+        told = {"x-meshd-node": bent.place, "x-meshd-why": bent.why} if bent.place else None
+        return Response(bent.reply, headers=told, media_type="text/plain; charset=utf-8")
 
     async def metrics(self, request: Request) -> Response:
         self._admit(request)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from gossip.runner import GossipRunner
 from meshd.activity import Activity
+from meshd.metrics.forms import FormMeter
 from meshd.metrics.members import MemberEvents
 from meshd.metrics.mesh import MeshCollector
 from meshd.metrics.requests import RequestMeter, RequestMetrics
@@ -23,6 +24,7 @@ class Telemetry:
     activity: Activity
     requests: RequestMeter
     members: MemberEvents
+    forms: FormMeter
 
     async def follow(self, gossip: GossipRunner) -> None:
         """Count what happens to members until cancelled."""
@@ -37,4 +39,6 @@ def make_telemetry(situation: Callable[[], Situation], queued: Callable[[], dict
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the page
     registry, activity, members = CollectorRegistry(), Activity(), MemberEvents()
     registry.register(MeshCollector(situation, members, queued))
-    return Telemetry(registry, activity, RequestMeter(RequestMetrics(registry), activity), members)
+    return Telemetry(
+        registry, activity, RequestMeter(RequestMetrics(registry), activity), members, FormMeter(registry, activity)
+    )

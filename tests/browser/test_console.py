@@ -114,6 +114,8 @@ async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_r
             await page.keyboard.press("Tab")
             await page.keyboard.press("Enter")
             await expect(page.locator("#bend-result")).to_contain_text("(ok (1 2 3))")
+            await expect(page.locator("#bend-result .why")).to_contain_text("ran on workstation")
+            await expect(page.locator("#activity-table tbody tr").first).to_contain_text("cuda-radix-sort")
             await every_control_has_a_name(page)
             await keep_picture(page, "console-narrow")
 

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from meshd.console.app import ACTIONS, Parts, console_app
+from meshd.console.bend import Bent
 from meshd.console.feed import Feed
 from meshd.control import CommandFailed
 from meshd.ingress import Ingress, Networks, parse_networks
@@ -34,11 +35,11 @@ async def api(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"api " + scope["path"].encode()})
 
 
-async def bend(datum: bytes) -> bytes:
-    return b"(ok " + datum + b")\n"
+async def bend(datum: bytes) -> Bent:
+    return Bent(b"(ok " + datum + b")\n", "far", "1.0 ms predicted")
 
 
-def console(ring: KeyRing | None = None, bend: Callable[[bytes], Awaitable[bytes]] | None = bend) -> TestClient:
+def console(ring: KeyRing | None = None, bend: Callable[[bytes], Awaitable[Bent]] | None = bend) -> TestClient:
     keys, registry = ring or KeyRing(), CollectorRegistry()
     Counter("meshd_tests", "Made by this test.", registry=registry).inc(3)
     ingress = Ingress(lambda: keys, lambda: 0.0, Networks(keyless=parse_networks(["10.0.0.0/8"], "")))
@@ -61,7 +62,8 @@ def test_without_keys_this_host_sees_and_does_everything_that_pages_may() -> Non
     assert client.post("/api/token_create", json={"uses": 2}).json() == {"did": {"uses": 2}}
     assert "meshd_tests_total 3.0" in client.get("/metrics").text
     assert client.get("/v1/models").text == "api /v1/models"
-    assert client.post("/api/bend", content=b"(ping)").text == "(ok (ping))\n"
+    bent = client.post("/api/bend", content=b"(ping)")
+    assert (bent.text, bent.headers["x-meshd-node"]) == ("(ok (ping))\n", "far")
 
 
 def test_what_only_the_command_line_may_do_has_no_route() -> None:
@@ -124,4 +126,4 @@ def test_every_answer_says_what_a_page_may_load() -> None:
 
 def test_a_closed_bend_says_so() -> None:
     answer = console(bend=None).post("/api/bend", content=b"(ping)")
-    assert (answer.status_code, "--no-bend" in answer.json()["error"]) == (409, True)
+    assert (answer.status_code, "no forms" in answer.json()["error"]) == (409, True)
