@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from meshd.local_agents import LocalAgents, local_agents
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+
+expect.set_options(timeout=30_000)  # a form's worker may have to start first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
