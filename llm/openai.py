@@ -19,6 +19,7 @@ from llm.multipart import find_field
 
 MAX_MODEL_NAME = 256
 MODEL_HEADER = "x-meshd-model"
+TIMEOUT_HEADER = "x-meshd-timeout-s"
 NOT_JSON = ("multipart/", "audio/", "image/", "video/", "application/octet-stream")
 
 
@@ -74,6 +75,19 @@ def read_request(
             f"expected a model name of at most {MAX_MODEL_NAME} characters, got {len(model)}", param="model"
         )
     return RequestFacts(model=model or None, stream=bool(fields.stream))
+
+
+def read_timeout_s(value: str | None, longest_s: float) -> float:
+    """How long a request may take, by the value of `x-meshd-timeout-s`: `longest_s` at most. Raises BadRequest."""
+    if value is None:
+        return longest_s
+    try:
+        timeout_s = float(value)
+    except ValueError:
+        timeout_s = 0.0
+    if not timeout_s > 0:  # nor is NaN
+        raise BadRequest(f"expected {TIMEOUT_HEADER} as a number of seconds above 0, got {value[:40]!r}")
+    return min(timeout_s, longest_s)
 
 
 def error_response(error: RequestFailed, request_id: str, path: str = "") -> ErrorResponse:

@@ -21,7 +21,7 @@ from llm.chat import MAX_BODY_BYTES
 from llm.client import Answer, Router
 from llm.engines.interface import Headers, Request
 from llm.errors import BodyTooLarge, RequestFailed, UnknownModel
-from llm.openai import MODEL_HEADER, error_response, read_request, sse_error_event
+from llm.openai import MODEL_HEADER, TIMEOUT_HEADER, error_response, read_request, read_timeout_s, sse_error_event
 from meshd import http_exchange
 from meshd.arrivals import until_here
 from meshd.bringing import Bringing
@@ -147,7 +147,8 @@ class _Exchange:
         known = [] if facts.model else [entry["id"] for entry in self.api.models()["data"]]
         kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
         model = facts.required_model(known)
-        request = Request(self.request_id, model, method, path, kept, body, REQUEST_BUDGET_S, _caller(headers))
+        budget_s = read_timeout_s(headers.get(TIMEOUT_HEADER), REQUEST_BUDGET_S)
+        request = Request(self.request_id, model, method, path, kept, body, budget_s, _caller(headers))
         return request, facts.stream
 
     async def _relay(self, request: Request, measured: Measured, *, is_stream: bool) -> None:

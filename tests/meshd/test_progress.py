@@ -64,6 +64,7 @@ class Client:
 
     router: Router
     coming: Bringing | None = None
+    timeout_s: bytes = b""
     sent: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -92,7 +93,11 @@ class Client:
             "method": "POST",
             "path": "/v1/chat/completions",
             "query_string": b"",
-            "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                *([(b"x-meshd-timeout-s", self.timeout_s)] if self.timeout_s else []),
+            ],
         }
         api = Api(
             self.router,
@@ -159,6 +164,30 @@ async def test_patience_has_an_end_with_a_time_to_come_back() -> None:
     assert client.status == 503
     assert dict(client.sent[0]["headers"])[b"retry-after"]
     assert "needs 0.00 GB" in json.loads(client.body)["error"]["message"]
+
+
+# A deadline of the client's own
+
+
+@pytest.mark.parametrize("hops", [0, 1])
+async def test_a_request_ends_when_its_client_says_wherever_it_is_answered(hops: int) -> None:
+    async with mesh({}, {"tiny": lazy(60.0)}) as nodes:
+        client = Client(nodes[1 - hops].router, timeout_s=b"7.5")
+        began = asyncio.get_running_loop().time()
+        await client.ask(stream=False)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(7.5, abs=0.5)
+        assert client.status in (503, 504)
+        await asyncio.sleep(1)
+        assert [node.in_flight for node in nodes] == [0] * len(nodes)
+
+
+@pytest.mark.parametrize("timeout_s", [b"soon", b"0", b"-1", b"nan"])
+async def test_a_time_that_is_none_is_refused(timeout_s: bytes) -> None:
+    async with mesh({"tiny": lazy(1.0)}) as (node,):
+        client = Client(node.router, timeout_s=timeout_s)
+        await client.ask(stream=False)
+    assert client.status == 400
+    assert b"x-meshd-timeout-s" in client.body
 
 
 # A model that is still on its way
