@@ -75,6 +75,10 @@ class Rows(Sequence[bytes]):
         assert isinstance(lengths, int)
         return bytes(self.data[start : start + lengths])
 
+    def length(self, place: int) -> int:
+        """Of one row, in bytes."""
+        return self.lengths if isinstance(self.lengths, int) else self.lengths[place]
+
     @property
     def is_packed(self) -> bool:
         """Whether `data` is the rows, all of one length, and nothing else."""

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+import hashlib
 
 import numpy as np
 
 from forms.keccak import RATE
+from forms.live.chunked import Bytes, Places, Way, over_chunks
 from forms.live.digests import Digests, HashCall
-from forms.live.keccak_lanes import Bytes, shake256
-from forms.rows import Rows
+from forms.live.keccak_lanes import shake256
 
-CHUNK_ROWS = 1 << 14
-"""Rows that one thread takes at a time: their places fit its cache."""
+WORD_BYTES = 8
 
 
 def shake_rows(call: HashCall) -> Digests:
-    """The digests of all rows; what a chunk costs is the same wherever its rows lie."""
-    count, width = len(call.inputs), call.out_bytes
-    digests = np.empty(count * width, np.uint8)
-
-    def hash_from(start: int) -> None:
-        end = start + CHUNK_ROWS
-        _hash(call.inputs[start:end], digests[start * width : end * width], width)
-
-    # One chunk stays on this thread; `list` waits for all, and raises what one of them raised.
-    list((_threads().map if count > CHUNK_ROWS else map)(hash_from, range(0, count, CHUNK_ROWS)))
-    return Digests(digests.data, width)
+    """The digests of all rows."""
+    return over_chunks(call, WAY)
 
 
-def _hash(rows: Rows, digests: Bytes, width: int) -> None:
-    data, starts, lengths = rows.arrays()
-    order = np.arange(len(rows)) if isinstance(rows.lengths, int) else np.argsort(lengths // RATE, kind="stable")
-    shake256(data, starts, lengths, order, digests, width)
+def _many(blocks: Bytes, lengths: Places, width: int) -> Bytes:
+    # FIPS 202 §6.2: 1111 behind the input, and 1 at the end of its last block; bits count from the lowest.
+    blocks[np.arange(len(blocks)), lengths] = 0x1F
+    blocks[:, -1] |= 0x80
+    out = np.empty((len(blocks), -(-width // WORD_BYTES)), np.uint64)
+    shake256(blocks.view(np.uint64), out)
+    return out.view(np.uint8)[:, :width]
 
 
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "shake")
+def _one(row: memoryview, width: int) -> bytes:
+    return hashlib.shake_256(row).digest(width)
+
+
+WAY = Way(_many, _one, lambda lengths: lengths // RATE + 1, RATE, most_blocks=64, fewest=4)
