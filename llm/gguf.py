@@ -25,6 +25,7 @@ MAX_ARRAY_ITEMS = 1 << 26
 MAX_TENSORS = 1 << 20
 MAX_STRING_BYTES = 1 << 26
 MAX_DIMENSIONS = 8
+ARRAY_HEAD_BYTES = 12  # kind of its items, and their count
 MAX_KEPT_ITEMS = 4096  # of an array of numbers: one for each layer, never a vocabulary
 
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, INT64, FLOAT64 = range(13)
@@ -74,13 +75,22 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class TextArray:
+    """An array of texts within a file: each its length in 8 bytes, then itself. start, end: of the texts, in bytes."""
+
+    items: int = 0
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFile:
     """What a GGUF file says of itself.
 
     paths: every part, in order.  file_bytes: of all parts.  header_bytes: of the first part, up to its tensors.
-    context_length: 0 when not stated.  vocabulary_digest: SHA-256 of the tokenizer's model and tokens, equal where
-    a draft model fits.  metadata: the scalar values.  lists: the short arrays of numbers; others are not kept.
-    tensors: of all parts, in the file's order.
+    context_length: 0 when not stated.  vocabulary_digest: SHA-256 of the tokenizer's model and tokens.  tokens: where
+    those lie in the first part.  metadata: the scalar values.  lists: the short arrays of numbers; others are not
+    kept.  tensors: of all parts, in the file's order.
     """
 
     paths: tuple[Path, ...]
@@ -91,6 +101,7 @@ class ModelFile:
     header_bytes: int
     has_chat_template: bool
     vocabulary_digest: str
+    tokens: TextArray
     metadata: dict[str, Scalar]
     lists: dict[str, Numbers]
     tensors: tuple[Tensor, ...]
@@ -102,6 +113,7 @@ class _Head:
     lists: dict[str, Numbers]
     tensors: list[Tensor]
     vocabulary_digest: str
+    tokens: TextArray
     end: int
 
 
@@ -140,6 +152,7 @@ def read_beginnings(parts: Sequence[Part]) -> ModelFile:
         header_bytes=heads[0].end,
         has_chat_template="tokenizer.chat_template" in metadata,
         vocabulary_digest=heads[0].vocabulary_digest,
+        tokens=heads[0].tokens,
         metadata=metadata,
         lists=heads[0].lists,
         tensors=tuple(tensor for head in heads for tensor in head.tensors),
@@ -201,6 +214,7 @@ class _Cursor:
         self._at = 0
         self._vocabulary = hashlib.sha256()
         self._lists: dict[str, Numbers] = {}
+        self._tokens = TextArray()
 
     def read_head(self, part: int) -> _Head:
         if self._bytes(4) != MAGIC:
@@ -216,7 +230,7 @@ class _Cursor:
             raise self._bad(
                 f"cut short: its tensors reach to byte {needed}, it has {self._file_bytes}; download it again"
             )
-        return _Head(metadata, self._lists, tensors, self._vocabulary.hexdigest(), self._at)
+        return _Head(metadata, self._lists, tensors, self._vocabulary.hexdigest(), self._tokens, self._at)
 
     def _metadata(self, keys: int) -> dict[str, Scalar]:
         metadata: dict[str, Scalar] = {}
@@ -229,6 +243,9 @@ class _Cursor:
                 metadata[key] = value
             if key in ("tokenizer.ggml.model", "tokenizer.ggml.tokens"):
                 self._vocabulary.update(self._data[start : self._at])
+            if key == "tokenizer.ggml.tokens" and kind == ARRAY and self._at - start >= ARRAY_HEAD_BYTES:
+                (items,) = struct.unpack_from("<Q", self._data, start + 4)
+                self._tokens = TextArray(items, start + ARRAY_HEAD_BYTES, self._at)
         return metadata
 
     def _value(self, kind: int, key: str) -> Scalar | None:
@@ -246,7 +263,7 @@ class _Cursor:
         kind, items = struct.unpack_from("<IQ", self._data, start)
         if kind in SCALARS and items <= MAX_KEPT_ITEMS:
             layout = f"<{items}{SCALARS[kind].format[-1]}"
-            self._lists[key] = struct.unpack_from(layout, self._data, start + 12)
+            self._lists[key] = struct.unpack_from(layout, self._data, start + ARRAY_HEAD_BYTES)
 
     def _skip_array(self, depth: int = 0) -> None:
         kind = self._uint32()

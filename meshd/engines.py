@@ -19,6 +19,7 @@ from llm.host import ServedModel
 from llm.memory.host_cache import HostCache, host_cache
 from llm.purpose import find_projector, purpose_arguments
 from llm.residency import Policy
+from llm.vocabulary import why_no_draft
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.memory import HostMemory
@@ -89,10 +90,10 @@ class Kitchen:
         if self.config.draft == "ngram":
             return "ngram"
         path = Path(self.config.draft).expanduser().resolve()
-        if read_header(path).vocabulary_digest != file.vocabulary_digest:
+        if reason := why_no_draft(file, read_header(path)):
             raise BadModelFile(
                 f"--draft {path}: its vocabulary is not that of {file.paths[0].name}, so it cannot propose tokens to "
-                "it; use a draft of the same family, or none"
+                f"it ({reason}); use a draft of the same family, or none"
             )
         return Draft(path)
 

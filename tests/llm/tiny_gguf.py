@@ -26,10 +26,11 @@ def write_tiny_gguf(
     seed: int = 1,
     matrix_type: type[numpy.floating[Any]] = numpy.float32,
     pooling: PoolingType | None = None,
+    more_tokens: int = 0,
 ) -> Path:
     """Write the model to `path` and return it. width: a multiple of 32.  The same arguments give the same bytes.
 
-    pooling: makes it a model for embeddings or for reranking.
+    pooling: makes it a model for embeddings or for reranking.  more_tokens: unused ones, at the end.
     """
     heads = width // 32
     writer = GGUFWriter(path, "llama")
@@ -45,8 +46,9 @@ def write_tiny_gguf(
     writer.add_file_type(LlamaFileType.ALL_F32 if matrix_type is numpy.float32 else LlamaFileType.MOSTLY_F16)
     if pooling is not None:
         writer.add_pooling_type(pooling)
-    _add_vocabulary(writer)
-    _add_tensors(writer, width, layers, numpy.random.default_rng(seed), matrix_type)
+    vocabulary = _vocabulary(more_tokens)
+    _add_vocabulary(writer, vocabulary)
+    _add_tensors(writer, len(vocabulary), width, layers, numpy.random.default_rng(seed), matrix_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -54,16 +56,16 @@ def write_tiny_gguf(
     return path
 
 
-def _vocabulary() -> list[tuple[str, TokenType]]:
+def _vocabulary(more_tokens: int) -> list[tuple[str, TokenType]]:
     special = [(SPECIAL[0], TokenType.UNKNOWN), *((text, TokenType.CONTROL) for text in SPECIAL[1:])]
     raw = [(f"<0x{byte:02X}>", TokenType.BYTE) for byte in range(256)]
     # SentencePiece writes a space as U+2581.
     normal = [("▁" if text == " " else text, TokenType.NORMAL) for text in PRINTABLE]
-    return [*special, *raw, *normal]
+    unused = [(f"[PAD{number}]", TokenType.UNUSED) for number in range(more_tokens)]
+    return [*special, *raw, *normal, *unused]
 
 
-def _add_vocabulary(writer: GGUFWriter) -> None:
-    vocabulary = _vocabulary()
+def _add_vocabulary(writer: GGUFWriter, vocabulary: list[tuple[str, TokenType]]) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text for text, _ in vocabulary])
     writer.add_token_scores([0.0] * len(vocabulary))
@@ -77,6 +79,7 @@ def _add_vocabulary(writer: GGUFWriter) -> None:
 
 def _add_tensors(
     writer: GGUFWriter,
+    tokens: int,
     width: int,
     layers: int,
     dice: numpy.random.Generator,
@@ -86,10 +89,11 @@ def _add_tensors(
         return dice.normal(0.0, 0.3, (rows, columns)).astype(matrix_type)
 
     ones = numpy.ones(width, dtype=numpy.float32)
-    output = matrix(len(_vocabulary()), width)
+    output = matrix(tokens, width)
     # Zero logits for everything but printable text: the answer is valid UTF-8 and never ends.
     output[: len(SPECIAL) + 256] = 0.0
-    writer.add_tensor("token_embd.weight", matrix(len(_vocabulary()), width))
+    output[len(SPECIAL) + 256 + len(PRINTABLE) :] = 0.0
+    writer.add_tensor("token_embd.weight", matrix(tokens, width))
     writer.add_tensor("output_norm.weight", ones)
     writer.add_tensor("output.weight", output)
     for layer in range(layers):
