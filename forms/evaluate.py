@@ -17,7 +17,7 @@ from forms.datum import Datum, Spliced, Symbol
 from forms.errors import BadSyntax, DeviceFailed, FormFailed, UnknownOperation
 from forms.form import FRAME_LIMIT
 from forms.quick_text import HasTextRows, read_rows_call, write_rows_line
-from forms.reader import read_datum
+from forms.reader import MAX_ATOMS, read_datum
 from forms.text_framing import decode_text
 from forms.writer import write_datum
 
@@ -25,8 +25,9 @@ ERROR_HEAD = struct.Struct("<4sII")
 MAX_MESSAGE = 2000
 COPIES = 3
 """Of a request, or of a reply, that are in memory at a time: as it came, as it is computed with, as it goes."""
-TEXT_COPIES = 8
-"""Text becomes an object a word: measured for strings of 32 letters and for numbers of six digits."""
+ATOM_BYTES = 128
+"""Of the costliest datum for its letters while it is read: a symbol of two, and the space behind it (measured: 110)."""
+SHORTEST_ATOM_BYTES = 3
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class Evaluator:
         """The reply to a form call in text, with its newline. Never raises for what a client sends."""
         begun = self.clock()
         try:
-            self.reserve(TEXT_COPIES * len(request))
+            self.reserve(COPIES * len(request))
             form, call = self._read_text(request)
             return self._computed(begun, form, call, lambda result: self._write_text(form, result))
         except DeviceFailed:
@@ -72,6 +73,7 @@ class Evaluator:
             found: object = self.catalogue.find(quick.name)
             if isinstance(found, HasTextRows):
                 return self.catalogue.named(quick.name), found.read_text_rows(quick.rows, quick.rest)
+        self.reserve(ATOM_BYTES * min(len(request) // SHORTEST_ATOM_BYTES, MAX_ATOMS))
         name, arguments = head_of(read_datum(decode_text(request)))
         if name == "bend" and len(arguments) == 1:
             name, arguments = head_of(arguments[0])
