@@ -1,4 +1,4 @@
-"""Finds out which files a wish means and who has them: `hf:owner/repo[:quant]`, or the name of a model of the mesh."""
+"""Finds out which files a wish means and who has them: `hf:owner/repo[:quant]`, or a name of the mesh or catalogue."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ class ModelFinder:
     async def find(self, wanted: str, say: Say) -> Found:
         """say: told what is waited for. Raises FetchFailed."""
         spec = parse_hub_spec(wanted)
-        return await self._of_hub(spec, say) if spec is not None else await self._of_mesh(wanted, say)
+        # A name in the mesh is that model, whatever the catalogue calls so.
+        if spec is None or find(wanted, self.views.view) is not None:
+            return await self._of_mesh(wanted, say)
+        return await self._of_hub(spec, say)
 
     # The hub
 

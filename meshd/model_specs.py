@@ -1,4 +1,4 @@
-"""Reads `--model SPEC`: a GGUF file, `hf:owner/repo[:quant]`, or `echo:NAME` for the fake that ships."""
+"""Reads `--model SPEC`: a GGUF file, `hf:owner/repo[:quant]`, a name of the catalogue, or `echo:NAME` for the fake."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llm.models.catalogue import known_names
 from llm.models.selection import parse_hub_spec
 
 ECHO = re.compile(r"echo:(?P<name>[A-Za-z0-9._-]{1,64})(?:@(?P<rate>\d{1,6}(?:\.\d+)?))?")
@@ -55,9 +56,14 @@ def parse_spec(text: str) -> ModelSpec:
             raise BadModelSpec(f"{text!r}: expected hf:OWNER/REPOSITORY or hf:OWNER/REPOSITORY:QUANT")
         return BroughtSpec(hub.name)
     path = Path(text).expanduser()
-    if not path.is_file():
-        raise BadModelSpec(f"{text!r}: there is no such file; expected the path of a GGUF file")
-    return FileSpec(model_name(path), path.absolute())
+    if path.is_file():
+        return FileSpec(model_name(path), path.absolute())
+    if (named := parse_hub_spec(text)) is not None:
+        return BroughtSpec(named.name)
+    raise BadModelSpec(
+        f"{text!r}: there is no such file; expected the path of a GGUF file, hf:OWNER/REPOSITORY, or one of: "
+        f"{known_names()}"
+    )
 
 
 def _parse_lazy(text: str) -> FileSpec | BroughtSpec:

@@ -1,4 +1,4 @@
-"""Which files of a repository on the Hugging Face Hub `hf:owner/repo[:quant]` means. Pure."""
+"""Which files of a repository on the Hugging Face Hub `hf:owner/repo[:quant]`, or a name for one, means. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from llm.gguf import SPLIT_NAME
+from llm.models.catalogue import SPECS
 
 GB = 1e9
 _SPEC = re.compile(
@@ -62,8 +63,8 @@ class HubFile:
 
 
 def parse_hub_spec(text: str) -> HubSpec | None:
-    """The spec in `text`; None when it is none."""
-    found = _SPEC.fullmatch(text)
+    """The spec in `text`, or that a name of the catalogue stands for; None when it is neither."""
+    found = _SPEC.fullmatch(SPECS.get(text.lower(), text))
     return HubSpec(found["repo"], found["quant"] or "") if found else None
 
 

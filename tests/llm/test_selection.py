@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llm.models.catalogue import SPECS
 from llm.models.selection import HubFile, HubSpec, NotChosen, choose, choose_projector, parse_hub_spec
 
 
@@ -29,6 +30,13 @@ def test_specs_are_read() -> None:
 )
 def test_what_is_no_spec_is_none(text: str) -> None:
     assert parse_hub_spec(text) is None
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_every_name_of_the_catalogue_stands_for_a_spec(name: str) -> None:
+    spec = parse_hub_spec(name)
+    assert spec is not None and spec.name == SPECS[name]
+    assert parse_hub_spec(name.upper()) == spec
 
 
 @pytest.mark.parametrize("quant", ["Q4_K_M", "q4_k_m", "m-Q4_K_M"])

@@ -12,6 +12,7 @@ import pytest
 
 from gossip.view import NodeView
 from llm.digest import DigestCache
+from llm.models.catalogue import SPECS
 from llm.models.fetch import FetchFailed
 from llm.models.message import PeerFile, TheseFiles, to_record
 from llm.offer import Offer
@@ -63,6 +64,12 @@ async def test_a_projector_is_part_of_the_wish_and_not_of_what_the_model_is(site
     assert [file.name for file in found.wish.files] == ["m-Q4_0.gguf"]
     assert [(file.name, file.size) for file in found.wish.beside] == [("mmproj-F16.gguf", 4)]
     assert found.wish.peers == (node(2).node,)
+
+
+async def test_a_name_of_the_mesh_is_that_model_whatever_the_catalogue_calls_so(tmp_path: Path) -> None:
+    name = next(iter(SPECS))
+    with pytest.raises(FetchFailed, match=f"nobody gives the files of '{name}'"):
+        await finder(tmp_path, node(2, [of_files(name)], linked=False)).find(name, quiet)
 
 
 async def test_a_spec_that_means_nothing_is_no_weather(site: FakeHub, tmp_path: Path) -> None:

@@ -35,10 +35,20 @@ def test_a_model_of_the_hub_is_brought_first() -> None:
     )
 
 
+def test_a_name_of_the_catalogue_is_brought_unless_a_file_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_spec("qwen2.5-7b") == BroughtSpec("hf:Qwen/Qwen2.5-7B-Instruct-GGUF:Q4_K_M")
+    Path("qwen2.5-7b").touch()
+    assert parse_spec("qwen2.5-7b") == FileSpec("qwen2.5-7b", tmp_path / "qwen2.5-7b")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("nowhere.gguf", "there is no such file"),
+        ("qwen9", "or one of: qwen2.5-0.5b, "),
         ("hf:owner", "expected hf:OWNER/REPOSITORY"),
         ("hf:owner/repo:", "expected hf:OWNER/REPOSITORY"),
         ("echo:", "expected echo:NAME"),
