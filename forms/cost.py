@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(slots=True)
 class _Octave:
-    """Sums over the calls of one octave, each weighted by 1 / seconds²."""
+    """Sums over the calls of one octave, each with its weight."""
 
     weight: float = 0.0
     work: float = 0.0
@@ -45,8 +45,7 @@ class _Octave:
     seconds: float = 0.0
     work_seconds: float = 0.0
 
-    def add(self, work: float, seconds: float) -> None:
-        weight = 1 / max(seconds, SHORTEST_S) ** 2
+    def add(self, work: float, seconds: float, weight: float) -> None:
         keep = 1 - 1 / REMEMBERED
         self.weight = self.weight * keep + weight
         self.work = self.work * keep + weight * work
@@ -73,7 +72,11 @@ class Fit:
     def learn(self, work: float, seconds: float) -> None:
         """Take in that `work` took `seconds`."""
         octave = math.frexp(work)[1] if work > 0 else 0
-        self._octaves.setdefault(octave, _Octave()).add(work, seconds)
+        # Over the actual time alone, slow calls would hardly count; over the expected, one that was held up by
+        # something else would count for too much.
+        expected = self.line.at(work) if self.line is not None and octave in self._octaves else seconds
+        weight = 1 / (max(seconds, SHORTEST_S) * max(expected, SHORTEST_S))
+        self._octaves.setdefault(octave, _Octave()).add(work, seconds, weight)
         self.line = self._solve()
 
     def _solve(self) -> Line:

@@ -86,7 +86,7 @@ class Outlook:
         cost = _cost_there(shape, mine, fact)
         if cost is None:
             return None
-        way = self._ways.way(place, now, round_trip_s(entry))
+        way = self._ways.way(place, shape, now, round_trip_s(entry))
         return Option(place, cost, way, self._queue_s(place, fact.queue_s, now), not fact.is_warm, free_vram(entry))
 
     def _foreign_option(self, shape: Shape, place: Place, now: float) -> Option[Place] | None:

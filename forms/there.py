@@ -25,9 +25,9 @@ from forms.call_message import (
 from forms.computed import Computed
 from forms.errors import WorkerLost
 from forms.request import Request
-from forms.ways import Carried
+from forms.ways import Carried, is_bulk
 from transport.errors import MeshError, ProtocolError, ResetCode
-from transport.interface import BULK_FROM_BYTES, NodeId, RecordKind, Stream, StreamHeader, Transport
+from transport.interface import NodeId, RecordKind, Stream, StreamHeader, Transport
 
 OPEN_S = 5.0
 
@@ -93,10 +93,10 @@ async def ask_to_measure(transport: Transport, node: NodeId) -> bool:
 
 async def _opened(transport: Transport, errand: Errand) -> _Line:
     header = StreamHeader(PROTOCOL, errand.request_id, max(1, round(errand.deadline_s * 1000)))
-    is_bulk = max(len(errand.request.payload), errand.reply_bytes) > BULK_FROM_BYTES
+    bulk = is_bulk(len(errand.request.payload), errand.reply_bytes)
     try:
         async with asyncio.timeout(OPEN_S):
-            stream = await transport.open(errand.node, header, bulk=is_bulk)
+            stream = await transport.open(errand.node, header, bulk=bulk)
     except (MeshError, TimeoutError) as error:
         raise WorkerLost(f"node {errand.node_name} cannot be reached: {error}") from error
     return _Line(stream, errand.node_name)

@@ -1,4 +1,7 @@
-"""How long carrying takes between this node and others, learnt from calls that were carried. Pure."""
+"""How long carrying takes between this node and others, learnt from calls that were carried. Pure.
+
+Small calls tell what a round trip takes, with all that both ends do for it; large ones what a byte does.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from forms.choice import Way
-from forms.cost import Fit, Line
+from forms.choice import Shape, Way
+from transport.interface import BULK_FROM_BYTES
 
 Target = TypeVar("Target", bound=Hashable)
 
-# Before anything was carried: a round trip of a LAN with two Python ends, and what one QUIC connection carries.
 USUAL_ROUND_TRIP_S = 0.003
-USUAL_BYTES_PER_S = 30e6
-KNOWN_SIZES = (1 << 16, 1 << 20, 1 << 24)
+"""On a LAN, with two Python ends, before anything was carried."""
+USUAL_BYTES_PER_S = {False: 20e6, True: 80e6}
+"""Of a QUIC connection, and of a bulk lane (docs/benchmarks.md)."""
+SMALL_BYTES = 16 << 10
+FASTEST_S_PER_BYTE = 1e-10
+WARMTH = 0.3
+"""How far each call moves what is known."""
 FORGOTTEN_S = 300.0
 """A way that was bad is tried again after so long without a call."""
 
@@ -31,45 +38,53 @@ class Carried:
 
 @dataclass(slots=True)
 class _Known:
-    up: Fit
-    down: Fit
+    round_trip_s: float
+    up_s_per_byte: float
+    down_s_per_byte: float
     told: float
+
+    def learn(self, carried: Carried) -> None:
+        if carried.bytes_in <= SMALL_BYTES:
+            self.round_trip_s = _towards(self.round_trip_s, carried.up_s)
+        else:
+            up_s = carried.up_s - self.round_trip_s
+            self.up_s_per_byte = _towards(self.up_s_per_byte, up_s / carried.bytes_in)
+        if carried.bytes_out > SMALL_BYTES:
+            self.down_s_per_byte = _towards(self.down_s_per_byte, carried.down_s / carried.bytes_out)
+
+
+def is_bulk(bytes_in: int, bytes_out: int) -> bool:
+    """Whether such a call is worth a bulk lane."""
+    return max(bytes_in, bytes_out) > BULK_FROM_BYTES
 
 
 @dataclass(slots=True)
 class WayBook(Generic[Target]):
-    """The ways from this node."""
+    """The ways from this node: to each target one for small calls and one for bulk."""
 
-    _known: dict[Target, _Known] = field(default_factory=dict)
+    _known: dict[tuple[Target, bool], _Known] = field(default_factory=dict)
 
     def learn(self, target: Target, carried: Carried, now: float, round_trip_s: float | None = None) -> None:
         """Take in what carrying took. round_trip_s: of the link, for a way that was not used before."""
-        known = self._known.get(target)
-        if known is None or now - known.told > FORGOTTEN_S:
-            known = self._known[target] = _unused(round_trip_s, now)
+        key = target, is_bulk(carried.bytes_in, carried.bytes_out)
+        known = self._known[key] = self._current(key, now, round_trip_s)
         known.told = now
-        known.up.learn(carried.bytes_in, max(0.0, carried.up_s))
-        known.down.learn(carried.bytes_out, max(0.0, carried.down_s))
+        known.learn(carried)
 
-    def way(self, target: Target, now: float, round_trip_s: float | None = None) -> Way:
-        """What carrying to `target` and back should take."""
-        known = self._known.get(target)
-        if known is None or now - known.told > FORGOTTEN_S:
-            known = _unused(round_trip_s, now)
-        up, down = _line(known.up), _line(known.down)
-        return Way(up.base_s + down.base_s, up.per_work_s, down.per_work_s)
+    def way(self, target: Target, shape: Shape, now: float, round_trip_s: float | None = None) -> Way:
+        """What carrying such a call to `target`, and its reply back, should take."""
+        known = self._current((target, is_bulk(shape.bytes_in, shape.bytes_out)), now, round_trip_s)
+        return Way(known.round_trip_s, known.up_s_per_byte, known.down_s_per_byte)
 
-    def forget_all_but(self, targets: set[Target]) -> None:
-        """Drop the ways to others."""
-        self._known = {target: known for target, known in self._known.items() if target in targets}
-
-
-def _unused(round_trip_s: float | None, now: float) -> _Known:
-    trip = max(USUAL_ROUND_TRIP_S, round_trip_s or 0.0)
-    up = Fit([(1, trip), *((size, trip + size / USUAL_BYTES_PER_S) for size in KNOWN_SIZES)])
-    return _Known(up, Fit((size, size / USUAL_BYTES_PER_S) for size in KNOWN_SIZES), now)
+    def _current(self, key: tuple[Target, bool], now: float, round_trip_s: float | None) -> _Known:
+        known = self._known.get(key)
+        if known is not None and now - known.told < FORGOTTEN_S:
+            return known
+        s_per_byte = 1 / USUAL_BYTES_PER_S[key[1]]
+        return _Known(max(USUAL_ROUND_TRIP_S, round_trip_s or 0.0), s_per_byte, s_per_byte, now)
 
 
-def _line(fit: Fit) -> Line:
-    assert fit.line is not None, "every way begins with the usual figures"
-    return fit.line
+def _towards(so_far: float, new: float) -> float:
+    """Their weighted geometric mean: a call that was held up tenfold counts no more than one that was lucky."""
+    floor = max(new, FASTEST_S_PER_BYTE)
+    return float(so_far ** (1 - WARMTH) * floor**WARMTH)

@@ -78,25 +78,38 @@ def test_when_all_are_down_they_take_turns() -> None:
     assert first[:3] == first[3:]
 
 
+SMALL, LARGE = shape(1, 100_000, 100_000), shape(1, 10_000_000, 10_000_000)
+
+
 def test_a_way_is_learnt_from_what_was_carried_and_forgotten_when_unused() -> None:
     ways = WayBook[str]()
-    usual = ways.way("node", 0.0, 0.010)
-    assert usual.round_trip_s == pytest.approx(0.010, rel=0.1)
+    usual = ways.way("node", SMALL, 0.0, 0.010)
+    assert usual.round_trip_s == 0.010
     for _ in range(40):
-        for size in (1000, 1 << 20, 1 << 24):
+        for size in (1000, 50_000, 1 << 20):
             ways.learn("node", Carried(size, 0.002 + size / 100e6, size, size / 50e6), 1.0, 0.001)
-    learnt = ways.way("node", 2.0)
-    assert learnt.up_s_per_byte == pytest.approx(1 / 100e6, rel=0.05)
-    assert learnt.down_s_per_byte == pytest.approx(1 / 50e6, rel=0.05)
-    assert learnt.round_trip_s == pytest.approx(0.002, rel=0.3)
-    assert ways.way("node", 2.0 + FORGOTTEN_S, 0.010) == usual
+    learnt = ways.way("node", SMALL, 2.0)
+    assert learnt.up_s_per_byte == pytest.approx(1 / 100e6, rel=0.1)
+    assert learnt.down_s_per_byte == pytest.approx(1 / 50e6, rel=0.1)
+    assert learnt.round_trip_s == pytest.approx(0.002, rel=0.05)
+    assert ways.way("node", SMALL, 2.0 + FORGOTTEN_S, 0.010) == usual
+
+
+def test_small_calls_and_bulk_go_different_ways() -> None:
+    ways = WayBook[str]()
+    bulk = ways.way("node", LARGE, 0.0)
+    for _ in range(40):
+        ways.learn("node", Carried(100_000, 0.5, 100_000, 0.5), 0.0)
+    assert ways.way("node", LARGE, 0.0) == bulk
+    assert ways.way("node", SMALL, 0.0).carrying_s(SMALL) == pytest.approx(1.0, rel=0.05)
 
 
 def test_a_slow_small_call_does_not_make_large_ones_look_hopeless() -> None:
     ways = WayBook[str]()
     ways.learn("node", Carried(100, 0.2, 100, 0.0), 0.0)
-    assert ways.way("node", 0.0).carrying_s(shape(1, 10_000_000)) < 1.0
-    assert NO_WAY.carrying_s(shape(1, 10_000_000)) == 0.0
+    almost_bulk = shape(1, 1_000_000, 100)
+    assert ways.way("node", almost_bulk, 0.0).carrying_s(almost_bulk) < 0.3
+    assert NO_WAY.carrying_s(LARGE) == 0.0
 
 
 def test_a_backlog_shrinks_as_its_first_call_goes_on() -> None:
