@@ -12,7 +12,23 @@ from typing import Annotated, Any
 import typer
 
 import meshd
-from meshd.cli import bench, blob, call, chat, circuit, demo, doctor, key, mesh, models, plan, sim, status, token
+from meshd.cli import (
+    bench,
+    blob,
+    call,
+    chat,
+    circuit,
+    demo,
+    doctor,
+    install_service,
+    key,
+    mesh,
+    models,
+    plan,
+    sim,
+    status,
+    token,
+)
 from meshd.cli import config as config_command
 from meshd.cli import forms as forms_command
 from meshd.cli.output import JsonFlag, print_json
@@ -62,6 +78,7 @@ app.command()(call.call)
 app.command()(status.status)
 app.command()(plan.plan)
 app.command()(doctor.doctor)
+app.command()(install_service.install_service)
 app.command()(sim.sim)
 app.command()(mesh.leave)
 app.command()(config_command.config)
