@@ -92,7 +92,7 @@ class Connection:
 
     async def _begins(self) -> bool:
         """Wait for the first byte of a request; whether one comes."""
-        async with asyncio.timeout(IDLE_S):
+        async with asyncio.timeout(IDLE_S if self._is_admitted else UNFINISHED_S):
             while True:
                 skip_white(self._inflow.received)
                 if self._inflow.received:
