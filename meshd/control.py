@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -80,22 +80,22 @@ class ControlClient:
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send one command. Raises NotRunning, CommandFailed."""
-        status, body = self._exchange(command, json.dumps(arguments).encode(), "application/json")
+        status, body, _ = self._exchange(command, json.dumps(arguments).encode(), "application/json")
         return _result(command, status, body)
 
-    def post(self, command: str, body: bytes, **arguments: str) -> bytes:
-        """Send what is no JSON, and get what is none. Raises NotRunning, CommandFailed."""
-        status, reply = self._exchange(f"{command}?{urlencode(arguments)}", body, "application/octet-stream")
+    def post(self, command: str, body: bytes, **arguments: str) -> tuple[bytes, Mapping[str, str]]:
+        """Send what is no JSON, and get what is none, with its headers. Raises NotRunning, CommandFailed."""
+        status, reply, headers = self._exchange(f"{command}?{urlencode(arguments)}", body, "application/octet-stream")
         if status != 200:
             raise CommandFailed(f"{command}: status {status}: {reply[:500].decode('utf-8', 'replace').strip()}")
-        return reply
+        return reply, headers
 
-    def _exchange(self, path: str, body: bytes, kind: str) -> tuple[int, bytes]:
+    def _exchange(self, path: str, body: bytes, kind: str) -> tuple[int, bytes, Mapping[str, str]]:
         connection = _UnixConnection(self._path, self._timeout_s)
         try:
             connection.request("POST", f"/{path}", body, {"content-type": kind})
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.read(), {name.lower(): value for name, value in response.getheaders()}
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no meshd runs on {self._path.parent}; start one with `meshd`") from None
         except (OSError, http.client.HTTPException) as error:

@@ -39,12 +39,12 @@ from llm.upstream_models import serve_upstream
 from meshd.api import Api
 from meshd.banner import Welcome, welcome_lines
 from meshd.bend import BendDoors
+from meshd.bender import Bender
 from meshd.bending import Bending, make_bending
 from meshd.bending import Surroundings as FormSurroundings
 from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
 from meshd.commands import DEFAULT_TTL_S, Commands
-from meshd.console.bend import BendPanel
 from meshd.console.door import ConsoleDoor, url_of
 from meshd.control import Command, control_app
 from meshd.datadir import DataDir
@@ -268,7 +268,7 @@ class Node:
             | self._plan_command().table()
             | BlobCommands(self.bending.blobs).table()
         )
-        calls = FormCommands(self.bending.operations, self.bending.session, lambda: self.gossip.view)
+        calls = FormCommands(self._bender(), lambda: self.gossip.view)
         control = control_app(commands | owner.table() | calls.table(), calls.routes())
         doors: dict[str, Coroutine[Any, Any, None]] = {
             "api": serve_http(
@@ -299,8 +299,10 @@ class Node:
             return {}
         door = ConsoleDoor(listeners.console, listeners.ingress, listeners.is_local)
         waits = (self.offering.host.changed, self.offering.memory.changed, self.telemetry.activity.changes.wait)
-        panel = BendPanel(self.bending.operations, self.bending.session, self.identity.name)
-        return door.works(self.situation, self.telemetry, commands, api, waits, panel)
+        return door.works(self.situation, self.telemetry, commands, api, waits, self._bender())
+
+    def _bender(self) -> Bender:
+        return Bender(self.bending.operations, self.bending.session, self.identity.name)
 
     def _hosting_works(self, worker: SplitWorker) -> dict[str, Coroutine[Any, Any, None]]:
         if self.identity.role is Role.CLIENT:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from forms.request import replied
-from meshd.cli.output import fail
+from meshd.cli.output import JsonFlag, fail, print_json
 from meshd.cli.running import DataDirOption, data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 
@@ -24,23 +25,44 @@ def call(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="for the reply", dir_okay=False)] = None,
     directory: DataDirOption = "",
+    as_json: JsonFlag = False,
 ) -> None:
-    """Run a form where it finishes first, and print its reply. Exits 1 when the reply is an error."""
+    """Run a form where it finishes first, and print its reply. Exits 1 when the reply is an error.
+
+    With --json also where it ran, why there, by what and how long it took.
+    """
     payload = _from_file(words, given) if given is not None else _texts(words, on).encode()
     client = ControlClient(data_dir(directory).control_socket, LONGEST_CALL_S)
     try:
-        reply = client.post("form_call", payload, on=on)
+        reply, told = client.post("form_call", payload, on=on)
     except (NotRunning, CommandFailed) as failure:
         fail(str(failure))
     if out is not None and replied(reply):
         out.write_bytes(reply)
-    elif reply.startswith(b"(") or (out is None and not sys.stdout.isatty()):
+    if as_json:
+        print_json(_object(reply, told))
+    elif out is None or not replied(reply):
+        _show(reply)
+    raise typer.Exit(0 if replied(reply) else 1)
+
+
+def _show(reply: bytes) -> None:
+    """Print a reply where its reader looks for it: an error on stderr, and no frame on a terminal."""
+    is_text = reply.startswith(b"(")
+    if is_text or not sys.stdout.isatty():
         (sys.stdout if replied(reply) else sys.stderr).buffer.write(reply)
     elif replied(reply):
         fail(f"the reply is a frame of {len(reply)} bytes: give --out FILE")
     else:
         fail(reply[12:].decode("utf-8", "replace"))
-    raise typer.Exit(0 if replied(reply) else 1)
+
+
+def _object(reply: bytes, told: Mapping[str, str]) -> dict[str, Any]:
+    """What --json prints. reply: text, or null for a frame, which goes to a file."""
+    said = {name: told.get(f"x-meshd-{name}", "") for name in ("node", "why", "backend")}
+    text = reply.decode("utf-8", "replace").strip() if reply.startswith(b"(") else None
+    seconds = float(told.get("x-meshd-seconds", 0))
+    return {"ok": replied(reply), "reply": text, "reply_bytes": len(reply), **said, "seconds": seconds}
 
 
 def _texts(words: list[str], on: str) -> str:

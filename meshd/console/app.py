@@ -20,9 +20,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forms.request import Request as FormRequest
 from llm.errors import RequestFailed
 from meshd.api import key_in
-from meshd.console.bend import Bent
+from meshd.bender import Bent
 from meshd.console.feed import Feed, TooManyReaders
 from meshd.control import Command, CommandFailed, command_arguments
 from meshd.ingress import Ingress
@@ -55,7 +56,7 @@ class Parts:
     commands: Mapping[str, Command]
     registry: CollectorRegistry
     api: ASGIApp
-    bend: Callable[[bytes], Awaitable[Bent]] | None
+    bend: Callable[[FormRequest], Awaitable[Bent]] | None
 
 
 def console_app(parts: Parts) -> ASGIApp:
@@ -122,9 +123,8 @@ class _Routes:
             raise CommandFailed(
                 f"expected one call of at most {MAX_BEND_BYTES >> 20} MiB; larger ones go to bend itself"
             )
-        bent = await self.parts.bend(await request.body())
-        told = {"x-meshd-node": bent.place, "x-meshd-why": bent.why} if bent.place else None
-        return Response(bent.reply, headers=told, media_type="text/plain; charset=utf-8")
+        bent = await self.parts.bend(FormRequest(True, (await request.body()).strip()))
+        return Response(bent.done.reply, headers=bent.headers, media_type="text/plain; charset=utf-8")
 
     async def metrics(self, request: Request) -> Response:
         self._admit(request)

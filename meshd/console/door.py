@@ -12,9 +12,9 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
+from meshd.bender import Bender
 from meshd.config import CONSOLE_PORT, Config
 from meshd.console.app import Parts, console_app
-from meshd.console.bend import BendPanel
 from meshd.console.feed import Feed
 from meshd.control import Command
 from meshd.http_server import listen_tcp, serve_http
@@ -61,13 +61,13 @@ class ConsoleDoor:
         commands: Mapping[str, Command],
         api: ASGIApp,
         waits: Sequence[Callable[[], Awaitable[object]]],
-        bend: BendPanel,
+        bender: Bender,
     ) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs while the node does. waits: each returns when something that pages show may have changed."""
         activity = telemetry.activity.as_json
         feed = Feed({"status": lambda: _lasting(build_status(situation())), "activity": activity}, waits)
         reads = {"status": lambda: build_status(situation()), "activity": activity}
-        app = console_app(Parts(self.ingress, reads, feed, commands, telemetry.registry, api, bend.answer))
+        app = console_app(Parts(self.ingress, reads, feed, commands, telemetry.registry, api, bender.answer))
         guarded = OriginGuard(app, is_local=self.is_local, admits_local_pages=False)
         return {"console": serve_http(guarded, self.listener, asyncio.Event()), "console feed": feed.run()}
 

@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry, Counter
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from forms.computed import Computed
+from forms.request import Request
+from meshd.bender import Bent
 from meshd.console.app import ACTIONS, Parts, console_app
-from meshd.console.bend import Bent
 from meshd.console.feed import Feed
 from meshd.control import CommandFailed
 from meshd.ingress import Ingress, Networks, parse_networks
@@ -35,11 +37,11 @@ async def api(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"api " + scope["path"].encode()})
 
 
-async def bend(datum: bytes) -> Bent:
-    return Bent(b"(ok " + datum + b")\n", "far", "1.0 ms predicted")
+async def bend(request: Request) -> Bent:
+    return Bent(Computed(b"(ok " + request.payload + b")\n"), "far", "1.0 ms predicted")
 
 
-def console(ring: KeyRing | None = None, bend: Callable[[bytes], Awaitable[Bent]] | None = bend) -> TestClient:
+def console(ring: KeyRing | None = None, bend: Callable[[Request], Awaitable[Bent]] | None = bend) -> TestClient:
     keys, registry = ring or KeyRing(), CollectorRegistry()
     Counter("meshd_tests", "Made by this test.", registry=registry).inc(3)
     ingress = Ingress(lambda: keys, lambda: 0.0, Networks(keyless=parse_networks(["10.0.0.0/8"], "")))

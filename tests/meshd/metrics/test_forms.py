@@ -8,7 +8,7 @@ from forms.backend import Backend
 from forms.choice import Decision, Shape
 from forms.computed import Computed
 from meshd.activity import Activity
-from meshd.console.bend import why
+from meshd.bender import why
 from meshd.metrics.forms import FormMeter
 
 SORT = "cuda-radix-sort"
