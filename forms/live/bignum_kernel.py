@@ -58,7 +58,7 @@ class BignumKernel:
         parts = [
             _run(device, call, slice(start, start + at_once), shape, constants) for start in range(0, count, at_once)
         ]
-        return Numbers(numpy.concatenate(parts).data, width)
+        return Numbers(parts[0].data if len(parts) == 1 else numpy.concatenate(parts).data, width)
 
 
 def _item_bytes(call: BignumCall) -> int:
@@ -74,8 +74,8 @@ def _run(device: Device, call: BignumCall, part: slice, shape: Shape, constants:
     """The results of a part of the pairs, as bytes."""
     a, b = call.a[part], call.b[part]
     count = len(a)
-    first = device.upload(bytes(a.data))
-    second = first if call.operation in (Operation.MOD_SQR, Operation.MOD_INV) else device.upload(bytes(b.data))
+    first = device.upload(a.data)
+    second = first if call.operation in (Operation.MOD_SQR, Operation.MOD_INV) else device.upload(b.data)
     results = device.empty(len(a.data))
     kernel, arguments = _launch(device, call.operation, first, second, constants, count * shape.limbs)
     sizes = (results, numpy.uint32(shape.words), numpy.uint32(count))

@@ -154,7 +154,8 @@ __device__ __noinline__ Field square_times_multiply(Field a, int times, Field b)
 }
 
 INLINE Field lowest(const Field& a) {
-    const Field prime = {{0xFFFFFC2F, 0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}};
+    const u32 ones = 0xFFFFFFFF;
+    const Field prime = {{0xFFFFFC2F, 0xFFFFFFFE, ones, ones, ones, ones, ones, ones}};
     Field r;
     return subtract_limbs(r, a, prime) ? a : r;
 }
@@ -265,60 +266,27 @@ INLINE void write_columns(u32* columns, const Jacobian& value, u64 item, u64 cou
     }
 }
 
-// Below 2^256, which is below twice the order of the group, so one subtraction is enough.
-INLINE Field read_scalar(const u32* row) {
-    const Field order = {{0xD0364141, 0xBFD25E8C, 0xAF48A03B, 0xBAAEDCE6, 0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}};
-    Field scalar = read_row(row), r;
-    return subtract_limbs(r, scalar, order) ? scalar : r;
+// Bits of a scalar, which need not be below the order of the group: `plus` knows every pair of points.
+INLINE u32 read_digit(const u32* scalar, u32 place, u32 width) {
+    u32 limb = place / 32;
+    return __funnelshift_r(scalar[limb], limb < 7 ? scalar[limb + 1] : 0, place % 32) & ((1u << width) - 1);
 }
 
-// Row (k << width) + d is d times point k, for d below 2^width: the tables of `general` and `fixed`.
-extern "C" __global__ void multiples(u64 first, const u32* points, u32 width, u32* products, u32 count) {
+// Windows of `width` bits, the topmost of `windows` first. table: blocks of 2^width points, row d of a block d times its
+// row 1. Either there is a block for each window, 2^width times the one below, and adding is enough; or a block serves
+// `items` threads, and the sum is doubled from window to window.
+extern "C" __global__ void multiply_point(u64 first, const u32* table, u32 width, u32 windows, u32 is_by_window,
+                                          u32 items, const u32* scalars, u32* products, u32 count) {
     u64 item = thread_number(first);
     if (item >= count) return;
-    Affine point = read_point(points + 16 * (item >> width));
     Jacobian sum = infinity();
 #pragma unroll 1
-    for (int bit = (int)width - 1; bit >= 0; bit--) {
-        sum = twice(sum);
-        if (item >> bit & 1) sum = plus(sum, point);
-    }
-    write_columns(products, sum, item, count);
-}
-
-// Any base: four doublings and one addition for each four bits of the scalar, from the top. table: 16 points.
-extern "C" __global__ void general(u64 first, const u32* table, const u32* scalars, u32* products, u32 count) {
-    u64 item = thread_number(first);
-    if (item >= count) return;
-    Field scalar = read_scalar(scalars + 8 * item);
-    Jacobian sum = infinity();
+    for (int window = (int)windows - 1; window >= 0; window--) {
 #pragma unroll 1
-    for (int window = 0; window < 64; window++) {
-#pragma unroll 1
-        for (int bit = 0; bit < 4; bit++) sum = twice(sum);
-        u32 digit = scalar.limb[7] >> 28;
-#pragma unroll
-        for (int i = 7; i > 0; i--) scalar.limb[i] = scalar.limb[i] << 4 | scalar.limb[i - 1] >> 28;
-        scalar.limb[0] <<= 4;
-        if (digit) sum = plus(sum, read_point(table + 16 * digit));
-    }
-    write_columns(products, sum, item, count);
-}
-
-// A base whose table is at hand: row (w << width) + d holds d · 2^(w·width) · base, so additions alone remain.
-extern "C" __global__ void fixed(u64 first, const u32* table, u32 width, const u32* scalars, u32* products, u32 count) {
-    u64 item = thread_number(first);
-    if (item >= count) return;
-    Field scalar = read_scalar(scalars + 8 * item);
-    Jacobian sum = infinity();
-    u32 mask = (1u << width) - 1;
-#pragma unroll 1
-    for (u32 window = 0; window * width < 256; window++) {
-        u32 digit = scalar.limb[0] & mask;
-#pragma unroll
-        for (int i = 0; i < 7; i++) scalar.limb[i] = scalar.limb[i] >> width | scalar.limb[i + 1] << (32 - width);
-        scalar.limb[7] >>= width;
-        if (digit) sum = plus(sum, read_point(table + 16 * (((u64)window << width) + digit)));
+        for (u32 bit = is_by_window ? width : 0; bit < width; bit++) sum = twice(sum);
+        u32 digit = read_digit(scalars + 8 * item, window * width, width);
+        u64 block = is_by_window ? window : item / items;
+        if (digit) sum = plus(sum, read_point(table + 16 * ((block << width) + digit)));
     }
     write_columns(products, sum, item, count);
 }

@@ -23,9 +23,13 @@ ITEM_BYTES = SCALAR_BYTES + JACOBIAN_BYTES + POINT_BYTES
 WINDOW_BITS = 8
 """Of the table of a base: 32 additions a scalar, and half a MiB, which the second-level cache of any GPU holds."""
 FEW_BITS = 4
-"""Of the windows where there is no such table: `general` in secp256k1.cu knows it too."""
+"""Of the windows where there is no such table."""
+SMALL_TABLES_BYTES = 64 << 10
+"""More than a large table is made from."""
 MOST_ITEMS = 1 << 20
 """Scalars on the device at a time: 192 MiB."""
+ALL = 1 << 31
+"""More items than there are."""
 LEAST_FOR_TABLE = 1 << 14
 """Scalars that pay for a table: it saves six of seven multiplications, and costs as many as some 2,000 scalars."""
 INVERTING_THREADS = 1 << 16
@@ -35,10 +39,14 @@ MOST_PER_INVERSION = 32
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of affine points for `fixed`, for windows of `width` bits."""
+    """Affine points in blocks of 2^width, as `multiply_point` in secp256k1.cu has them.
+
+    items: scalars in a row that share a block; 0 where there is one for each window.
+    """
 
     rows: Buffer
     width: int
+    items: int
 
 
 @dataclass(slots=True)
@@ -51,18 +59,15 @@ class Secp256k1Kernel:
     """The generator's table, and the device that it lies on."""
 
     def device_bytes(self, call: PointCall) -> int:
-        tables = _rows(self.width) * (JACOBIAN_BYTES + 2 * POINT_BYTES) + (64 << 10)
-        return tables + min(len(call.scalars), MOST_ITEMS) * ITEM_BYTES
+        table = _rows(self.width) * (ITEM_BYTES + POINT_BYTES) + SMALL_TABLES_BYTES
+        return table + min(len(call.scalars), MOST_ITEMS) * ITEM_BYTES
 
     def run(self, device: Device, call: PointCall) -> Points:
         if call.base is None or not call.scalars:
             return Points(bytes(len(call.scalars) * POINT_BYTES))
         table = self._table(device, call.base, len(call.scalars))
-        parts = [
-            device.download(_affine(device, _products(device, table, piece), len(piece)))
-            for piece in _pieces(call.scalars)
-        ]
-        return Points(numpy.concatenate(parts).data)
+        parts = [device.download(_multiplied(device, table, piece)) for piece in _pieces(call.scalars)]
+        return Points(parts[0].data if len(parts) == 1 else numpy.concatenate(parts).data)
 
     def _table(self, device: Device, base: tuple[int, int], scalars: int) -> Table:
         if base != GENERATOR:
@@ -83,33 +88,28 @@ def _pieces(scalars: Numbers) -> Iterator[Numbers]:
 
 def _few(device: Device, base: tuple[int, int]) -> Table:
     """The multiples of a base that one window can ask for."""
-    return Table(_multiples(device, device.upload(bytes(Points.of([base]).data)), FEW_BITS, 1), FEW_BITS)
+    pair = Table(device.upload(Points.of([None, base]).data), 1, ALL)
+    multiples = Numbers.of(range(1 << FEW_BITS), SCALAR_BYTES)
+    return Table(_multiplied(device, pair, multiples, FEW_BITS), FEW_BITS, ALL)
 
 
 def _made(device: Device, base: tuple[int, int], width: int) -> Table:
     """The table of a base: first the base times each window's place, then the multiples of those."""
-    places = Numbers.of([1 << bit for bit in range(0, SCALAR_BITS, width)], SCALAR_BYTES)
-    points = _affine(device, _products(device, _few(device, base), places), len(places))
-    return Table(_multiples(device, points, width, len(places)), width)
+    places = [scalar for bit in range(0, SCALAR_BITS, width) for scalar in (0, 1 << bit)]
+    pairs = _multiplied(device, _few(device, base), Numbers.of(places, SCALAR_BYTES))
+    multiples = Numbers.of(range(1 << width), SCALAR_BYTES)
+    all_multiples = Numbers(bytes(multiples.data) * (len(places) // 2), SCALAR_BYTES)
+    return Table(_multiplied(device, Table(pairs, 1, 1 << width), all_multiples, width), width, 0)
 
 
-def _multiples(device: Device, points: Buffer, width: int, count: int) -> Buffer:
-    rows = count << width
-    products = device.empty(rows * JACOBIAN_BYTES)
-    device.launch(SOURCE, "multiples", rows, [points, numpy.uint32(width), products, numpy.uint32(rows)])
-    return _affine(device, products, rows)
-
-
-def _products(device: Device, table: Table, scalars: Numbers) -> Buffer:
-    """The products in Jacobian coordinates. A table of one window is one for `general`."""
+def _multiplied(device: Device, table: Table, scalars: Numbers, bits: int = SCALAR_BITS) -> Buffer:
+    """The affine products. bits: of the scalars, those above are 0."""
     count = len(scalars)
-    given, products = device.upload(bytes(scalars.data)), device.empty(count * JACOBIAN_BYTES)
-    if table.rows.size_bytes == POINT_BYTES << FEW_BITS:
-        device.launch(SOURCE, "general", count, [table.rows, given, products, numpy.uint32(count)])
-    else:
-        width = numpy.uint32(table.width)
-        device.launch(SOURCE, "fixed", count, [table.rows, width, given, products, numpy.uint32(count)])
-    return products
+    given, products = device.upload(scalars.data), device.empty(count * JACOBIAN_BYTES)
+    sizes = (table.width, -(-bits // table.width), not table.items, table.items)
+    arguments = [table.rows, *map(numpy.uint32, sizes), given, products, numpy.uint32(count)]
+    device.launch(SOURCE, "multiply_point", count, arguments)
+    return _affine(device, products, count)
 
 
 def _affine(device: Device, products: Buffer, count: int) -> Buffer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
@@ -22,6 +22,12 @@ FORM = BignumCgbn()
 
 def call(operation: Operation, bits: int, modulus: int, pairs: list[tuple[int, int]]) -> BignumCall:
     a, b = (Numbers.of([pair[place] for pair in pairs], bits // 8) for place in (0, 1))
+    return BignumCall(operation, bits, modulus, a, b)
+
+
+def random_call(operation: Operation, bits: int, is_odd: int, count: int) -> BignumCall:
+    modulus = DICE.getrandbits(bits - 1) << 1 | is_odd
+    a, b = (Numbers(DICE.randbytes(count * bits // 8), bits // 8) for _ in "ab")
     return BignumCall(operation, bits, modulus, a, b)
 
 
@@ -57,6 +63,15 @@ class BignumCases(KernelCases):
         *[one for bits in (64, 96, 128, 160, 256) for one in calls(bits)],
         *[one for bits in (288, 1024) for one in calls(bits, few=4)],
     )
+
+    def large(self) -> Sequence[BignumCall]:
+        """What fills a GPU, the widest in parts; powers and inverses are a hundredth, for the reference's sake."""
+        return [
+            random_call(operation, bits, is_odd, count // 100 if operation >= Operation.MOD_POW else count)
+            for bits, count in ((256, 300_001), (2048, 20_001), (4096, 3_001))
+            for is_odd in (0, 1)
+            for operation in Operation
+        ]
 
 
 class TestBignumKernel(BignumCases, KernelSuite):

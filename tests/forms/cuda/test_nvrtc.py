@@ -53,14 +53,15 @@ def test_a_kernel_compiles(path: Path, architecture: int) -> None:
         warnings.warn(f"{path.name} for sm_{architecture}: {said}", stacklevel=1)
 
 
-@pytest.mark.parametrize("name", ["shake.cu", "blake3_tree.cu"])
-def test_the_state_of_a_hash_stays_in_registers(name: str) -> None:
-    """An index that is not known when it is compiled puts the whole state into memory, many times slower."""
+@pytest.mark.parametrize("name", ["shake.cu", "blake3_tree.cu", "bignum_8.cu", "secp256k1.cu"])
+def test_states_and_numbers_stay_in_registers(name: str) -> None:
+    """An index that is not known when it is compiled puts the whole of them into memory, many times slower."""
     (path,) = [path for path in SOURCES if path.name == name]
 
     log = _compiler().compile(read_source(path), name, 86, ("--ptxas-options=-v",)).log
 
-    assert log.count("0 bytes stack frame, 0 bytes spill stores") == len(kernel_names(read_source(path)))
+    assert len(re.findall("bytes stack frame", log)) >= len(kernel_names(read_source(path)))
+    assert not re.search(r"[1-9]\d* bytes (stack frame|spill)", log)
 
 
 def test_what_does_not_compile_says_where(tmp_path: Path) -> None:
