@@ -272,8 +272,8 @@ INLINE u32 read_digit(const u32* scalar, u32 place, u32 width) {
     return __funnelshift_r(scalar[limb], limb < 7 ? scalar[limb + 1] : 0, place % 32) & ((1u << width) - 1);
 }
 
-// Windows of `width` bits, the topmost of `windows` first. table: blocks of 2^width points, row d of a block d times its
-// row 1. Either there is a block for each window, 2^width times the one below, and adding is enough; or a block serves
+// Windows of `width` bits, the topmost of `windows` first. table: blocks of 2^width points, row d of a block d times
+// its row 1. Either there is a block for each window, 2^width times the one below, and adding is enough; or a block serves
 // `items` threads, and the sum is doubled from window to window.
 extern "C" __global__ void multiply_point(u64 first, const u32* table, u32 width, u32 windows, u32 is_by_window,
                                           u32 items, const u32* scalars, u32* products, u32 count) {

@@ -31,7 +31,8 @@ MOST_ITEMS = 1 << 20
 ALL = 1 << 31
 """More items than there are."""
 LEAST_FOR_TABLE = 1 << 14
-"""Scalars that pay for a table: it saves six of seven multiplications, and costs as many as some 2,000 scalars."""
+"""Scalars that pay for a table. It saves six of seven multiplications, but takes as long as one scalar without it does,
+and so do all scalars that a GPU has room for at a time."""
 INVERTING_THREADS = 1 << 16
 """About what fills a large GPU; where there are more items than this, a thread inverts for several."""
 MOST_PER_INVERSION = 32
