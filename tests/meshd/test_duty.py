@@ -14,7 +14,9 @@ from transport.interface import Role
 
 
 def test_roles_are_what_nodes_do_and_not_what_they_were_started_as() -> None:
-    split = msgspec.structs.replace(offer(), mode="split", parts=(OfferedPart(node_id(1), 0.6), OfferedPart(node_id(2), 0.4)))
+    split = msgspec.structs.replace(
+        offer(), mode="split", parts=(OfferedPart(node_id(1), 0.6), OfferedPart(node_id(2), 0.4))
+    )
     mesh = view(node(1, [split]), node(2), node(3), node(4, role=Role.CLIENT), node(5, [offer("other")]))
     found = duties(mesh, catalogue(mesh, (split,)), {})
     assert [found[node_id(number)] for number in range(1, 6)] == [
