@@ -39,6 +39,14 @@ class HasKernel(Protocol):
 
 
 @runtime_checkable
+class HasHostBytes(Protocol):
+    """A form that takes more memory of a CPU's host than a few times its request and its reply."""
+
+    def host_bytes(self, call: Any) -> int:
+        """How much more, known from shapes."""
+
+
+@runtime_checkable
 class HasSample(Protocol):
     """A form that can make up a small call, which its faster ways are checked on before they serve."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forms.arguments import check_reply
-from forms.backend import Backend
+from forms.backend import Backend, HasHostBytes
 from forms.backends import Backends
 from forms.catalogue import AnyForm, Catalogue
 from forms.computed import Computed
@@ -90,7 +90,8 @@ class Evaluator:
     def _computed(self, begun: float, form: AnyForm, call: Any, write: Callable[[Any], bytes]) -> Computed:
         reply_bytes = form.reply_bytes(call)
         check_reply(reply_bytes, self.limit_bytes)
-        self.reserve(COPIES * reply_bytes)
+        more_bytes = form.host_bytes(call) if isinstance(form, HasHostBytes) else 0
+        self.reserve(COPIES * reply_bytes + more_bytes)
         result, backend = self.backends.compute(form, call)
         reply = write(result)
         is_cold = (form.name, backend) not in self._warm

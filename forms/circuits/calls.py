@@ -28,6 +28,10 @@ MOST_BATCHES = 2**14
 MOST_VARIANTS = 1024
 # The six pairs of one result, generously.
 _RESULT_BYTES = 256
+# A record and what it is lowered to; then three groups of eight batches, a word for each of their operations at most.
+_LOADED_BYTES_AN_OPERATION = 80
+_WORD_BYTES_AN_OPERATION = 3 * 8 * 8
+_MOST_WORD_BYTES = 3 << 28
 
 
 def _options(arguments: Sequence[Datum], attempts: int) -> Options:
@@ -94,6 +98,12 @@ class _TextOnly:
         """Operations times batches; each circuit is also read once, which costs about twenty batches."""
         batches = 20 + batches_of(call.options.attempts)
         return float(sum(map(promised_operations, call.paths)) * batches)
+
+    def host_bytes(self, call: CircuitCall) -> int:
+        """What loaded circuits take, and random words for some batches: 1.7 GiB for the public one."""
+        operations = [promised_operations(path) for path in set(call.paths)]
+        words = min(_WORD_BYTES_AN_OPERATION * max(operations), _MOST_WORD_BYTES)
+        return _LOADED_BYTES_AN_OPERATION * sum(operations) + words
 
 
 class SimOpsBin(_TextOnly):

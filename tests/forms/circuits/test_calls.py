@@ -9,7 +9,7 @@ import pytest
 
 from forms.catalogue import AnyForm, Catalogue
 from forms.circuits.calls import circuit_forms
-from forms.circuits.folder import CircuitFolder
+from forms.circuits.folder import CircuitFolder, promised_operations
 from forms.circuits.generator.generate import Algorithm, Arithmetic, algorithms, generate
 from forms.circuits.kinds import Kind, Operation
 from forms.datum import Datum
@@ -164,3 +164,12 @@ def test_there_are_no_frames(folder: Path) -> None:
         operations.measure(1 << 20)
     with pytest.raises(FormFailed, match="text"):
         operations.read_frame(b"BSIM")
+
+
+def test_a_circuit_asks_for_the_memory_that_it_takes(folder: Path) -> None:
+    """As many times as the public circuit's 12.8 million operations are more than this one's."""
+    asked_bytes: list[int] = []
+    evaluator = Evaluator(Catalogue(circuit_forms(folder)), reserve=asked_bytes.append)
+    assert evaluator.text(b'(cuda-sim-axis ("vbe" "vbe") 4 (check adder))').reply.startswith(b"(ok ")
+    operations = promised_operations(folder / "vbe")
+    assert (80 + 192) * operations < sum(asked_bytes) < (80 + 192) * operations + 100_000
