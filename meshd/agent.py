@@ -114,7 +114,7 @@ class Agent:
             yield node
 
     async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
-        specs = parse_specs(self.config.model, self.config.lazy)
+        specs = parse_specs(self.config.model, self.config.lazy, self.config.draft)
         upstreams = parse_upstreams(self.config.upstream)
         bend_workers = parse_workers(self.config.bend_worker)
         invites = [parse_token(text) for text in self.config.join]

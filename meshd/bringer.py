@@ -7,6 +7,7 @@ Which files a wish means is `meshd.model_finder`'s, their transfer `llm.models.f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ HEARING_S = 3.0
 """After a start the mesh is not known yet, and who in it has a file is asked before the internet."""
 LINKING_S = 6.0
 """A model may be heard of a moment before its node is linked: for so long nobody is told that it cannot be had."""
+DRAFT_S = 60.0
+"""How long a model that is here waits for the draft that was asked for with it."""
+LOOK_FOR_DRAFT_S = 0.2
 MAX_REMEMBERED = 16
 """Bringings that are over, kept so that whoever asked can read how they ended."""
 
@@ -48,6 +52,7 @@ class Bringer:
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _group: asyncio.TaskGroup | None = None
+    _draft: Bringing | None = None
 
     @property
     def bringings(self) -> tuple[Bringing, ...]:
@@ -66,7 +71,8 @@ class Bringer:
                 for spec in specs:
                     if isinstance(spec, BroughtSpec) and not self.pantry.has_brought(spec.name):
                         policy = Policy.LAZY if spec.is_lazy else Policy.PINNED
-                        self.begin(spec.name, policy, loads=not spec.is_lazy, is_patient=True)
+                        begun = self.begin(spec.name, policy, loads=not spec.is_lazy, is_patient=True)
+                        self._draft = begun if spec.is_draft else self._draft
                 for wish in self.pantry.wishes:
                     if wish.wanted not in self._bringings:
                         self.begin(wish.wanted, Policy(wish.policy), loads=False, is_patient=True)
@@ -151,9 +157,18 @@ class Bringer:
             return
         await self._fetch(bringing, found, digests)
 
+    async def _until_draft_is_here(self, bringing: Bringing) -> None:
+        """An engine is made with its draft, or without; so it comes first, if it comes soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAFT_S):
+                while self._draft is not None and self._draft is not bringing and not self._draft.is_over:
+                    bringing.enter(Stage.BRINGING, "waits for the draft")
+                    await asyncio.sleep(LOOK_FOR_DRAFT_S)
+
     async def _fetch(self, bringing: Bringing, found: Found, digests: tuple[str, ...]) -> None:
         bringing.enter(Stage.BRINGING)
         paths = found.cached or await self.fetcher.fetch(found.wish, bringing.meter)
+        await self._until_draft_is_here(bringing)
         is_ours = not found.cached
         shelved = Shelved(found.name, tuple(map(str, paths)), bringing.wanted, bringing.policy.value, is_ours)
         await self.pantry.take_in(shelved, digests, loads=bringing.loads)

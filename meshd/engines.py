@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,9 @@ from llm.engines.resident import Residence, Resident
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.host import ServedModel
 from llm.memory.host_cache import HostCache, host_cache
+from llm.models.selection import parse_hub_spec
+from llm.models.shelf import FILE_NAME as SHELF_NAME
+from llm.models.shelf import read_shelf
 from llm.purpose import find_projector, purpose_arguments
 from llm.residency import Policy
 from llm.vocabulary import why_no_draft
@@ -25,6 +29,8 @@ from meshd.datadir import DataDir
 from meshd.memory import HostMemory
 from meshd.model_specs import EchoSpec, FileSpec
 from meshd.split import Splitting, needs_of, settings_of
+
+logger = logging.getLogger("meshd.models")
 
 DEFAULT_CONTEXT_TOKENS = 8192
 
@@ -89,13 +95,32 @@ class Kitchen:
             return None
         if self.config.draft == "ngram":
             return "ngram"
-        path = Path(self.config.draft).expanduser().resolve()
+        path = self._draft_path(self.config.draft)
+        if path is None or path in file.paths:
+            return None
         if reason := why_no_draft(file, read_header(path)):
             raise BadModelFile(
                 f"--draft {path}: its vocabulary is not that of {file.paths[0].name}, so it cannot propose tokens to "
                 f"it ({reason}); use a draft of the same family, or none"
             )
         return Draft(path)
+
+    def _draft_path(self, wanted: str) -> Path | None:
+        """Where the draft lies, None for one that is still to be brought. Raises BadModelFile."""
+        path = Path(wanted).expanduser()
+        if path.is_file():
+            return path.resolve()
+        spec = parse_hub_spec(wanted)
+        shelved = read_shelf(self.directory.root / SHELF_NAME).find(spec.name if spec is not None else wanted)
+        if shelved is not None and shelved.paths:
+            return Path(shelved.paths[0])
+        if spec is None:
+            raise BadModelFile(
+                f"--draft {wanted}: there is no such file, nor a model of that name on this node; expected a GGUF "
+                "file, hf:OWNER/REPOSITORY, ngram or none"
+            )
+        logger.warning("the draft %s is not here yet: what loads before it comes does without", wanted)
+        return None
 
 
 def chosen_binary(config: Config, directory: DataDir) -> Path | None:

@@ -35,10 +35,11 @@ class EchoSpec:
 
 @dataclass(frozen=True, slots=True)
 class BroughtSpec:
-    """A model that has to be brought here first, unless it was. name: what was asked for."""
+    """A model that has to be brought here first, unless it was. name: what was asked for.  is_draft: for the others."""
 
     name: str
     is_lazy: bool = False
+    is_draft: bool = False
 
 
 ModelSpec = FileSpec | EchoSpec | BroughtSpec
@@ -79,13 +80,23 @@ def model_name(path: Path) -> str:
     return re.sub(r"-\d{5}-of-\d{5}$", "", stem).replace("@", "-")[:128]
 
 
-def parse_specs(texts: tuple[str, ...], lazy: tuple[str, ...] = ()) -> tuple[ModelSpec, ...]:
-    """Read all specs. lazy: those of files to load when they are asked for.
+def _parse_draft(text: str) -> BroughtSpec | None:
+    """The draft, where it has to be brought: a model like any other, that may be asked for as well."""
+    spec = parse_hub_spec(text)
+    is_here = spec is None or Path(text).expanduser().is_file()
+    return None if spec is None or is_here else BroughtSpec(spec.name, is_lazy=True, is_draft=True)
+
+
+def parse_specs(texts: tuple[str, ...], lazy: tuple[str, ...] = (), draft: str = "") -> tuple[ModelSpec, ...]:
+    """Read all specs. lazy: those of files to load when they are asked for.  draft: who proposes tokens to them.
 
     Raises BadModelSpec, also for two models of one name.
     """
-    specs = (*(parse_spec(text) for text in texts), *(_parse_lazy(text) for text in lazy))
+    specs: tuple[ModelSpec, ...] = (*(parse_spec(text) for text in texts), *(_parse_lazy(text) for text in lazy))
     names = [spec.name for spec in specs]
+    proposer = _parse_draft(draft)
+    if proposer is not None and proposer.name not in names:
+        specs = (proposer, *specs)
     for name in names:
         if names.count(name) > 1:
             raise BadModelSpec(f"two models would both be called {name!r}; rename one of the files")

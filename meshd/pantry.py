@@ -20,6 +20,7 @@ from llm.gguf import BadModelFile, split_parts
 from llm.host import Host, ServedModel
 from llm.models.aside import run_aside
 from llm.models.peers import Lending, LocalFiles
+from llm.models.shelf import FILE_NAME as SHELF_NAME
 from llm.models.shelf import Shelf, Shelved, read_shelf, write_shelf
 from llm.offer import MAX_MODELS
 from llm.purpose import find_projector
@@ -76,7 +77,7 @@ class Pantry:
 
     @property
     def _shelf_file(self) -> Path:
-        return self.kitchen.directory.root / "models.json"
+        return self.kitchen.directory.root / SHELF_NAME
 
     @property
     def folder(self) -> Path:

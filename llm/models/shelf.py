@@ -14,6 +14,8 @@ import msgspec
 from transport.whole_file import replace_file
 
 VERSION = 1
+FILE_NAME = "models.json"
+"""Of the shelf, in the data directory."""
 
 
 class ShelfDamaged(Exception):

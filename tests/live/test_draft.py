@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from meshd.local_agents import LocalAgents, last_lines
-from tests.live.toy import SERVES_TOY, engine_process
+from tests.live.toy import SERVES_TOY, TOY, engine_process
+from tests.llm.fake_hub import fake_hub
 from tests.llm.tiny_gguf import write_tiny_gguf
 from tools.scenarios.stage import ask, until_served
 
@@ -22,6 +24,25 @@ async def test_a_draft_of_another_vocabulary_is_refused_with_the_reason(agents: 
     said = last_lines(host.log)
     assert "other.gguf: its vocabulary is not that of meshd-toy.gguf" in said
     assert "Traceback" not in said
+
+
+async def test_a_draft_may_be_brought_as_models_are(agents: LocalAgents) -> None:
+    draft = TOY.with_name("meshd-toy-draft.gguf").read_bytes()
+    with fake_hub(o__toy={TOY.name: TOY.read_bytes()}, o__draft={"small.gguf": draft}) as hub:
+        online = replace(agents, environment={"HF_ENDPOINT": hub.url})
+        arguments = ["--threads", "1", "--model", "hf:o/toy", "--draft", "hf:o/draft"]
+        for _ in range(2):  # it comes, and is here the next time
+            async with online.start("host", arguments) as host:
+                await until_served(host, MODEL, "solo")
+                command = engine_process(host).cmdline()
+                assert command[command.index("--spec-draft-model") + 1].endswith("/small.gguf")
+                assert (await ask(host, MODEL, "What is meshd?")).body["timings"]["draft_n"] > 0
+
+
+async def test_a_draft_that_nobody_has_is_told(agents: LocalAgents) -> None:
+    async with agents.launched("host", [*SERVES_TOY, "--draft", "nothing"]) as host:
+        assert await asyncio.wait_for(host.child.wait(), EXIT_TIMEOUT_S) == 1
+    assert "--draft nothing: there is no such file, nor a model of that name on this node" in last_lines(host.log)
 
 
 async def test_what_was_said_before_may_serve_as_the_draft(agents: LocalAgents) -> None:

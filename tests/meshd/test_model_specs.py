@@ -35,6 +35,14 @@ def test_a_model_of_the_hub_is_brought_first() -> None:
     )
 
 
+def test_a_draft_that_is_not_here_is_brought_with_the_models(tmp_path: Path) -> None:
+    (tmp_path / "d.gguf").touch()
+    model, draft = BroughtSpec("hf:o/r"), BroughtSpec("hf:o/d", is_lazy=True, is_draft=True)
+    assert parse_specs(("hf:o/r",), draft="hf:o/d") == (draft, model)
+    for here in ("", "none", "ngram", str(tmp_path / "d.gguf"), "hf:o/r"):
+        assert parse_specs(("hf:o/r",), draft=here) == (model,)
+
+
 def test_a_name_of_the_catalogue_is_brought_unless_a_file_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
