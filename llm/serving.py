@@ -102,6 +102,8 @@ async def _answer(line: _Line, ask: Ask, answerer: Answerer) -> None:
         failure = failure_of(DeadlineExceeded("the request's time is over"), retryable=False)
     except RequestFailed as error:
         failure = failure_of(error, retryable=error.retryable and not line.sent_head)
+    ended = "answered" if failure is None else f"failed: {failure.message}"
+    logger.info("%s for %s, asked by node %s: %s", ask.path, ask.model, short(line.stream.peer.node), ended)
     async with asyncio.timeout(SILENCE_TIMEOUT_S):
         await line.end(failure)
 

@@ -136,6 +136,9 @@ class _Exchange:
             raise
         finally:
             measured.end()
+            deed = measured.deed
+            where = f" from {deed.where}" if deed.where else ""
+            logger.info("%s for %s: %s%s in %.2f s", request.path, request.model, deed.outcome, where, deed.seconds)
 
     def _request(self, headers: dict[str, str], body: bytes) -> tuple[Request, bool]:
         method, path = self.scope["method"], _full_path(self.scope)

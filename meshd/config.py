@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 BulkMode = Literal["auto", "off"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 
@@ -85,6 +86,7 @@ class Config:
         tuple[str, ...], "a network on whose callers no limit of their key counts; may be repeated"
     ] = ()
     log_format: Annotated[LogFormat, "text for people, json for machines"] = "text"
+    log_level: Annotated[LogLevel, "the least that is logged"] = "info"
 
 
 @dataclass(frozen=True, slots=True)

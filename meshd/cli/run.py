@@ -27,7 +27,7 @@ def run(flags: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     except BadConfig as error:
         say(f"meshd: {error}")
         raise typer.Exit(2) from None
-    configure(config.log_format)
+    configure(config.log_format, config.log_level.upper())
     directory = DataDir(Path(config.data_dir) if config.data_dir else default_data_dir(environment, Path.home()))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
