@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import gmpy2
 from gmpy2 import f_mod_2exp, mpz, powmod
 
 from forms.live.bignum_call import UNARY, BignumCall, Operation
+from forms.live.cores import spread
 from forms.live.numbers import Numbers
 
 CHUNK_PAIRS = 2048
 """Pairs whose numbers are unpacked at a time: they fit a cache."""
-CHUNK_POWERS = 32
-"""Pairs that a thread takes at a time where each takes long."""
+LEAST_POWERS = 8
+"""Powers that are worth a thread's while."""
 _BINARY_HEAD = b"\x01\x01"
 """Of gmpy2's own format: an mpz, positive; its bytes follow, least significant first."""
 
 
 def compute_numbers(call: BignumCall) -> Numbers:
     """The results, in order."""
+    count = len(call.a)
     if call.operation is Operation.MOD_POW:
-        parts = _threads().map(_power_rows, _parts(call, CHUNK_POWERS))
-    else:
-        parts = map(_rows, _parts(call, CHUNK_PAIRS))
-    return Numbers(b"".join(parts), call.bits // 8)
+        return Numbers(spread(lambda part: _power_rows(call, part), count, LEAST_POWERS), call.bits // 8)
+    parts = (slice(start, start + CHUNK_PAIRS) for start in range(0, count, CHUNK_PAIRS))
+    return Numbers(b"".join([_rows(call, part) for part in parts]), call.bits // 8)
 
 
-def _parts(call: BignumCall, each: int) -> list[BignumCall]:
-    parts = [slice(start, start + each) for start in range(0, len(call.a), each)]
-    return [BignumCall(call.operation, call.bits, call.modulus, call.a[part], call.b[part]) for part in parts]
-
-
-def _rows(call: BignumCall) -> bytes:
-    a = _unpacked(call.a)
-    b = a if call.operation in UNARY else _unpacked(call.b)
+def _rows(call: BignumCall, part: slice) -> bytes:
+    a = _unpacked(call.a[part])
+    b = a if call.operation in UNARY else _unpacked(call.b[part])
     return _packed(_results(call, a, b), call.bits)
 
 
-def _power_rows(call: BignumCall) -> bytes:
+def _power_rows(call: BignumCall, part: slice) -> bytes:
     # Only here: what other operations take is less than what it costs to let the interpreter go and get it back.
     with gmpy2.context(gmpy2.get_context(), allow_release_gil=True):
-        return _rows(call)
+        return _rows(call, part)
 
 
 def _results(call: BignumCall, a: Sequence[mpz], b: Sequence[mpz]) -> Sequence[mpz]:
@@ -85,8 +78,3 @@ def _unpacked(numbers: Numbers) -> Sequence[mpz]:
 def _packed(values: Sequence[mpz], bits: int) -> bytes:
     data: bytes = gmpy2.to_binary(gmpy2.pack(values, bits))
     return data[len(_BINARY_HEAD) :].ljust(len(values) * bits // 8, b"\0")
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(len(os.sched_getaffinity(0)), "bignum")

@@ -25,7 +25,7 @@ def test_rows_in_parts_with_zeros_at_their_ends(
 ) -> None:
     """gmpy2 packs a row into one number, whose upper zeros are not there."""
     monkeypatch.setattr(bignum_fast, "CHUNK_PAIRS", 8)
-    monkeypatch.setattr(bignum_fast, "CHUNK_POWERS", 8)
+    monkeypatch.setattr(bignum_fast, "LEAST_POWERS", 3)
     values = [0, 1, modulus % 2**128, 2**128 - 1, *(DICE.getrandbits(128) for _ in range(17)), 0, 0]
     a, b = (Numbers.of(numbers, 16) for numbers in (values + [0] * 9, values[::-1] + [0] * 9))
     for count in (0, 1, 8, len(a)):
@@ -35,7 +35,7 @@ def test_rows_in_parts_with_zeros_at_their_ends(
 
 @pytest.mark.parametrize("base", [GENERATOR, MINUS, None])
 def test_scalars_in_parts(base: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secp256k1_fast, "CHUNK_SCALARS", 4)
+    monkeypatch.setattr(secp256k1_fast, "LEAST_SCALARS", 4)
     scalars = [0, 1, ORDER - 1, ORDER, ORDER + 1, 2**256 - 1, *(DICE.getrandbits(256) for _ in range(7)), 0]
     for count in (0, 1, 4, len(scalars)):
         call = PointCall(Numbers.of(scalars[:count], 32), base)
