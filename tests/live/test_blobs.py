@@ -54,6 +54,6 @@ async def test_a_circuit_put_on_one_node_is_called_on_another(agents: LocalAgent
 
             # What only the client has is pulled from it by the member that it calls.
             assert (await meshd_blob(founder, "rm", NAME)).exit_code == 0
-            reply = await asyncio.to_thread(client.control.post, "form_call", call.encode(), on="member")
+            reply, _ = await asyncio.to_thread(client.control.post, "form_call", call.encode(), on="member")
             assert reply.endswith(b"(clean #t))\n"), reply
             assert "copy" in (await meshd_blob(member, "list")).stdout
