@@ -149,7 +149,8 @@ async def measured(agent: LocalAgent, count: int) -> None:
 async def call(agent: LocalAgent, payload: bytes, on: str = "") -> bytes:
     """The reply to a call, from there or from wherever it finishes first."""
     client = ControlClient(agent.directory / "control.sock", DEADLINE_S)
-    return await asyncio.to_thread(client.post, "form_call", payload, **({"on": on} if on else {}))
+    reply, _ = await asyncio.to_thread(client.post, "form_call", payload, **({"on": on} if on else {}))
+    return reply
 
 
 async def compared(asker: LocalAgent, places: Sequence[str], mix: Sequence[Case], rounds: int) -> list[Outcome]:

@@ -11,7 +11,9 @@ import typer
 
 from forms.installed import catalogue
 from forms.survey.entries import Entry, Status, chosen, entries_of
+from meshd.cli.form_costs import show_costs
 from meshd.cli.output import JsonFlag, print_json
+from meshd.cli.running import DataDirOption, call, data_dir
 
 KEYS = ("name", "status", "magic", "figure", "hardware", "reference")
 
@@ -20,9 +22,16 @@ def forms(
     words: Annotated[str, typer.Argument(help="only entries that say this", show_default=False)] = "",
     status: Annotated[Status | None, typer.Option("--status", help="only those", show_default=False)] = None,
     wave: Annotated[int, typer.Option("--wave", min=0, max=4, help="only of that wave of the survey")] = 0,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="what calls cost on each node, as the agent has learnt")
+    ] = False,
+    directory: DataDirOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """List the forms: live (measured on a GPU here), built (exact, no GPU figure yet), surveyed (others' figures)."""
+    if costs:
+        show_costs(call(data_dir(directory), "form_costs"), as_json)
+        return
     found = chosen(entries_of(catalogue()), status, wave, words)
     if as_json:
         print_json({"forms": [as_object(entry) for entry in found]})
