@@ -19,18 +19,20 @@ DEFAULT_TTL_S = 86400
 @dataclass(frozen=True, slots=True)
 class Commands:
     """situation: the mesh as it is now.  addresses: where a joiner can enter, for tokens.
-    leave: says goodbye to the mesh and stops the agent.
+    leave: says goodbye to the mesh and stops the agent.  deeds: what this node did lately, newest first.
     """
 
     standing: Standing
     situation: Callable[[], Situation]
     addresses: Callable[[], Sequence[Address]]
     leave: Callable[[], Awaitable[None]]
+    deeds: Callable[[], list[dict[str, Any]]] = list
 
     def table(self) -> dict[str, Command]:
         """Every command by its name."""
         return {
             "status": self._status,
+            "activity": self._activity,
             "token_create": self._token_create,
             "token_list": self._token_list,
             "token_revoke": self._token_revoke,
@@ -39,6 +41,9 @@ class Commands:
 
     async def _status(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return build_status(self.situation())
+
+    async def _activity(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"deeds": self.deeds()}
 
     async def _token_create(self, arguments: dict[str, Any]) -> dict[str, Any]:
         role, ttl_s = arguments.get("role", "member"), arguments.get("ttl_s", DEFAULT_TTL_S)

@@ -332,7 +332,7 @@ class Node:
         def addresses() -> tuple[Address, ...]:
             return introducers(self.transport.addresses, self.gossip.view)
 
-        return Commands(self.standing, self.situation, addresses, self._leave)
+        return Commands(self.standing, self.situation, addresses, self._leave, self.telemetry.activity.as_json)
 
     def _pairing_commands(self) -> PairingCommands:
         return PairingCommands(self.desk, self._may_invite, self.standing.unix_time)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from meshd.cli.output import JsonFlag, print_json
 from meshd.cli.running import DataDirOption, call, data_dir
+
+SHOWN_DEEDS = 8
+BAR_WIDTH = 30
 
 
 def status(
@@ -19,7 +24,7 @@ def status(
     """Show the mesh as this node sees it."""
     agent = data_dir(directory)
     if watch:
-        _watch(lambda: call(agent, "status"))
+        _watch(lambda: _live_page(call(agent, "status"), call(agent, "activity")["deeds"]))
     elif as_json:
         print_json(call(agent, "status"))
     else:
@@ -35,13 +40,11 @@ def _show(status: dict[str, Any]) -> None:
 def _watch(read: Any) -> None:
     from rich.live import Live
 
-    with Live(_page(read()), screen=False, auto_refresh=False) as live:
-        try:
-            while True:
-                time.sleep(1)
-                live.update(_page(read()), refresh=True)
-        except KeyboardInterrupt:
-            return
+    with suppress(KeyboardInterrupt), Live(read(), screen=os.isatty(1), auto_refresh=False) as live:
+        while True:
+            live.refresh()
+            time.sleep(1)
+            live.update(read())
 
 
 def _page(status: dict[str, Any]) -> Any:
@@ -64,6 +67,43 @@ def _page(status: dict[str, Any]) -> Any:
         *_downloads(status["downloads"]),
         *_leases(status["leases"]),
     )
+
+
+def _live_page(status: dict[str, Any], deeds: list[dict[str, Any]]) -> Any:
+    from rich.console import Group
+
+    head = f"{time.strftime('%H:%M:%S')}   Ctrl-C ends this"
+    return Group(head, _page(status), "", *_memory(status["memory"]), "", _deeds(deeds[:SHOWN_DEEDS]))
+
+
+def _memory(devices: list[dict[str, Any]]) -> list[Any]:
+    """A bar for each device: what is held here, what other programs hold, what is free."""
+    from rich.text import Text
+
+    bars = []
+    for device in devices:
+        held = sum(one["gb"] for one in device["held"])
+        total = device["total_gb"] or 1.0
+        ours, free = round(BAR_WIDTH * held / total), round(BAR_WIDTH * device["free_gb"] / total)
+        others = max(0, BAR_WIDTH - ours - free)
+        bar = Text.assemble(("█" * ours, "cyan"), ("▒" * others, "bright_black"), "·" * min(free, BAR_WIDTH - ours))
+        holders = ", ".join(f"{one['holder']} {one['gb']:.1f}" for one in device["held"]) or "nothing"
+        bars.append(
+            Text.assemble(
+                f"{device['name']:<16} ", bar, f" {device['free_gb']:.1f} of {total:.1f} GB free; here: {holders}"
+            )
+        )
+    return bars
+
+
+def _deeds(deeds: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table("what", "where", "outcome", "first", "in all", "tokens", title="now and lately", title_justify="left")
+    for deed in deeds:
+        seconds = ["" if value is None else f"{value:.2f} s" for value in (deed["first_s"], deed["seconds"])]
+        table.add_row(deed["what"], deed["where"], deed["outcome"], *seconds, str(deed["tokens"] or ""))
+    return table
 
 
 def _downloads(downloads: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,36 @@
+"""`meshd status --watch` on a terminal: a page that lives until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+
+from meshd.local_agents import LocalAgents
+from tests.live.test_chat_command import PATIENCE_S
+from tests.live.toy import api_of
+
+
+async def test_a_live_view_shows_memory_and_what_happens(agents: LocalAgents) -> None:
+    async with agents.start("host", ["--model", "echo:parrot"]) as host:
+        await api_of(host, "parrot")
+        ours, theirs = pty.openpty()
+        argv = [sys.executable, "-m", "meshd", "status", "--watch", "--data-dir", str(host.directory)]
+        environment = os.environ | {"COLUMNS": "150", "LINES": "60", "TERM": "xterm"}
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+        )
+        os.close(theirs)
+        try:
+            shown = ""
+            async with asyncio.timeout(PATIENCE_S):
+                while not all(word in shown for word in ("parrot", "GB free", "now and lately", "Ctrl-C")):
+                    shown += (await asyncio.to_thread(os.read, ours, 65536)).decode(errors="replace")
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+            os.close(ours)
