@@ -34,7 +34,10 @@ def _pieces(datum: Datum) -> Iterator[str]:
 
 def _list(items: list[Datum]) -> Iterator[str]:
     yield "("
-    if items and all(type(item) is str for item in items) and not any(SPECIAL.search(item) for item in items):  # type: ignore[arg-type]
+    kinds = set(map(type, items))
+    if kinds == {int}:
+        yield " ".join(map(str, items))
+    elif kinds == {str} and not any(map(SPECIAL.search, items)):  # type: ignore[arg-type]
         yield '"' + '" "'.join(items) + '"'  # type: ignore[arg-type]
     else:
         for place, item in enumerate(items):
