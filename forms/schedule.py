@@ -2,7 +2,7 @@
 
 Longest processing time first onto the node that finishes earliest (Graham 1969). With few jobs LPT errs most, up to 1.7
 times the optimum on nodes that differ by job; there a search goes back on its decisions as far as a budget lasts.
-docs/decisions/0020-fan-out.md has the figures.
+docs/decisions/0022-where-a-call-runs.md has the figures.
 """
 
 from __future__ import annotations
