@@ -150,7 +150,7 @@ def mesh_row(near: LocalAgent, far: str, wire: Wire) -> dict[str, Any]:
     """The million, through this host's agent to another one, beside the same on this host's wire door."""
     exchange = Exchange.binary(1_000_000)
     client = ControlClient(near.directory / "control.sock", 600)
-    there = client.post("form_call", exchange.request, on=far)
+    there, _ = client.post("form_call", exchange.request, on=far)
     assert there[12:] == hashed(exchange.data)
     got = medians(
         5,
