@@ -6,6 +6,7 @@ the nodes meanwhile. So a node that dies gives back its call, one that lags gets
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 
 from forms.health import DOWN_S
@@ -16,6 +17,8 @@ STRAGGLES = 3.0
 SHORTEST_WAIT_S = 0.1
 """No call straggles before: predictions of milliseconds are not worth more."""
 MOST_TRIES = 4
+MOST_PLANNED = 256
+"""Calls that wait; what comes before so many are left hardly matters."""
 WARMTH = 0.5
 """How much of a call's actual over its predicted time enters what is expected of its node."""
 DISCOURAGED = 1000.0
@@ -144,15 +147,24 @@ class FanOut:
     def _begin_waiting(self, now: float) -> list[Run]:
         if not self._waiting or not (idle := self._idle()):
             return []
+        first = self._longest(idle) if len(self._waiting) > MOST_PLANNED else self._planned(idle, now)
+        runs = [self._run(job, node, now) for node, job in first]
+        self._waiting -= {run.job for run in runs}
+        return runs
+
+    def _planned(self, idle: list[int], now: float) -> list[tuple[int, int]]:
+        """What a plan of all that waits has idle nodes do first."""
         nodes, jobs = self._usable(), sorted(self._waiting)
         planned = schedule(
             [[self._expected_s(job, node) for node in nodes] for job in jobs],
             [self._busy_s(node, now) for node in nodes],
         )
-        first = ((node, mine[0]) for node, mine in zip(nodes, planned.jobs, strict=True) if mine and node in idle)
-        runs = [self._run(jobs[place], node, now) for node, place in first]
-        self._waiting -= {run.job for run in runs}
-        return runs
+        return [(node, jobs[mine[0]]) for node, mine in zip(nodes, planned.jobs, strict=True) if mine and node in idle]
+
+    def _longest(self, idle: list[int]) -> list[tuple[int, int]]:
+        """With so much to do, whoever is idle takes the longest that is left."""
+        longest = heapq.nlargest(len(idle), sorted(self._waiting), key=lambda job: min(self.seconds[job]))
+        return list(zip(idle, longest, strict=True))
 
     def _repeat_stragglers(self, now: float) -> list[Run]:
         for one in self._tries.values():

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from forms.choice import Shape, predict
+from forms.choice import Option, Shape, predict
 from forms.computed import Computed
 from forms.errors import Busy, FormFailed, UnknownOperation, WorkerLost
 from forms.fan_out import Effect, FanOut, GiveUp, Run, Stop
 from forms.places import HERE, Place
 from forms.request import Request
 from forms.session import Session
+from forms.ways import is_bulk
 
 UNKNOWN_S = 0.05
+LACKING_S = 1000.0
+"""For a place that does not have the form, or a call that nobody could read: so that it is the last to be tried."""
 
 Fate = Computed | FormFailed
 """Of one call. A failure is one that no place could help."""
@@ -42,8 +45,9 @@ async def spread(session: Session, requests: Sequence[Request], deadline_s: floa
 
 async def _spread(session: Session, requests: Sequence[Request], deadline_s: float) -> list[Fate]:
     shapes = [await _shape(session, request) for request in requests]
-    places = _places(session, shapes)
-    seconds = [[_expected_s(session, shape, place) for place in places] for shape in shapes]
+    outlook = _Expected(session)
+    places = outlook.places(shapes)
+    seconds = [outlook.seconds(shape, places) for shape in shapes]
     work = _Spreading(session, requests, shapes, places, FanOut(seconds, len(places)), deadline_s)
     late = Busy(f"no reply within {deadline_s:g} s")
     with suppress(TimeoutError):
@@ -58,20 +62,30 @@ async def _shape(session: Session, request: Request) -> Shape | None:
     return await session.shape(form, request)
 
 
-def _places(session: Session, shapes: Sequence[Shape | None]) -> list[Place]:
-    """Every place that may compute one of the calls; where nothing is known, this one."""
-    found = {option.target: None for shape in shapes if shape is not None for option in session.options(shape)}
-    return list(found) or [HERE]
+@dataclass(slots=True)
+class _Expected:
+    """What is known of the places for calls of one kind, looked up once."""
 
+    session: Session
+    _options: dict[tuple[str, bool, bool], dict[Place, Option[Place]]] = field(default_factory=dict)
 
-def _expected_s(session: Session, shape: Shape | None, place: Place) -> float:
-    """What is not known is taken to be alike everywhere; the fan-out learns how its places differ."""
-    if shape is None:
-        return UNKNOWN_S if place.is_here else 1000 * UNKNOWN_S
-    option = next((one for one in session.options(shape) if one.target == place), None)
-    if option is None:
-        return 1000.0
-    return predict(shape, option) or UNKNOWN_S
+    def places(self, shapes: Sequence[Shape | None]) -> list[Place]:
+        """Every place that may compute one of the calls; where nothing is known, this one."""
+        found = {place: None for shape in shapes if shape is not None for place in self._of(shape)}
+        return list(found) or [HERE]
+
+    def seconds(self, shape: Shape | None, places: Sequence[Place]) -> list[float]:
+        """Of a call at each place. Unknown costs are taken to be alike; the fan-out learns how places differ."""
+        if shape is None:
+            return [UNKNOWN_S if place.is_here else LACKING_S for place in places]
+        options = self._of(shape)
+        return [(predict(shape, options[place]) or UNKNOWN_S) if place in options else LACKING_S for place in places]
+
+    def _of(self, shape: Shape) -> dict[Place, Option[Place]]:
+        key = shape.form, shape.is_text, is_bulk(shape.bytes_in, shape.bytes_out)
+        if key not in self._options:
+            self._options[key] = {option.target: option for option in self.session.options(shape)}
+        return self._options[key]
 
 
 @dataclass(slots=True)

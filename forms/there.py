@@ -53,8 +53,21 @@ class Errand:
     reply_bytes: int = 0
 
 
+class BrokeOff(WorkerLost):
+    """The stream broke before the reply was whole; the node may be well."""
+
+
 async def ask(transport: Transport, errand: Errand) -> Answered:
     """The node's reply. Raises WorkerLost when it is gone or silent, and Busy, NotFound as it says it."""
+    try:
+        return await _ask(transport, errand)
+    except BrokeOff:
+        if not is_bulk(len(errand.request.payload), errand.reply_bytes):
+            raise
+    return await _ask(transport, errand)  # a bulk lane may break while its link stays (transport.interface)
+
+
+async def _ask(transport: Transport, errand: Errand) -> Answered:
     loop = asyncio.get_running_loop()
     began = loop.time()
     line = await _opened(transport, errand)
@@ -198,4 +211,4 @@ class _Line:
     def _translated(self, error: MeshError | TimeoutError) -> WorkerLost:
         if isinstance(error, TimeoutError):
             return WorkerLost(f"node {self.node_name} said nothing for {SILENCE_S:g} s")
-        return WorkerLost(f"node {self.node_name} broke off: {error}")
+        return BrokeOff(f"node {self.node_name} broke off: {error}")

@@ -137,6 +137,15 @@ def test_when_every_node_is_down_they_are_asked_all_the_same() -> None:
     assert isinstance(third, Run)
 
 
+def test_thousands_of_calls_are_spread_in_no_time() -> None:
+    seconds = [[1.0 + job % 7, 2.0 + job % 7, 0.5] for job in range(2000)]
+    world = World(FanOut(seconds, 3), lambda job, node: seconds[job][node])
+    spent = world.run()
+    assert sorted(world.results) == list(range(2000))
+    assert spent < 1.25 * 2000 * 0.5
+    assert sum(run.node == 2 for run in world.begun) > 1000
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_every_call_has_one_result_whatever_happens(seed: int) -> None:
     dice = random.Random(seed)
