@@ -48,7 +48,8 @@ class Disk:
             await self.run(lambda: held.append(make()))
             yield held[0]
         finally:
-            await self.run(_release, held, release)
+            # Shielded: work that has not begun when its waiter is cancelled would not be done at all.
+            await asyncio.shield(self.start(_release, held, release))
 
     @asynccontextmanager
     async def reading(self, path: Path) -> AsyncIterator[int]:
