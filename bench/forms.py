@@ -22,13 +22,14 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.forms_others import WIDTH, hashed
+from bench.forms_others import CORES, WIDTH, hashed
 from bench.forms_wire import LOOPBACK, Exchange, Wire, bare_server
 from bench.row import Row
 from forms.installed import catalogue
@@ -61,14 +62,41 @@ Call = Callable[[], object]
 
 
 def medians(rounds: int, calls: Mapping[str, Call]) -> dict[str, float]:
-    """Milliseconds of each, taken in turns after one round that does not count."""
+    """Milliseconds of each, taken in turns after one round that does not count. A call may say itself what it took."""
     took: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
             began = time.perf_counter()
-            call()
-            took[name].append(1e3 * (time.perf_counter() - began))
+            said = call()
+            took[name].append(said if isinstance(said, float) else 1e3 * (time.perf_counter() - began))
     return {name: statistics.median(times[1:]) for name, times in took.items()}
+
+
+class Other:
+    """dask or ray in a process and an environment of its own."""
+
+    def __init__(self, python: str, name: str) -> None:
+        self.name = name
+        argv = [python, str(Path(__file__).with_name("forms_others.py")), name]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(argv, text=True, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        self._parts: dict[int, int] = {}
+
+    def call_ms(self, count: int) -> float:
+        """One call, as one part or as one for each core, whichever was faster of three."""
+        if count not in self._parts:
+            tried = {parts: min(self._once(count, parts) for _ in range(3)) for parts in {1, CORES}}
+            self._parts[count] = min(tried, key=lambda parts: tried[parts])
+        return self._once(count, self._parts[count])
+
+    def _once(self, count: int, parts: int) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(count, parts, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
 
 
 def warm_up(wire: Wire) -> None:
@@ -77,7 +105,7 @@ def warm_up(wire: Wire) -> None:
     time.sleep(WARM_UP_S)
 
 
-def wire_rows(wire: Wire, others: Mapping[str, Mapping[str, float]]) -> Iterator[dict[str, Any]]:
+def wire_rows(wire: Wire, others: Sequence[Other]) -> Iterator[dict[str, Any]]:
     """The wire table."""
     kinds = (("binary", BINARY, Exchange.binary), ("text", TEXT, Exchange.text))
     with bare_server() as bare:
@@ -86,28 +114,27 @@ def wire_rows(wire: Wire, others: Mapping[str, Mapping[str, float]]) -> Iterator
                 yield one_size(f"shake-{kind}-{name}", make(count), wire, bare, others)
 
 
-def one_size(
-    case: str, exchange: Exchange, wire: Wire, bare: Wire, others: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
+def one_size(case: str, exchange: Exchange, wire: Wire, bare: Wire, others: Sequence[Other]) -> dict[str, Any]:
     """One line of it."""
     request, reply_bytes, count = exchange.request, exchange.reply_bytes, len(exchange.data) // WIDTH
     reply = bytes(wire.ask(request, reply_bytes))
     digests = hashed(exchange.data)
     assert reply[12:] == digests or bytes.fromhex(reply.decode("latin-1")[4:-2].translate(PLAIN)) == digests, reply[:99]
+    calls: dict[str, Call] = {
+        "ours": lambda: wire.ask(request, reply_bytes),
+        "tcp": lambda: bare.echo(request, reply_bytes),
+        "hashlib": lambda: hashed(exchange.data),
+    }
     got = medians(
-        200 if count <= 1000 else 30 if count <= 10_000 else 7,
-        {
-            "ours": lambda: wire.ask(request, reply_bytes),
-            "tcp": lambda: bare.echo(request, reply_bytes),
-            "hashlib": lambda: hashed(exchange.data),
-        },
+        100 if count <= 1000 else 30 if count <= 10_000 else 7,
+        calls | {other.name: partial(other.call_ms, count) for other in others},
     )
-    beside = {f"{name}_ms": figures[str(count)] for name, figures in others.items()}
-    slower = max(beside, key=lambda name: beside[name], default="")
-    baseline, name = (beside[slower], slower.removesuffix("_ms")) if slower else (got["hashlib"], "hashlib")
+    slower = max((other.name for other in others), key=lambda name: got[name], default="")
+    baseline, name = (got[slower], slower) if slower else (got["hashlib"], "hashlib")
     target = (SMALL_TARGET if count <= 10_000 else LARGE_TARGET) if slower else HASHLIB_TARGET
     row = Row(case, got["ours"], baseline, name, got["ours"] / baseline, "ms", "lower", target)
-    return asdict(row) | {"tcp_ms": got["tcp"], "hashlib_ms": got["hashlib"], "page_ms": PAGE_MS[case]} | beside
+    beside = {f"{name}_ms": took for name, took in got.items() if name != "ours"}
+    return asdict(row) | beside | {"page_ms": PAGE_MS[case]}
 
 
 PLAIN = {ord(mark): None for mark in '()" '}
@@ -177,20 +204,6 @@ def stock_row(near: LocalAgent, wire: Wire, circuit: Path) -> dict[str, Any]:
     )
 
 
-def by_others(python: str) -> dict[str, dict[str, float]]:
-    """What dask and ray take, each in its own process and environment."""
-    counts = [str(count) for count in BINARY.values()]
-    return {name: _by_one(python, name, counts) for name in ("dask", "ray")} if python else {}
-
-
-def _by_one(python: str, name: str, counts: list[str]) -> dict[str, float]:
-    said = subprocess.run(
-        [python, str(Path(__file__).with_name("forms_others.py")), name, *counts], check=True, capture_output=True
-    )
-    figures: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
-    return figures
-
-
 @asynccontextmanager
 async def mesh() -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
     """Two agents of one mesh."""
@@ -204,7 +217,7 @@ async def mesh() -> AsyncIterator[tuple[LocalAgent, LocalAgent]]:
 
 
 async def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
-    others = await asyncio.to_thread(by_others, options.others)
+    others = [Other(options.others, name) for name in ("dask", "ray")] if options.others else []
     async with mesh() as (near, _):
         address = str((await near.status())["doors"]["bend"])
         wire = Wire(LOOPBACK, int(address.rpartition(":")[2]))
@@ -212,7 +225,7 @@ async def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def rows(
-    near: LocalAgent, wire: Wire, others: Mapping[str, Mapping[str, float]], options: argparse.Namespace
+    near: LocalAgent, wire: Wire, others: Sequence[Other], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     """All of them, each printed as it comes where a person looks."""
     circuit = Path(os.environ.get("MESHD_CIRCUITS", "../shared/data/circuits")) / "stock.ops.zst"
@@ -222,12 +235,12 @@ def rows(
         yield row
 
 
-def all_rows(
-    near: LocalAgent, wire: Wire, others: Mapping[str, Mapping[str, float]], circuit: Path | None
-) -> Iterator[dict[str, Any]]:
+def all_rows(near: LocalAgent, wire: Wire, others: Sequence[Other], circuit: Path | None) -> Iterator[dict[str, Any]]:
     """In the order of the docs."""
     warm_up(wire)
     yield from wire_rows(wire, others)
+    for other in others:
+        other.end()
     yield mesh_row(near, "far", wire)
     yield from form_rows(wire)
     if circuit is not None:
