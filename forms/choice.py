@@ -44,7 +44,10 @@ NO_WAY = Way()
 
 @dataclass(frozen=True, slots=True)
 class Option(Generic[Target]):
-    """A place that could compute a call. cost: None where nobody knows it yet.  queue_s: until its turn would come."""
+    """A place that could compute a call. cost: None where nobody knows it yet.  queue_s: until its turn would come.
+
+    stretch: how many times what it says its calls took of late.
+    """
 
     target: Target
     cost: Cost | None
@@ -52,6 +55,7 @@ class Option(Generic[Target]):
     queue_s: float = 0.0
     is_cold: bool = False
     vram_free_bytes: int = 0
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ def predict(shape: Shape, option: Option[Target]) -> float | None:
     if option.cost is None:
         return None
     cold_s = option.cost.cold_s if option.is_cold else 0.0
-    return option.way.carrying_s(shape) + option.queue_s + option.cost.line.at(shape.work) + cold_s
+    there_s = option.queue_s + option.cost.line.at(shape.work) + cold_s
+    return option.stretch * (option.way.carrying_s(shape) + there_s)
 
 
 def rank(shape: Shape, options: Iterable[Option[Target]]) -> list[Choice[Target]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from forms.backlog import Backlog
-from forms.choice import Option, Shape
+from forms.choice import Option, Shape, predict
 from forms.cost import Cost, CostBook, Spent, scaled, slowness
 from forms.forms_fact import FormsFact, cost_in, costs_in, read_forms
 from forms.health import HealthBook
@@ -24,6 +24,10 @@ HEARD_S = 3.0
 LACKING_S = 300.0
 """How long a place is believed not to have a form."""
 ASKED_AGAIN_S = 30.0
+NOTICED = 2.0
+"""A place that takes so many times what it says is believed no more; less is noise."""
+WARMTH = 0.2
+FORGIVEN_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Outlook:
     _heard: dict[Place, tuple[float, float]] = field(default_factory=dict)
     _foreign_costs: dict[Place, CostBook] = field(default_factory=dict)
     _foreign_vram: dict[Place, int] = field(default_factory=dict)
+    _stretches: dict[Place, tuple[float, float]] = field(default_factory=dict)
     _lacking: dict[tuple[Place, str], float] = field(default_factory=dict)
     _asked: dict[tuple[Place, str], float] = field(default_factory=dict)
 
@@ -87,7 +92,9 @@ class Outlook:
         if cost is None:
             return None
         way = self._ways.way(place, shape, now, round_trip_s(entry))
-        return Option(place, cost, way, self._queue_s(place, fact.queue_s, now), not fact.is_warm, free_vram(entry))
+        queue_s, stretch = self._queue_s(place, fact.queue_s, now), self._stretch(place, now)
+        noticed = stretch if stretch > NOTICED else 1.0
+        return Option(place, cost, way, queue_s, not fact.is_warm, free_vram(entry), noticed)
 
     def _foreign_option(self, shape: Shape, place: Place, now: float) -> Option[Place] | None:
         cost = self._costs_of(place).cost(shape.form, is_text=shape.is_text)
@@ -102,6 +109,10 @@ class Outlook:
         said_s = max(0.0, queue_s - (now - at)) if now - at < HEARD_S else told_s
         sent = self._sent.get(place)
         return max(said_s, sent.seconds(now) if sent is not None else 0.0)
+
+    def _stretch(self, place: Place, now: float) -> float:
+        stretch, at = self._stretches.get(place, (1.0, now))
+        return stretch if now - at < FORGIVEN_S else 1.0
 
     def _costs_of(self, place: Place) -> CostBook:
         return self._foreign_costs.setdefault(place, CostBook())
@@ -129,6 +140,14 @@ class Outlook:
         book = self._costs_of(place)
         is_first = not book.has_seen(spent.form, is_text=spent.is_text)
         book.note(replace(spent, is_cold=is_first))
+
+    def took(self, option: Option[Place], shape: Shape, seconds: float, now: float) -> None:
+        """A call took so long there, which was held against what the place says of itself."""
+        said_s = predict(shape, replace(option, stretch=1.0))
+        if said_s:
+            ratio = min(1000.0, max(0.001, seconds / said_s))
+            stretch = self._stretch(option.target, now) ** (1 - WARMTH) * ratio**WARMTH
+            self._stretches[option.target] = max(1.0, stretch), now
 
     def failed(self, place: Place, now: float) -> None:
         """It did not answer."""

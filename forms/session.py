@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -119,8 +119,7 @@ class Session:
         mine = Mine(self._own_cost(shape), self.here.costs.current, self.here.queue_s)
         return self.outlook.options(shape, mine, self.see(), self.clock())
 
-    def _choices(self, shape: Shape) -> list[Choice[Place]]:
-        options = self.options(shape)
+    def _choices(self, shape: Shape, options: Sequence[Option[Place]]) -> list[Choice[Place]]:
         if self.outlook.are_down(options, self.clock()):
             return [Choice(option.target, None) for option in options]
         if self._own_cost(shape) is None and any(option.target.is_here for option in options):
@@ -150,13 +149,15 @@ class Session:
     # Running
 
     async def _first_reply(self, request: Request, shape: Shape, deadline_s: float, tell: Tell) -> Computed:
-        choices = self._choices(shape)
+        options = self.options(shape)
+        choices, known = self._choices(shape, options), {option.target: option for option in options}
         failure: FormFailed = WorkerLost("no place could compute this call")
         for choice in choices[:MOST_PLACES_TRIED]:
             began, actual_s = self.clock(), None
             try:
                 done = await self.run_at(choice.target, request, shape, deadline_s)
                 actual_s = self.clock() - began
+                self.outlook.took(known[choice.target], shape, actual_s, self.clock())
                 return done
             except (Busy, WorkerLost, UnknownOperation) as error:
                 logger.info("a call of %s did not run at %s: %s", shape.form, self.name(choice.target), error)

@@ -19,9 +19,10 @@ USUAL_ROUND_TRIP_S = 0.003
 USUAL_BYTES_PER_S = {False: 20e6, True: 80e6}
 """Of a QUIC connection, and of a bulk lane (docs/benchmarks.md)."""
 SMALL_BYTES = 16 << 10
-FASTEST_S_PER_BYTE = 1e-10
+TELLING_BYTES = 256 << 10
 WARMTH = 0.3
 """How far each call moves what is known."""
+MOST_OFF = 4.0
 FORGOTTEN_S = 300.0
 """A way that was bad is tried again after so long without a call."""
 
@@ -45,12 +46,18 @@ class _Known:
 
     def learn(self, carried: Carried) -> None:
         if carried.bytes_in <= SMALL_BYTES:
-            self.round_trip_s = _towards(self.round_trip_s, carried.up_s)
+            self.round_trip_s = _towards(self.round_trip_s, carried.up_s, WARMTH)
         else:
             up_s = carried.up_s - self.round_trip_s
-            self.up_s_per_byte = _towards(self.up_s_per_byte, up_s / carried.bytes_in)
+            self.up_s_per_byte = _towards(self.up_s_per_byte, up_s / carried.bytes_in, _warmth(carried.bytes_in))
         if carried.bytes_out > SMALL_BYTES:
-            self.down_s_per_byte = _towards(self.down_s_per_byte, carried.down_s / carried.bytes_out)
+            down = carried.down_s / carried.bytes_out
+            self.down_s_per_byte = _towards(self.down_s_per_byte, down, _warmth(carried.bytes_out))
+
+
+def _warmth(size: int) -> float:
+    """The fewer bytes, the more of what was seen is the round trip's own jitter."""
+    return WARMTH * min(1.0, size / TELLING_BYTES)
 
 
 def is_bulk(bytes_in: int, bytes_out: int) -> bool:
@@ -84,7 +91,7 @@ class WayBook(Generic[Target]):
         return _Known(max(USUAL_ROUND_TRIP_S, round_trip_s or 0.0), s_per_byte, s_per_byte, now)
 
 
-def _towards(so_far: float, new: float) -> float:
-    """Their weighted geometric mean: a call that was held up tenfold counts no more than one that was lucky."""
-    floor = max(new, FASTEST_S_PER_BYTE)
-    return float(so_far ** (1 - WARMTH) * floor**WARMTH)
+def _towards(so_far: float, new: float, warmth: float) -> float:
+    """Their weighted geometric mean; one call alone moves it no further than one that is four times off would."""
+    bounded = min(MOST_OFF * so_far, max(so_far / MOST_OFF, new))
+    return float(so_far ** (1 - warmth) * bounded**warmth)

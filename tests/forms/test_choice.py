@@ -95,13 +95,23 @@ def test_a_way_is_learnt_from_what_was_carried_and_forgotten_when_unused() -> No
     assert ways.way("node", SMALL, 2.0 + FORGOTTEN_S, 0.010) == usual
 
 
+def test_what_jitter_hides_teaches_little() -> None:
+    ways = WayBook[str]()
+    before = ways.way("node", SMALL, 0.0)
+    for _ in range(5):
+        ways.learn("node", Carried(20_000, 0.0, 20_000, 0.0), 0.0)
+    after = ways.way("node", SMALL, 0.0)
+    assert after.up_s_per_byte > 0.7 * before.up_s_per_byte
+    assert after.round_trip_s == before.round_trip_s
+
+
 def test_small_calls_and_bulk_go_different_ways() -> None:
     ways = WayBook[str]()
     bulk = ways.way("node", LARGE, 0.0)
     for _ in range(40):
         ways.learn("node", Carried(100_000, 0.5, 100_000, 0.5), 0.0)
     assert ways.way("node", LARGE, 0.0) == bulk
-    assert ways.way("node", SMALL, 0.0).carrying_s(SMALL) == pytest.approx(1.0, rel=0.05)
+    assert ways.way("node", SMALL, 0.0).carrying_s(SMALL) == pytest.approx(1.0, rel=0.2)
 
 
 def test_a_slow_small_call_does_not_make_large_ones_look_hopeless() -> None:

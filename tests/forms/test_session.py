@@ -7,9 +7,11 @@ import struct
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from forms.errors import NotFound, UnknownOperation, WorkerLost
+from forms.forms_fact import FORMS_FACT, decode_fact, encode_fact
 from forms.places import HERE, Place
 from forms.request import Request
 from tests.forms.nodes import BASE_S, PER_WORK_S, measured, nodes, request, sort_call, sorted_reply, until
@@ -152,6 +154,24 @@ def test_when_nobody_is_well_all_are_tried() -> None:
             assert {one.place for one in list(here.session.decisions)[-2:]} == {"n1", "n2"}
             here.worker.is_lost = False
             assert await here.bend(sort_call(3000)) == sorted_reply(3000)
+
+    run(scenario())
+
+
+def test_a_node_that_promises_more_than_it_keeps_is_soon_believed_no_more() -> None:
+    async def scenario() -> None:
+        async with nodes(1.0, 1.0) as (here, liar):
+            await measured((here, liar))
+            liar.worker.slowness = 30.0
+            said = decode_fact(liar.facts[FORMS_FACT], liar.id)
+            nothing = [msgspec.structs.replace(row, base_s=0.0, per_work_s=0.0) for row in said.costs]
+            lie = encode_fact(msgspec.structs.replace(said, costs=tuple(nothing)))
+            for _ in range(12):
+                liar.facts[FORMS_FACT] = lie
+                assert await here.bend(sort_call(3000)) == sorted_reply(3000)
+            places = [one.place for one in here.session.decisions]
+            assert places[0] == "n2"
+            assert places[-4:] == ["n1"] * 4
 
     run(scenario())
 
