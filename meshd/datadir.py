@@ -1,8 +1,9 @@
 """The data directory: keys, membership, tokens and the boot counter, each written whole or not at all.
 
 Layout: node.key, root.key and root.next (founder only), mesh (membership), revoked, tokens (issuers only), delegates
-(founder only), boot, addresses, fences, keys.json, models.json, digests.json, control.sock, meshd.lock, logs/, engines/, models/,
-blobs/. The directory is 0700, files 0600.
+(founder only), boot, addresses, fences, keys.json, models.json, digests.json, control.sock, meshd.lock, logs/,
+engines/, models/, blobs/.
+The directory is 0700, files 0600.
 """
 
 from __future__ import annotations
