@@ -63,9 +63,13 @@ scenario *name:
 pin:
     uv run --no-project python tools/pin.py
 
-# Build the wheel
-bundle:
-    uv build --wheel --out-dir dist
+# Pack meshd, all it needs and the built engine into one archive that installs without a network on a host like this
+bundle *arguments:
+    {{run}} --extra cpu-forms python -m tools.bundle {{arguments}}
+
+# Build the documentation into build/site; any warning is an error
+site:
+    {{run}} zensical build --clean --strict
 
 # Refresh the tables of docs/protocol.md and docs/forms.md from code and data, and check that the docs name files that exist
 docs:
