@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from forms.computed import Computed
 from forms.errors import Busy, WorkerLost
+from forms.message_socket import MessageSocket
 from forms.room import Room
 from forms.segment import Segment
 from forms.worker_pipe import (
@@ -75,7 +76,7 @@ class WorkerProcess:
 
     process: Process
     device: str
-    _socket: socket.socket
+    _socket: MessageSocket
     _requests: Segment
     _replies: Segment
 
@@ -83,7 +84,6 @@ class WorkerProcess:
     async def start(cls, how: Start) -> WorkerProcess:
         """Raises OSError where no process can be started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
         requests, replies = Segment.create("meshd-requests"), Segment.create("meshd-replies")
         passed = (theirs.fileno(), requests.descriptor, replies.descriptor)
         with theirs:
@@ -98,7 +98,7 @@ class WorkerProcess:
                 env={name: os.environ[name] for name in INHERITED if name in os.environ} | ORDER,
                 start_new_session=True,  # Ctrl-C in a terminal is the agent's to answer
             )
-        return cls(process, how.device, ours, requests, replies)
+        return cls(process, how.device, MessageSocket(ours, MAX_MESSAGE_BYTES), requests, replies)
 
     @property
     def is_alive(self) -> bool:
@@ -160,13 +160,10 @@ class WorkerProcess:
         return Grant()
 
     async def _send(self, message: Message) -> None:
-        await asyncio.get_running_loop().sock_sendall(self._socket, write_message(message))
+        await self._socket.send(write_message(message))
 
     async def _receive(self) -> Message:
-        message = await asyncio.get_running_loop().sock_recv(self._socket, MAX_MESSAGE_BYTES)
-        if not message:
-            raise ConnectionError("its end of the socket is closed")
-        return read_message(message)
+        return read_message(await self._socket.receive())
 
 
 async def _off_loop(size_bytes: int, copy: Callable[[], Result]) -> Result:
