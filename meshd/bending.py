@@ -27,7 +27,7 @@ from forms.shape import operations_of
 from forms.worker import CPU, Worker
 from forms.workers import Workers
 from gossip.view import View
-from meshd.form_room import FormRoom
+from meshd.form_room import Displace, FormRoom
 from meshd.memory import HostMemory
 from transport.address import parse_address
 from transport.blob_store import COPIES
@@ -36,7 +36,10 @@ from transport.interface import Address, Transport
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What of the node forms have to do with. folder: where blobs lie.  foreign: workers in no mesh."""
+    """What of the node forms have to do with. folder: where blobs lie.  foreign: workers in no mesh.
+
+    displace: as of `FormRoom`.
+    """
 
     memory: HostMemory
     transport: Transport
@@ -44,6 +47,7 @@ class Surroundings:
     folder: Path
     blobs: FormBlobs
     foreign: tuple[Address, ...] = ()
+    displace: Displace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Bending:
 
 def make_bending(around: Surroundings) -> Bending:
     """The forms of a node; a worker's process starts with its first call."""
-    room = FormRoom(around.memory)
+    room = FormRoom(around.memory, around.displace)
     devices = form_devices([device.kind for device in around.memory.fact().devices], find_spec("cupy") is not None)
     workers = Workers([Worker(around.folder, device=device, room=room) for device in devices])
     here = Here(catalogue(), workers, len(devices), bring=around.blobs.bring_for, probes=probes)

@@ -44,6 +44,7 @@ class Config:
     client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
     split: Annotated[bool, "share the models of this node with others, also where it could serve them alone"] = False
     draft: Annotated[str, "who proposes tokens to this node's models: a small GGUF file, hf:…, ngram, or none"] = ""
+    displace: Annotated[bool, "let calls of forms end lazy models that are idle, where they need the memory"] = False
     quorum: Annotated[
         tuple[str, ...], "a model that is led only with the leave of most members, or `all`; may be repeated"
     ] = ()

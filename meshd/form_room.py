@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,11 +27,16 @@ class Devices(Protocol):
         """Wait until something is next reserved or released."""
 
 
+Displace = Callable[[Callable[[], bool]], Awaitable[bool]]
+"""Takes whether it fits now; tells whether it does in the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class FormRoom:
-    """`forms.room.Room`, from the ledger."""
+    """`forms.room.Room`, from the ledger. displace: ends idle lazy models until it fits; None leaves them alone."""
 
     memory: Devices
+    displace: Displace | None = None
 
     @asynccontextmanager
     async def hold(self, device: str, size_bytes: int, deadline_s: float) -> AsyncIterator[None]:
@@ -45,9 +50,11 @@ class FormRoom:
 
     async def _reserve(self, device: str, size_bytes: int, deadline_s: float) -> Reservation | None:
         loop = asyncio.get_running_loop()
+        if self.displace is not None:
+            await self.displace(lambda: self._fits(device, size_bytes))
         while True:
             try:
-                return self.memory.reserve_on(device, f"forms on {device}", size_bytes)
+                return self.memory.reserve_on(device, _holder(device), size_bytes)
             except NoRoom as error:
                 left_s = deadline_s - loop.time()
                 if left_s <= 0:
@@ -55,3 +62,16 @@ class FormRoom:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
                     await self.memory.changed()
+
+    def _fits(self, device: str, size_bytes: int) -> bool:
+        try:
+            reservation = self.memory.reserve_on(device, _holder(device), size_bytes)
+        except NoRoom:
+            return False
+        if reservation is not None:
+            self.memory.release(reservation)
+        return True
+
+
+def _holder(device: str) -> str:
+    return f"forms on {device}"

@@ -288,10 +288,17 @@ class Node:
         is_client = self.identity.role is Role.CLIENT
         blobs = FormBlobs(self.blobs, lambda: () if is_client else nearest_first(self.transport.links()))
         folder = self.standing.belonging.directory.blobs
-        workers = self.offering.bend_workers
-        return make_bending(
-            FormSurroundings(self.offering.memory, self.transport, lambda: self.gossip.view, folder, blobs, workers)
+        kitchen = self.offering.pantry.kitchen
+        around = FormSurroundings(
+            memory=self.offering.memory,
+            transport=self.transport,
+            view=lambda: self.gossip.view,
+            folder=folder,
+            blobs=blobs,
+            foreign=self.offering.bend_workers,
+            displace=kitchen.residence.make_room if kitchen.config.displace else None,
         )
+        return make_bending(around)
 
     def _console(self, commands: Mapping[str, Command], api: ASGIApp) -> dict[str, Coroutine[Any, Any, None]]:
         listeners = self.listeners

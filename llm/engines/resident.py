@@ -141,24 +141,27 @@ class Residence:
         """Memory was given back, or a model became idle: others may fit now."""
         self._changes.notify()
 
-    async def make_room(self, need_bytes: int) -> bool:
-        """Displace idle lazy models until so much is free, as a form may ask; whether it is."""
+    async def make_room(self, fits: Callable[[], bool]) -> bool:
+        """Displace idle lazy models, those that were used longest ago first, until it fits; whether it does."""
         async with self._making_room:
-            return await self._free_for(need_bytes)
+            while not fits():
+                idle = [tenant for tenant in self._holding().values() if _loaded(tenant).may_go]
+                if not idle or not await _displaced(min(idle, key=lambda tenant: tenant.last_used)):
+                    return False
+            return True
+
+    def _holding(self) -> dict[str, Tenant]:
+        return {tenant.name: tenant for tenant in (*self._engines.values(), *self._others) if tenant.held_bytes}
 
     async def _free_for(self, need_bytes: int) -> bool:
-        """As `make_room`, for those whose turn it is."""
+        """Displace what has to go for so much; whether it is free then. For those whose turn it is."""
         missing = need_bytes - self.room.free_bytes
-        holding = {tenant.name: tenant for tenant in (*self._engines.values(), *self._others) if tenant.held_bytes}
+        holding = self._holding()
         names = to_displace(missing, map(_loaded, holding.values())) if missing > 0 else ()
         if names is None:
             return False
         for name in names:
-            logger.info("%s makes room", name)
-            try:
-                await holding[name].unload("it made room for something else")
-            except (Busy, EngineFailed, TimeoutError) as error:
-                logger.warning("%s makes no room: %s", name, error or "it does not let go of its memory")
+            await _displaced(holding[name])
         return self.room.free_bytes >= need_bytes
 
     @asynccontextmanager
@@ -190,6 +193,17 @@ class Residence:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_AGAIN_S):
                 await self._changes.wait()
+
+
+async def _displaced(tenant: Tenant) -> bool:
+    """Whether it has left memory."""
+    logger.info("%s makes room", tenant.name)
+    try:
+        await tenant.unload("it made room for something else")
+    except (Busy, EngineFailed, TimeoutError) as error:
+        logger.warning("%s makes no room: %s", tenant.name, error or "it does not let go of its memory")
+        return False
+    return True
 
 
 def _loaded(tenant: Tenant) -> Loaded:

@@ -299,11 +299,21 @@ async def test_a_form_may_ask_for_room() -> None:
     async with host(10) as here:
         engine = here.model("m", 8)
         await ask(engine)
-        assert await here.residence.make_room(5)
+        assert await here.residence.make_room(lambda: here.ledger.free_bytes >= 5)
         assert here.ledger.free_bytes == 10
         here.model("pinned", 8, Policy.PINNED)
         await asyncio.sleep(LOAD_S)
-        assert not await here.residence.make_room(5)
+        assert not await here.residence.make_room(lambda: here.ledger.free_bytes >= 5)
+
+
+async def test_no_more_models_make_room_than_have_to() -> None:
+    async with host(10) as here:
+        for name in ("oldest", "older", "new"):
+            await ask(here.model(name, 3))
+        assert await here.residence.make_room(lambda: here.ledger.free_bytes >= 4)
+        assert [one.holder for one in here.ledger.reservations] == ["older", "new"]
+        assert await here.residence.make_room(lambda: True)
+        assert here.ledger.free_bytes == 4
 
 
 @pytest.mark.parametrize("seed", range(30))

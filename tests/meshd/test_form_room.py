@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -85,3 +86,21 @@ async def test_what_another_program_gives_back_is_seen_without_being_told() -> N
 async def test_memory_that_no_ledger_has_is_not_waited_for() -> None:
     async with FormRoom(Memory()).hold("cpu", 50 * GB, now()):
         pass
+
+
+@pytest.mark.parametrize("is_in_the_way", [True, False])
+async def test_a_call_that_may_displace_ends_what_is_in_its_way(is_in_the_way: bool) -> None:
+    memory = Memory()
+    model = memory.ledger.reserve("model", 8 * GB if is_in_the_way else 4 * GB)
+    displaced: list[float] = []
+
+    async def displace(fits: Callable[[], bool]) -> bool:
+        if not fits():
+            displaced.append(now())
+            memory.release(model)
+        return fits()
+
+    async with FormRoom(memory, displace).hold("cuda:0", 5 * GB, now() + 60):
+        assert memory.ledger.free_bytes == (5 * GB if is_in_the_way else GB)
+    assert bool(displaced) is is_in_the_way
+    assert now() == 0
