@@ -23,6 +23,9 @@ QUESTIONS = Allowance(in_flight=1, burst=8, per_second=0.5)
 ANSWERS = Allowance(in_flight=1, burst=16, per_second=2.0)
 """To one peer. A client asks once a second, a member every ten and where it missed something."""
 
+OUTLINES = Allowance(in_flight=1, burst=32, per_second=8.0)
+"""Of one peer, whose outline of facts is another than this node's: they are answered with one packet each."""
+
 TOGETHER = Allowance(in_flight=1, burst=512, per_second=200.0)
 """To or of all peers: all of a mesh may have started at once."""
 
@@ -37,6 +40,7 @@ class Asking:
         self._greetings: dict[NodeId, float] = {}
         self._questions = PeerBudgets(QUESTIONS, TOGETHER)
         self._answers = PeerBudgets(ANSWERS, TOGETHER)
+        self._outlines = PeerBudgets(OUTLINES, TOGETHER)
 
     def deadlines(self) -> list[float]:
         """When something is due."""
@@ -81,6 +85,10 @@ class Asking:
     def may_answer(self, peer: NodeId, now: float) -> bool:
         """Whether `peer` has asked seldom enough to be told what it lacks."""
         return _take(self._answers, peer, now)
+
+    def may_answer_outline(self, peer: NodeId, now: float) -> bool:
+        """Whether outlines of `peer` have differed seldom enough to be answered."""
+        return _take(self._outlines, peer, now)
 
 
 def _take(budgets: PeerBudgets, peer: NodeId, now: float) -> bool:

@@ -8,7 +8,7 @@ A client's engine is the same, but only asks: it probes nobody, accuses nobody a
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gossip.asking import Asking
 from gossip.chronicle import Chronicle
@@ -87,7 +87,7 @@ class Engine:
         self._chronicle = Chronicle()
         self._asking = Asking(timing, dice)
         self._pacer = Pacer()
-        self._gossip_at = now
+        self._gossip_at = self._question_at = now
         self._sync_at = now + self._sync_s * dice.random()
         self._more_syncs = 0
         self._last = now
@@ -115,7 +115,7 @@ class Engine:
     @property
     def next_deadline(self) -> float:
         """When the next Tick is due."""
-        # Asked for more often than anything happens, and it moves only when something does.
+        # Asked for more often than anything happens, and it comes nearer only when something does.
         if self._deadline is None:
             self._deadline = self._earliest()
         return self._deadline
@@ -124,16 +124,14 @@ class Engine:
         if self._has_left:
             return self._last + IDLE_TICK_S
         # Never far away, so that a longer silence means that this process stood still.
-        waits = [self._last + IDLE_TICK_S, self._sync_at, *self._asking.deadlines()]
+        earliest = min(self._last + IDLE_TICK_S, self._sync_at, *self._asking.deadlines())
         if self._is_client:
-            return min(waits)
-        waits.append(self._prober.next_deadline)
-        if self._knowledge.rumours and self._post.links:
-            waits.append(self._gossip_at)
+            return earliest
+        earliest = min(earliest, self._prober.next_deadline)
+        if self._gossip_at < earliest and self._knowledge.has_to_tell and self._post.links:
+            earliest = self._gossip_at
         suspicion = self._knowledge.roster.next_deadline
-        if suspicion is not None:
-            waits.append(suspicion)
-        return min(waits)
+        return earliest if suspicion is None else min(earliest, suspicion)
 
     def handle(self, now: float, event: Event) -> list[Effect]:
         """Take one event at `now` (monotonic seconds, never less than before); what is to be done.
@@ -167,11 +165,14 @@ class Engine:
                     self._contacts.forget(node, "it has been revoked")
             case Leave():
                 self._leave()
-        if not self._has_left and self._may_be_due(now, event):
+        is_due = self._may_be_due(now, event)
+        if is_due and not self._has_left:
             self._on_time(now)
         self._settle(now)
-        self._deadline = None
-        return self._post.take_effects()
+        effects = self._post.take_effects()
+        if is_due or effects:
+            self._deadline = None
+        return effects
 
     def is_certified(self, node: NodeId) -> bool:
         """Whether `node` is a member whose latest certificate counts now."""
@@ -196,7 +197,7 @@ class Engine:
         """Whether to look at what time brings. Of most datagrams, which come more often than anything is due: no."""
         if not isinstance(event, Received) or self._deadline is None or now >= self._deadline:
             return True
-        return bool(self._pacer) or (now >= self._gossip_at and bool(self._knowledge.rumours))
+        return bool(self._pacer) or (now >= self._gossip_at and self._knowledge.has_to_tell)
 
     def _on_time(self, now: float) -> None:
         if not self._is_client:
@@ -210,7 +211,7 @@ class Engine:
             self._knowledge.forget(now)
             self._sync(now)
         # Before gossip, so that what expired just now is told at once.
-        if now >= self._gossip_at and self._knowledge.rumours and not self._is_client:
+        if now >= self._gossip_at and self._knowledge.has_to_tell and not self._is_client:
             self._gossip_at = now + self._timing.gossip_s
             self._post.gossip(now)
 
@@ -227,10 +228,27 @@ class Engine:
             self._refuse(error)
             return
         self._knowledge.hear_all(packet.rumours, node, now)
+        if packet.outline:
+            self._compare_outline(packet.outline, node, now)
         if packet.probe is not None:
             answer = self._detector.take_word(node, packet.probe, now)
             if answer is not None:
                 self._post.send(node, answer)
+
+    def _compare_outline(self, outline: Sequence[bytes], node: NodeId, now: float) -> None:
+        """Tell a peer the facts that it lacks, and ask for those that it has named: at once or with the next round."""
+        lacking, told = self._knowledge.hear_outline(outline, node, now)
+        if told and not self._asking.may_answer_outline(node, now):
+            self._count("asked_too_often")
+            told = []
+        if lacking and now < self._question_at:
+            lacking, self._deadline = [], None
+        if lacking:
+            # A packet of its own is worth it where news is rare; where there is much, rounds carry the questions.
+            self._question_at = now + self._timing.gossip_s
+            self._knowledge.note_asked(lacking)
+        if lacking or told:
+            self._post.send_facts(node, lacking, told)
 
     # -- anti-entropy and the reliable channel
 
@@ -392,6 +410,7 @@ class Engine:
                 if peer in self._post.links:
                     self._asking.soon(peer, now)
             knowledge.wanted.clear()
+            self._deadline = None
         if knowledge.changed:
             self._follow_members(list(knowledge.changed.values()))
             knowledge.changed.clear()

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from gossip.message import MAX_FACT_BYTES, MAX_FACTS_PER_NODE, MAX_INLINE_FACT_BYTES, FactRumour
+from gossip.message import (
+    MAX_FACT_BYTES,
+    MAX_FACTS_PER_NODE,
+    MAX_INLINE_FACT_BYTES,
+    PREFIX_BYTES,
+    FactRumour,
+    OutlineEntry,
+)
 from gossip.trust import Signer, Verifier
 from gossip.view import NodeView
 from transport import wire
@@ -129,10 +136,11 @@ def fingerprint(versions: Mapping[str, int]) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class _Table:
-    """One node's facts in one boot. complete: the version up to which none is missing."""
+    """One node's facts in one boot. complete: the version up to which none is missing.  outline: of that, encoded."""
 
     boot: int
     complete: int = 0
+    outline: bytes | None = None
     facts: dict[str, Fact] = field(default_factory=dict)
     _newest: Fact | None = None
     _shown: Mapping[str, bytes] | None = None
@@ -161,6 +169,8 @@ class FactStore:
 
     def __init__(self) -> None:
         self._tables: dict[NodeId, _Table] = {}
+        self._prefixes: dict[bytes, NodeId] = {}
+        self._outlines: dict[bytes, None] = {}
         self.version = 0
 
     def begin(self, node: NodeId, boot: int) -> bool:
@@ -168,19 +178,47 @@ class FactStore:
         held = self._tables.get(node)
         if held is not None and held.boot == boot:
             return False
+        self._drop_outline(node)
         self._tables[node] = _Table(boot)
+        self._prefixes.setdefault(node[:PREFIX_BYTES], node)
         self.version += 1
         return True
 
     def forget(self, node: NodeId) -> None:
         """Drop all that `node` said."""
+        self._drop_outline(node)
         if self._tables.pop(node, None) is not None:
             self.version += 1
+            if self._prefixes.get(node[:PREFIX_BYTES]) == node:
+                del self._prefixes[node[:PREFIX_BYTES]]
 
     def complete(self, node: NodeId) -> int:
         """The version up to which no fact of `node` is missing here."""
         held = self._tables.get(node)
         return held.complete if held else 0
+
+    def outline(self, node: NodeId) -> bytes:
+        """How far the facts of `node`, which has a table here, are known: an encoded `OutlineEntry`."""
+        held = self._tables[node]
+        if held.outline is None:
+            held.outline = wire.encode(OutlineEntry(node[:PREFIX_BYTES], held.boot, held.complete))
+            self._outlines[held.outline] = None
+        return held.outline
+
+    def differing(self, entries: Iterable[bytes]) -> list[bytes]:
+        """Those entries of an outline that this node would not write so itself, as far as it has written any."""
+        return [entry for entry in entries if entry not in self._outlines]
+
+    def _drop_outline(self, node: NodeId) -> None:
+        held = self._tables.get(node)
+        if held is not None and held.outline is not None:
+            self._outlines.pop(held.outline, None)
+            held.outline = None
+
+    def named(self, entry: OutlineEntry) -> NodeId | None:
+        """Whose facts `entry` is about; None unless they are known in that boot."""
+        node = self._prefixes.get(entry.node)
+        return node if node is not None and self._tables[node].boot == entry.boot else None
 
     def is_news(self, header: FactHeader) -> bool:
         """Whether a fact with this header would change the store: right boot, later version."""
@@ -201,6 +239,7 @@ class FactStore:
         if fact.key not in held.facts and len(held.facts) >= MAX_FACTS_PER_NODE:
             return False
         held.put(fact)
+        self._drop_outline(fact.node)
         self.version += 1
         return True
 

@@ -13,7 +13,17 @@ from dataclasses import dataclass
 
 from gossip.facts import Fact, FactHeader, FactStore, open_fact, read_header, seal_fact
 from gossip.member import LocalNode, MemberBody, OwnSeal, body_standing, open_member, read_body
-from gossip.message import Accusation, Delta, DeltaEntry, Digest, FactRumour, MemberRumour, decode_rumour, fits_datagram
+from gossip.message import (
+    Accusation,
+    Delta,
+    DeltaEntry,
+    Digest,
+    FactRumour,
+    MemberRumour,
+    decode_outline_entry,
+    decode_rumour,
+    fits_datagram,
+)
 from gossip.patience import Patience
 from gossip.roster import Member, Roster, Verdict
 from gossip.teller import Teller
@@ -30,6 +40,9 @@ logger = logging.getLogger("meshd.gossip")
 MAX_SEEN = 2048
 """Rumours remembered whole, so that their copies cost nothing: 2 MiB, since larger ones than a packet's are not."""
 
+MAX_QUESTIONS = 4
+"""How often one who has named a fact is asked for it; after that it may be named again, or comes by comparing notes."""
+
 # In this long after its start a node does not pass on what it learns of third parties: they told it.
 JOINING_S = 5.0
 
@@ -40,6 +53,15 @@ class _Shown:
 
     body: MemberBody
     before: Status | None
+
+
+@dataclass(slots=True)
+class _Lacking:
+    """Facts of one node up to some version, which `peer` has. times: how often it was asked for them."""
+
+    peer: NodeId
+    facts: int
+    times: int = 0
 
 
 class Knowledge:
@@ -65,6 +87,7 @@ class Knowledge:
         self.rumours = self._teller.rumours
         self.changed: dict[NodeId, Member] = {}
         self.wanted: dict[NodeId, None] = {}
+        self._lacking: dict[NodeId, _Lacking] = {}
         self.has_new_facts = False
         self.was_accused = False
         self.was_reborn = False
@@ -73,7 +96,9 @@ class Knowledge:
     def hear_all(self, rumours: Iterable[bytes], peer: NodeId, now: float) -> None:
         """Take the rumours out of a packet from `peer`; most are copies of what is known."""
         for payload in rumours:
-            if payload not in self._seen:
+            if payload in self._seen:
+                self.rumours.heard(payload)
+            else:
                 self.hear(payload, peer, now)
 
     def hear(self, payload: bytes, peer: NodeId, now: float) -> None:
@@ -119,6 +144,56 @@ class Knowledge:
                 self.rumours.is_known_to(peer, member.node, is_fact=False)
             if entry.facts >= self.facts.complete(member.node):
                 self.rumours.is_known_to(peer, member.node, is_fact=True)
+
+    def outline(self, named: Iterable[NodeId]) -> list[bytes]:
+        """How far the facts of these nodes are known here, as a packet says it."""
+        return [self.facts.outline(node) for node in named]
+
+    def hear_outline(self, outline: Iterable[bytes], peer: NodeId, now: float) -> tuple[list[NodeId], list[bytes]]:
+        """Whose facts `peer` has more of, as its outline shows, to be asked for; and facts that it lacks."""
+        self._now = now
+        lacking: list[NodeId] = []
+        told: list[bytes] = []
+        for encoded in self.facts.differing(outline):
+            try:
+                entry = decode_outline_entry(encoded, peer)
+            except ProtocolError as error:
+                self._refuse(error, peer)
+                break
+            node = self.facts.named(entry)
+            known = self.facts.complete(node) if node is not None else entry.facts
+            if node is None or entry.facts == known:
+                continue
+            if entry.facts < known:
+                told.extend(fact.told for fact in self.facts.after(node, entry.facts))
+            elif node != self._me.node:
+                self._lacking[node] = _Lacking(peer, entry.facts)
+                lacking.append(node)
+        return lacking, told
+
+    def note_asked(self, nodes: Iterable[NodeId]) -> None:
+        """These have been asked for between two rounds."""
+        for node in nodes:
+            self._lacking[node].times += 1
+
+    @property
+    def has_to_tell(self) -> bool:
+        """Whether there is anything to say in the next round of gossip."""
+        return bool(self._lacking) or bool(self.rumours)
+
+    def take_questions(self) -> dict[NodeId, list[NodeId]]:
+        """Whom to ask in this round, and for whose facts: those that somebody has named and that have not come."""
+        questions: dict[NodeId, list[NodeId]] = {}
+        for node, lacking in list(self._lacking.items()):
+            if self.facts.complete(node) >= lacking.facts or lacking.times >= MAX_QUESTIONS:
+                del self._lacking[node]
+                continue
+            if lacking.times:
+                # Question or answer was lost: whomever else this round reaches is shown as well how far it goes here.
+                self.rumours.name(node)
+            lacking.times += 1
+            questions.setdefault(lacking.peer, []).append(node)
+        return questions
 
     def accuse(self, target: NodeId, now: float, *, hinted_at: float | None = None) -> bytes | None:
         """Accuse a silent member: the rumour, or None when it is not news. hinted_at: as in `Roster.accuse`."""
@@ -210,6 +285,7 @@ class Knowledge:
     def _drop(self, member: Member) -> None:
         """Forget what a member said that is out of the roster."""
         self.facts.forget(member.node)
+        self._lacking.pop(member.node, None)
         self._teller.forget(member.node)
         self.changed[member.node] = member
 
@@ -397,7 +473,11 @@ class Knowledge:
         self._teller.tell_accusation(member.node, NodeId(said.accuser), payload, self._now)
 
     def _tell_fact(self, fact: Fact) -> None:
-        self._teller.tell_fact(fact, self._now)
+        if self._lacking.pop(fact.node, None) is not None:
+            # Whoever named it had been told, and so have most: they need no more than the name.
+            self.rumours.name(fact.node)
+        else:
+            self._teller.tell_fact(fact, self._now)
 
     def _remember(self, payload: bytes) -> None:
         if len(self._seen) >= MAX_SEEN:

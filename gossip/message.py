@@ -2,12 +2,14 @@
 
 A *rumour* is encoded once by whoever first says it and travels as those bytes, in datagrams and in
 anti-entropy alike: signed statements about oneself (a member record, a fact) and accusations of others.
-A *packet* carries at most one probe word and as many rumours as fit. Digest and delta use streams.
+A *packet* carries at most one probe word, as many rumours as fit, and facts that it only names. Digest and delta use
+streams.
 What a rumour means, and whether to believe it, is decided in `member`, `facts` and `roster`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -27,11 +29,19 @@ MAX_RUMOUR_BYTES = MAX_FACT_BYTES + 1024
 PACKET_OVERHEAD_BYTES = 64
 """Room kept for everything in a packet that is not a rumour: tags, lengths, the probe word."""
 
+PREFIX_BYTES = 8
+"""Of a node's id, where nothing is believed by it: whoever made two ids alike would only be told of its facts later."""
+
+MAX_OUTLINE_ENTRIES = 32
+MAX_OUTLINE_ENTRY_BYTES = 29
+"""A prefix and two numbers of nine bytes, with what says so."""
+
 PAGE_BYTES = 256 * 1024
 """Soft bound of one delta page; with one fact past it, still far below a record's limit."""
 
 Sequence = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 RumourBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_RUMOUR_BYTES)]
+OutlineBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_OUTLINE_ENTRY_BYTES)]
 AgeSeconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -93,11 +103,25 @@ class Nack(msgspec.Struct, frozen=True, array_like=True, tag=4):
 ProbeWord = Ping | PingRequest | Ack | Nack
 
 
+class OutlineEntry(msgspec.Struct, frozen=True, array_like=True):
+    """Facts by name: how far the sender knows one node's. Who knows less asks in the same way, who knows more tells.
+
+    node: the first bytes of its id.  facts: as in `DigestEntry`."""
+
+    node: Annotated[bytes, msgspec.Meta(min_length=PREFIX_BYTES, max_length=PREFIX_BYTES)]
+    boot: wire.Counter
+    facts: wire.Counter
+
+
 class Packet(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """What one datagram holds; over a stream it is the reliable ping and the accusation to one's face."""
+    """What one datagram holds; over a stream it is the reliable ping and the accusation to one's face.
+
+    outline: encoded `OutlineEntry`s, since most are the receiver's own, byte for byte, and need not be read.
+    """
 
     probe: ProbeWord | None
     rumours: Annotated[tuple[RumourBytes, ...], msgspec.Meta(max_length=MAX_RUMOURS_PER_PACKET)]
+    outline: Annotated[tuple[OutlineBytes, ...], msgspec.Meta(max_length=MAX_OUTLINE_ENTRIES)] = ()
 
 
 class DigestEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -142,15 +166,18 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag=3):
 ReliableMessage = Packet | Digest | Delta
 
 
-def encode_packet(probe: ProbeWord | None, rumours: list[bytes]) -> bytes:
-    """One datagram's bytes. The caller keeps to `rumour_budget`."""
-    return wire.encode(Packet(probe, tuple(rumours)))
+def encode_packet(probe: ProbeWord | None, rumours: Iterable[bytes], outline: Iterable[bytes] = ()) -> bytes:
+    """One datagram's bytes. The caller keeps to `RUMOUR_BUDGET_BYTES`."""
+    return wire.encode(Packet(probe, tuple(rumours), tuple(outline)))
 
 
 def rumour_cost(rumour: bytes) -> int:
     """Bytes that `rumour` takes up in a packet: its length and a MessagePack header."""
     return len(rumour) + 3
 
+
+NAMING_COST = MAX_OUTLINE_ENTRY_BYTES + 2
+"""At most what a fact takes up in a packet that only names it."""
 
 RUMOUR_BUDGET_BYTES = MAX_DATAGRAM_BYTES - PACKET_OVERHEAD_BYTES
 
@@ -177,3 +204,8 @@ def decode_rumour(data: bytes, peer: NodeId) -> Rumour:
     """Read one rumour. Raises ProtocolError."""
     rumour: Rumour = wire.decode(data, Rumour, peer=peer, max_bytes=MAX_RUMOUR_BYTES, max_items=16)
     return rumour
+
+
+def decode_outline_entry(data: bytes, peer: NodeId) -> OutlineEntry:
+    """Read one entry of an outline of facts. Raises ProtocolError."""
+    return wire.decode(data, OutlineEntry, peer=peer, max_bytes=MAX_OUTLINE_ENTRY_BYTES, max_items=3)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from gossip.broadcast import transmissions
+from collections.abc import Sequence
+from itertools import accumulate, islice
+
+from gossip.broadcast import Filling, transmissions
 from gossip.event import Effect, Reply, SendDatagram, SendReliable
 from gossip.knowledge import Knowledge
-from gossip.message import MAX_RUMOURS_PER_PACKET, RUMOUR_BUDGET_BYTES, ProbeWord, encode_packet, rumour_cost
+from gossip.message import (
+    MAX_OUTLINE_ENTRIES,
+    MAX_RUMOURS_PER_PACKET,
+    NAMING_COST,
+    RUMOUR_BUDGET_BYTES,
+    ProbeWord,
+    encode_packet,
+    rumour_cost,
+)
 from gossip.probe import Dice
 from gossip.timing import GOSSIP_FANOUT, Timing
 from gossip.view import Status
@@ -49,11 +60,24 @@ class Post:
         """Have something else done, in order with what is sent."""
         self._effects.append(effect)
 
-    def send(self, peer: NodeId, word: ProbeWord | None) -> None:
-        """Send one packet: the probe word and whatever rumours fit. Neither: nothing."""
-        rumours = self._rumours_for(peer)
-        if word is not None or rumours:
-            self.send_datagram(peer, encode_packet(word, rumours))
+    def send(self, peer: NodeId, word: ProbeWord | None, lacking: Sequence[NodeId] = ()) -> None:
+        """Send one packet: the probe word and whatever rumours fit. Neither: nothing.
+
+        lacking: of whose facts `peer` knows more.
+        """
+        filling = self._rumours_for(peer, len(lacking))
+        if word is not None or lacking or filling.rumours or filling.named:
+            named = dict.fromkeys((*lacking, *filling.named))
+            outline = self._knowledge.outline(islice(named, MAX_OUTLINE_ENTRIES))
+            self.send_datagram(peer, encode_packet(word, filling.rumours, outline))
+
+    def send_facts(self, peer: NodeId, lacking: list[NodeId], told: list[bytes]) -> None:
+        """Answer an outline: whose facts are lacking here, and what fits of those that `peer` lacks."""
+        outline = self._knowledge.outline(lacking[:MAX_OUTLINE_ENTRIES])
+        budget = RUMOUR_BUDGET_BYTES - NAMING_COST * len(outline)
+        costs = accumulate(map(rumour_cost, told))
+        fitting = [fact for fact, cost in zip(told, costs, strict=True) if cost <= budget]
+        self.send_datagram(peer, encode_packet(None, fitting[:MAX_RUMOURS_PER_PACKET], outline))
 
     def send_datagram(self, peer: NodeId, payload: bytes) -> None:
         self._effects.append(SendDatagram(peer, payload))
@@ -65,10 +89,15 @@ class Post:
         self._effects.append(Reply(payload))
 
     def gossip(self, now: float) -> None:
-        """Tell rumours to a few."""
+        """Tell rumours to a few: to those who are asked for facts at the same time, else to whom chance picks."""
+        questions = self._knowledge.take_questions()
         listeners = self._audience(now)
+        chosen = dict.fromkeys(peer for peer in questions if peer in self.links)
         for peer in self._dice.sample(listeners, min(GOSSIP_FANOUT, len(listeners))):
-            self.send(peer, None)
+            if len(chosen) < GOSSIP_FANOUT:
+                chosen[peer] = None
+        for peer in chosen:
+            self.send(peer, None, questions.get(peer, ()))
 
     def _audience(self, now: float) -> list[NodeId]:
         """Whom rumours are told: linked members that are present, or newly dead, since those may refute."""
@@ -97,16 +126,16 @@ class Post:
         member = self._knowledge.roster.get(node)
         return member is not None and member.status is status
 
-    def _rumours_for(self, peer: NodeId) -> list[bytes]:
+    def _rumours_for(self, peer: NodeId, lacking: int) -> Filling:
         if self._is_client:
-            return []
-        rumours: list[bytes] = []
-        budget = RUMOUR_BUDGET_BYTES
+            return Filling([], [])
+        accusations: list[bytes] = []
+        budget = RUMOUR_BUDGET_BYTES - NAMING_COST * min(lacking, MAX_OUTLINE_ENTRIES)
         member = self._knowledge.roster.get(peer)
         # A suspect hears of it first of all, with every packet (Lifeguard, "buddy system").
         if member is not None and member.status in (Status.SUSPECT, Status.DEAD):
-            rumours.append(self._knowledge.accusation_of(member))
-            budget -= rumour_cost(rumours[0])
+            accusations.append(self._knowledge.accusation_of(member))
+            budget -= rumour_cost(accusations[0])
         limit = transmissions(self._knowledge.roster.present)
-        rumours.extend(self._knowledge.rumours.fill(limit, budget, MAX_RUMOURS_PER_PACKET - len(rumours)))
-        return rumours
+        filling = self._knowledge.rumours.fill(limit, budget, MAX_RUMOURS_PER_PACKET - len(accusations))
+        return Filling(accusations + filling.rumours, filling.named)

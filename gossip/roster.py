@@ -124,7 +124,9 @@ class Roster:
     @property
     def next_deadline(self) -> float | None:
         """When the first suspicion runs out."""
-        return min((one.deadline for one in self._suspicions.values()), default=None)
+        if not self._suspicions:
+            return None
+        return min(one.deadline for one in self._suspicions.values())
 
     def suspicion(self, node: NodeId) -> Suspicion | None:
         """The clock running on `node`, if one does."""

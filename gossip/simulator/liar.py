@@ -16,6 +16,7 @@ from gossip.message import (
     FactRumour,
     MemberRumour,
     Packet,
+    decode_outline_entry,
     decode_packet,
     decode_reliable,
     decode_rumour,
@@ -42,7 +43,7 @@ class Liar:
         lies = tuple(map(self._rumour, packet.rumours))
         if sum(map(rumour_cost, lies)) > RUMOUR_BUDGET_BYTES:
             return payload
-        return wire.encode(Packet(packet.probe, lies))
+        return wire.encode(Packet(packet.probe, lies, tuple(map(self._named, packet.outline))))
 
     def message(self, payload: bytes) -> bytes:
         """What it says on a stream instead."""
@@ -53,6 +54,12 @@ class Liar:
         if not isinstance(message, Delta):
             return payload
         return wire.encode(Delta(tuple(map(self._entry, message.entries)), message.has_more))
+
+    def _named(self, encoded: bytes) -> bytes:
+        """More than it has, nothing at all, or the truth."""
+        entry = decode_outline_entry(encoded, self._me)
+        facts = self._dice.choice((entry.facts + 3, 0, entry.facts))
+        return wire.encode(msgspec.structs.replace(entry, facts=facts))
 
     def _entry(self, entry: DeltaEntry) -> DeltaEntry:
         record = self._rumour(entry.record) if entry.record else b""

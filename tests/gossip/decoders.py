@@ -28,13 +28,18 @@ from gossip.lease_message import (
 )
 from gossip.member import LocalNode, MemberBody, open_member, read_body, seal_member
 from gossip.message import (
+    MAX_OUTLINE_ENTRY_BYTES,
     MAX_RUMOUR_BYTES,
+    PREFIX_BYTES,
     FactRumour,
     MemberRumour,
+    OutlineEntry,
     Packet,
+    decode_outline_entry,
     decode_packet,
     decode_reliable,
     decode_rumour,
+    encode_packet,
 )
 from gossip.timing import LAN
 from gossip.trust import CertificateVerifier, Certified
@@ -163,6 +168,14 @@ def _datagram(data: bytes) -> None:
     _and_then(engine)
 
 
+def _outline(data: bytes) -> None:
+    """One entry, beside one of somebody who is known."""
+    engine = _engine()
+    known = wire.encode(OutlineEntry(BOB.node[:PREFIX_BYTES], 1, 7))
+    engine.handle(100.0, Received(ALICE.node, encode_packet(None, [], [data, known])))
+    _and_then(engine)
+
+
 def _reliable(data: bytes) -> None:
     engine = _engine()
     engine.handle(100.0, ReliableReceived(_peer(ALICE), data))
@@ -189,7 +202,7 @@ def _cheap_fact() -> bytes:
 
 
 _WORDS = seeds_of("gossip", "packet_ping", "packet_ping_request", "packet_ack", "packet_nack")
-_PACKETS = seeds_of("gossip", "packet_rumours", "packet_ping_request", "packet_nack")
+_PACKETS = seeds_of("gossip", "packet_rumours", "packet_outline", "packet_ping_request", "packet_nack")
 _EXCHANGES = seeds_of("gossip", "digest", "delta")
 _RUMOURS = seeds_of("gossip", "member_rumour", "accusation", "fact_rumour", "fact_rumour_large")
 _CHEAP_PACKETS = (*_WORDS, _packet(_record(BOB), _cheap_fact()), *seeds_of("gossip", "packet_rumours"))
@@ -203,6 +216,13 @@ DECODERS = (
         EXCHANGE_BYTES,
         peak_bytes=12 << 20,
     ),
+    Decoder(
+        "outline-entry",
+        lambda data: decode_outline_entry(data, SENDER),
+        seeds_of("gossip", "outline_entry"),
+        MAX_OUTLINE_ENTRY_BYTES,
+    ),
+    Decoder("outline", _outline, seeds_of("gossip", "outline_entry"), MAX_OUTLINE_ENTRY_BYTES, ()),
     Decoder("rumour", _rumour, _RUMOURS, MAX_RUMOUR_BYTES),
     Decoder("fact-sys", _fact("sys", read_system), seeds_of("gossip", "fact_sys"), 64 << 10, ()),
     Decoder("fact-gpu", _fact("gpu", read_gpu), seeds_of("gossip", "fact_gpu"), 64 << 10, ()),

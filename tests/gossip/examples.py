@@ -21,6 +21,7 @@ from gossip.lease_message import (
 )
 from gossip.member import MemberBody, seal_member
 from gossip.message import (
+    PREFIX_BYTES,
     Accusation,
     Ack,
     Delta,
@@ -28,6 +29,7 @@ from gossip.message import (
     Digest,
     DigestEntry,
     Nack,
+    OutlineEntry,
     Ping,
     PingRequest,
     encode_packet,
@@ -81,6 +83,10 @@ def _messages() -> Iterator[tuple[str, Example]]:
         yield f"packet_{name}", Example("A datagram", "gossip.message.Packet", encode_packet(word, []))
     rumours = [ACCUSATION, RECORD, FACT]
     yield "packet_rumours", Example("A datagram of rumours", "gossip.message.Packet", encode_packet(None, rumours))
+    named = wire.encode(OutlineEntry(MEMBER.node[:PREFIX_BYTES], 2, 300))
+    yield "outline_entry", Example("A fact by name", "gossip.message.OutlineEntry", named)
+    outline = encode_packet(Ack(1), [ACCUSATION], [named])
+    yield "packet_outline", Example("A datagram that names facts", "gossip.message.Packet", outline)
     entries = (DigestEntry(MEMBER.node, 2, 1, Status.SUSPECT, 1), DigestEntry(SECOND.node, 9, 0, Status.ALIVE, 0))
     yield "digest", Example("Opens an exchange", "gossip.message.Digest", wire.encode(Digest(True, entries)))
     lacking = (

@@ -12,6 +12,7 @@ from gossip.event import Event, Received, ReliableReceived, Reply
 from gossip.member import LocalNode, MemberBody
 from gossip.message import (
     MAX_MEMBERS,
+    PREFIX_BYTES,
     Accusation,
     Delta,
     DeltaEntry,
@@ -19,6 +20,7 @@ from gossip.message import (
     DigestEntry,
     FactRumour,
     MemberRumour,
+    OutlineEntry,
     Packet,
     PingRequest,
     decode_rumour,
@@ -167,6 +169,14 @@ def giant_digests(rogue: Rogue) -> Iterator[Event]:
         yield rogue.reliably(Digest(True, tuple(nobody)))
 
 
+def outlines(rogue: Rogue) -> Iterator[Event]:
+    """Of everyone's facts: more than anyone has, and then nothing, which asks for all of them."""
+    while True:
+        for facts in (HUGE, 0):
+            entries = [OutlineEntry(victim[:PREFIX_BYTES], 1, facts) for victim in rogue.victims]
+            yield Received(rogue.me.node, encode_packet(None, [], map(encode, entries)))
+
+
 def errands(rogue: Rogue) -> Iterator[Event]:
     """Ask about others without end."""
     for sequence in range(HUGE):
@@ -187,6 +197,7 @@ ATTACKS: dict[str, Attack] = {
         own_large_facts,
         wrong_sizes,
         giant_digests,
+        outlines,
         errands,
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 from typing import TypeVar
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossip.broadcast import transmissions
+from gossip.asking import OUTLINES
+from gossip.broadcast import WHOLE_TELLINGS, transmissions
 from gossip.engine import MORE_SYNCS, MUCH_NEWS, Engine
 from gossip.event import (
     Connected,
@@ -35,8 +37,10 @@ from gossip.event import (
     SendReliable,
     Tick,
 )
+from gossip.facts import FactHeader, fingerprint, seal_fact
 from gossip.member import LocalNode
 from gossip.message import (
+    PREFIX_BYTES,
     Accusation,
     Ack,
     Delta,
@@ -45,6 +49,7 @@ from gossip.message import (
     DigestEntry,
     FactRumour,
     Nack,
+    OutlineEntry,
     Packet,
     Ping,
     PingRequest,
@@ -56,7 +61,7 @@ from gossip.message import (
 )
 from gossip.timing import GOSSIP_FANOUT, LAN
 from gossip.view import Status
-from tests.gossip.identities import CheapVerifier, RealMesh, cheap_self
+from tests.gossip.identities import MESH_ID, CheapVerifier, RealMesh, cheap_self
 from tests.gossip.statements import accuse, fact, record
 from transport.interface import MAX_DATAGRAM_BYTES, Address, NodeId, Peer, Role
 from transport.wire import encode
@@ -442,6 +447,85 @@ def test_what_others_show_that_they_know_is_told_no_more() -> None:
 
     assert tellings(ALICE, BOB, incarnation=1) == transmissions(6)
     assert tellings(ALICE, BOB, CAROL, incarnation=2) == GOSSIP_FANOUT, "at once, and never again"
+
+
+def named(other: LocalNode, facts: int, boot: int = 1) -> bytes:
+    return encode(OutlineEntry(other.node[:PREFIX_BYTES], boot, facts))
+
+
+def hear_named(bench: Bench, sender: LocalNode, *entries: bytes) -> list[Effect]:
+    return bench.tell(Received(sender.node, encode_packet(None, [], entries)))
+
+
+def packets_to(other: LocalNode, effects: list[Effect]) -> list[Packet]:
+    sent = [one for one in of(SendDatagram, effects) if one.peer == other.node]
+    return [decode_packet(one.payload, one.peer) for one in sent]
+
+
+def whole_fact(other: LocalNode, value: bytes, version: int = 1) -> bytes:
+    """Of one that has said nothing else."""
+    digest, table = hashlib.sha256(value).digest(), fingerprint({"load": version})
+    header = FactHeader(other.node, 1, "load", version, len(value), digest, table)
+    return seal_fact(header, value, other.signer, MESH_ID).encoded
+
+
+def test_a_fact_that_is_named_and_lacking_is_asked_for_and_then_told_by_name_only() -> None:
+    bench = Bench("alice", "bob", "carol")
+    bench.run_answered(20.0, ALICE, BOB, CAROL)
+    asked = packets_to(BOB, hear_named(bench, BOB, named(ALICE, 1)))
+    assert {packet.outline for packet in asked} == {(named(ALICE, 0),)}
+    bench.hear(BOB, whole_fact(ALICE, b"news"))
+    entry = bench.engine.view(bench.now, {}).get(ALICE.node)
+    assert entry is not None
+    assert entry.facts == {"load": b"news"}
+    effects = bench.run_answered(5.0, ALICE, BOB, CAROL)
+    told = [packet for one in (ALICE, BOB, CAROL) for packet in packets_to(one, effects)]
+    assert not any(packet.rumours for packet in told)
+    assert sum(named(ALICE, 1) in packet.outline for packet in told) == transmissions(4) + WHOLE_TELLINGS
+
+
+def test_a_question_that_is_not_answered_is_put_again_to_others_too_and_not_for_ever() -> None:
+    bench = Bench("alice", "bob", "carol")
+    bench.run_answered(20.0, ALICE, BOB, CAROL)
+    effects = hear_named(bench, BOB, named(ALICE, 1)) + bench.run_answered(5.0, ALICE, BOB, CAROL)
+    questions = [one for one in packets_to(BOB, effects) if named(ALICE, 0) in one.outline]
+    assert len(questions) >= 2
+    assert any(named(ALICE, 0) in one.outline for one in packets_to(CAROL, effects))
+    later = of(SendDatagram, bench.run_answered(3.0, ALICE, BOB, CAROL))
+    assert not any(named(ALICE, 0) in one.payload for one in later)
+
+
+def test_where_much_is_lacking_questions_wait_for_the_next_round() -> None:
+    bench = Bench("alice", "bob", "carol", "dave")
+    bench.run_answered(20.0, ALICE, BOB, CAROL, DAVE)
+    assert packets_to(BOB, hear_named(bench, BOB, named(ALICE, 1)))
+    assert not packets_to(BOB, hear_named(bench, BOB, named(DAVE, 1)))
+    effects = bench.run_answered(LAN.gossip_s + 0.1, ALICE, BOB, CAROL, DAVE)
+    assert any(named(DAVE, 0) in packet.outline for packet in packets_to(BOB, effects))
+
+
+def test_one_whose_outline_shows_that_it_lacks_facts_is_told_them() -> None:
+    bench = Bench("alice", "bob")
+    bench.hear(BOB, whole_fact(ALICE, b"news"))
+    (answer,) = packets_to(BOB, hear_named(bench, BOB, named(ALICE, 0)))
+    assert whole_fact(ALICE, b"news") in answer.rumours
+    bench.run_answered(20.0, ALICE, BOB)
+    for entry in (named(ALICE, 1), named(ALICE, 5, boot=2), named(CAROL, 3)):
+        assert not packets_to(BOB, hear_named(bench, BOB, entry)), "the same, of another life, of a stranger"
+
+
+def test_one_who_always_lacks_facts_is_told_so_often_and_no_more() -> None:
+    bench = Bench("alice", "bob")
+    bench.hear(BOB, whole_fact(ALICE, b"news"))
+    answers = [packets_to(BOB, hear_named(bench, BOB, named(ALICE, 0))) for _ in range(200)]
+    assert len([one for one in answers if one]) <= OUTLINES.burst
+    assert bench.engine.counters["asked_too_often"] >= 200 - OUTLINES.burst
+
+
+def test_a_name_that_cannot_be_read_is_counted() -> None:
+    bench = Bench("alice")
+    hear_named(bench, ALICE, b"nonsense")
+    assert bench.engine.counters["refused"] == 1
 
 
 def test_saying_the_same_again_says_nothing() -> None:

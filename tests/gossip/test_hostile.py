@@ -44,6 +44,7 @@ COUNTED_AS = {
     "own_records": "told_last",
     "wrong_sizes": "refused",
     "giant_digests": "asked_too_often",
+    "outlines": "asked_too_often",
 }
 
 

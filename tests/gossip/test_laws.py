@@ -19,7 +19,9 @@ from gossip.event import Drop, Keep, Persist
 from gossip.facts import FactHeader, open_fact, read_header, seal_fact
 from gossip.member import MemberBody, MemberRecord, Standing, merge, open_member, read_body, seal_member
 from gossip.message import (
+    MAX_OUTLINE_ENTRIES,
     MAX_RUMOURS_PER_PACKET,
+    NAMING_COST,
     RUMOUR_BUDGET_BYTES,
     Accusation,
     FactRumour,
@@ -185,11 +187,12 @@ def test_rumours_are_bounded_told_at_most_so_often_and_one_a_topic(steps: list[t
                         topic: one for topic, one in waiting.items() if not topic.is_fact or topic.subject != subject
                     }
                 case ("fill", int(limit)):
-                    filled = queue.fill(limit)
+                    filled, named = queue.fill(limit)
+                    assert len(named) <= MAX_OUTLINE_ENTRIES
                     assert len(filled) <= MAX_RUMOURS_PER_PACKET
-                    assert sum(map(rumour_cost, filled)) <= RUMOUR_BUDGET_BYTES
+                    assert sum(map(rumour_cost, filled)) + NAMING_COST * len(named) <= RUMOUR_BUDGET_BYTES
                     assert not Counter(filled) - Counter(waiting.values())
-            assert len(queue) <= min(15, len(waiting))
+            assert len(queue) <= min(15, len(waiting)) + len({topic.subject for topic in waiting if topic.is_fact})
 
 
 addresses = st.lists(
@@ -298,7 +301,7 @@ def test_a_subject_of_much_news_is_told_after_the_others() -> None:
         teller.tell_record(record(1, incarnation, False), 1.0)
     teller.tell_accusation(BOB.node, ME.node, b"accusation", 1.0)
     assert counters["told_last"] == 1
-    assert teller.rumours.fill(6) == [b"accusation", bytes([1, STATEMENTS_PER_WINDOW])]
+    assert teller.rumours.fill(6).rumours == [b"accusation", bytes([1, STATEMENTS_PER_WINDOW])]
     teller.tell_record(record(2, 0, False), 12.0)
-    assert teller.rumours.fill(6, max_rumours=1) == [bytes([2, 0])]
+    assert teller.rumours.fill(6, max_rumours=1).rumours == [bytes([2, 0])]
     assert counters["told_last"] == 1
