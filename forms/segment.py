@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 16 << 20
 """What a segment keeps between calls: pages that are there already need not be made and cleared again."""
 
 
