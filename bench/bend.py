@@ -154,25 +154,27 @@ async def call(agent: LocalAgent, payload: bytes, on: str = "") -> bytes:
 
 
 async def compared(asker: LocalAgent, places: Sequence[str], mix: Sequence[Case], rounds: int) -> list[Outcome]:
-    """Run the mix everywhere and by bend; replies have to be alike to the byte."""
+    """Run the mix everywhere and by bend; replies have to be alike to the byte. The first round is not counted."""
     outcomes = [Outcome(case) for case in mix]
+    dice = Random(rounds)
     for number in range(rounds + 1):
-        for outcome in Random(number).sample(outcomes, len(outcomes)):
-            await _round(asker, places, outcome, is_counted=number > 0)
+        for outcome in dice.sample(outcomes, len(outcomes)):
+            # Whoever comes first finds the caches cold, so each is first as often as the others.
+            await _round(asker, dice.sample([*places, ""], len(places) + 1), outcome, is_counted=number > 0)
     return outcomes
 
 
-async def _round(asker: LocalAgent, places: Sequence[str], outcome: Outcome, *, is_counted: bool) -> None:
+async def _round(asker: LocalAgent, order: Sequence[str], outcome: Outcome, *, is_counted: bool) -> None:
+    """order: of the places; the empty one is bend."""
     replies = set()
-    for place in Random(len(outcome.chosen)).sample(places, len(places)):
+    for place in order:
         began = time.perf_counter()
         replies.add(await call(asker, outcome.case.payload, place))
-        if is_counted:
-            outcome.seconds.setdefault(place, []).append(time.perf_counter() - began)
-    replies.add(await call(asker, outcome.case.payload))
-    chosen = (await asker.call("form_costs"))["calls"][-1]["place"]
-    if is_counted:
-        outcome.chosen.append(chosen)
+        seconds = time.perf_counter() - began
+        if place and is_counted:
+            outcome.seconds.setdefault(place, []).append(seconds)
+        elif is_counted:
+            outcome.chosen.append((await asker.call("form_costs"))["calls"][-1]["place"])
     if len(replies) != 1:
         raise SystemExit(f"{outcome.case.name}: the places do not reply alike")
 
