@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 
+from forms.arguments import read_byte_strings
 from forms.backend import HasFast, HasKernel
 from forms.cuda.host_build import NoCompiler, find_compiler
 from forms.cuda.host_device import HostDevice
 from forms.datum import Datum, Symbol
 from forms.errors import FormFailed
+from forms.evaluate import ok_line
 from forms.form import FRAME_LIMIT, Form, SeesFaults
+from forms.quick_text import HasTextRows, write_rows_line
 from forms.reader import read_datum
+from forms.rows import Rows
 from forms.writer import write_datum
 
 NONSENSE = ("(f)", "(f 1)", '(f "x")', "(f '(x))", "(f '(1.5) 32)", '(f \'("0g") 32)', "(f () () () () () ())")
@@ -85,6 +89,16 @@ class FormSuite:
             call = self.form.read_text(arguments_of(text))
             answer = self.form.kernel.run(HostDevice(), call)
             assert self._written(answer) == self._written(self.form.reference(call)), text
+
+    def test_its_short_way_of_text_says_the_same(self) -> None:
+        if not isinstance(self.form, HasTextRows):
+            pytest.skip(f"{self.form.name} leaves text to the reader and the writer")
+        for text in self.calls:
+            listed, *rest = arguments_of(text)
+            by_rows = self.form.read_text_rows(Rows.of(read_byte_strings(listed)), rest)
+            result = self.form.reference(self.form.read_text([listed, *rest]))
+            assert self._written(self.form.reference(by_rows)) == self._written(result), text
+            assert write_rows_line(*self.form.text_rows(result)) == ok_line(self.form.write_text(result)), text
 
     def _written(self, result: Any) -> bytes | str:
         return self.form.write_frame(result) if self.form.magic else write_datum(self.form.write_text(result))
