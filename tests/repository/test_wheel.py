@@ -16,7 +16,7 @@ PACKAGES = {"meshd", "transport", "gossip", "forms", "llm"}
 
 
 @pytest.mark.live
-def test_the_wheel_holds_the_five_packages_and_the_toy_models(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_five_packages_with_every_file_of_theirs(tmp_path: Path) -> None:
     uv = shutil.which("uv")
     assert uv is not None, "the README installs uv first"
     command = [uv, "build", "--wheel", "--quiet", "--out-dir", str(tmp_path), str(ROOT)]
@@ -29,6 +29,14 @@ def test_the_wheel_holds_the_five_packages_and_the_toy_models(tmp_path: Path) ->
     assert {"llm/demo/meshd-toy.gguf", "llm/demo/meshd-toy-draft.gguf"} <= set(names)
     assert {f"forms/survey/{name}" for name in ("bend-catalogue.csv", "seven.csv", "measured.json")} <= set(names)
     assert {"forms/cuda/host.h", "forms/live/rows.h", "forms/live/shake.cu", "forms/circuits/simulate.cu"} <= set(names)
+    assert {f"meshd/console/static/{name}" for name in ("index.html", "style.css", "app.js", "icon.svg")} <= set(names)
+    assert tracked_files() <= set(names)
+
+
+def tracked_files() -> set[str]:
+    """Everything in the five packages that git keeps."""
+    done = subprocess.run(["git", "ls-files", *sorted(PACKAGES)], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name for name in done.stdout.splitlines() if (ROOT / name).exists()}
 
 
 def test_what_compiles_is_an_extra() -> None:
