@@ -19,7 +19,7 @@ from forms.catalogue import Catalogue
 from forms.datum import Symbol
 from forms.errors import BadSyntax, BeyondLimit, Busy, FormFailed, NotAuthenticated
 from forms.evaluate import error_frame, error_line, head_of, ok_line
-from forms.form import FRAME_LIMIT, SeesFaults
+from forms.form import FRAME_LIMIT
 from forms.frame import MAGIC_BYTES
 from forms.held import Held
 from forms.inflow import READ_BYTES, Inflow
@@ -191,7 +191,10 @@ class Connection:
         fault: FormFailed | None = None
         while True:
             needed = measure.advance(self._inflow.received)
-            if fault is None and isinstance(measure, SeesFaults) and (fault := measure.fault) is not None:
+            # A measure that `SeesFaults`; to ask isinstance costs a twentieth of the smallest calls.
+            seen: FormFailed | None = getattr(measure, "fault", None)
+            if fault is None and seen is not None:
+                fault = seen
                 await self._send(error_frame(fault))
             if needed <= len(self._inflow.received):
                 frame = self._inflow.take(needed)
