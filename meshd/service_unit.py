@@ -76,7 +76,8 @@ def read_wishes(flags: Mapping[str, Any], folder: Path, *, is_user: bool) -> Wis
                 arguments += [option, _escaped(str(path))]
             else:
                 arguments += [option] if one is True else [option, _escaped(str(one))]
-    return Wishes(tuple(arguments), tuple(shown), tuple(secrets), tuple(flags.get("join") or ()))
+    tokens = tuple("".join(str(token).split()) for token in flags.get("join") or ())
+    return Wishes(tuple(arguments), tuple(shown), tuple(secrets), tokens)
 
 
 def _path_of(name: str, value: object, folder: Path) -> Path | None:

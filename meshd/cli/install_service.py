@@ -18,6 +18,8 @@ from meshd.cli.output import JsonFlag, fail, print_json, say
 from meshd.cli.settings import read_settings
 from meshd.config import BadConfig
 from meshd.service_unit import NAME, ServiceHost, Wishes, read_wishes, settings_text, unit_text
+from transport.errors import BadToken
+from transport.invite import parse_token
 
 SYSTEMCTL_TIMEOUT_S = 60.0
 
@@ -51,8 +53,9 @@ def install_service(
 
 def _wishes(flags: dict[str, Any], *, is_user: bool) -> Wishes:
     try:
-        read_settings(flags, {})
-    except BadConfig as error:
+        for token in read_settings(flags, {}).config.join:
+            parse_token(token)
+    except (BadConfig, BadToken) as error:
         say(f"meshd: {error}")
         raise typer.Exit(2) from None
     if flags.get("data_dir") and not is_user:

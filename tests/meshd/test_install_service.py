@@ -10,6 +10,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from meshd.cli.app import app
+from tests.transport.examples import OWNER, invite
+from transport.invite import format_token
+
+TOKEN = format_token(invite(), OWNER)
 
 
 @pytest.fixture
@@ -23,33 +27,33 @@ def typed(*words: str) -> Result:
 
 
 def test_the_unit_and_its_settings_are_written(home: Path) -> None:
-    done = typed("--join", "meshd1:secret", "--no-mdns", "install-service", "--user", "--no-start", "--json")
+    done = typed("--join", TOKEN, "--no-mdns", "install-service", "--user", "--no-start", "--json")
 
     answer = json.loads(done.stdout)
     unit, settings = Path(answer["unit"]), Path(answer["settings"])
     assert (done.exit_code, answer["is_running"]) == (0, False)
     assert unit == home / "systemd/user/meshd.service"
-    assert "--no-mdns" in unit.read_text() and "meshd1:secret" not in unit.read_text()
-    assert "MESHD_JOIN=meshd1:secret" in settings.read_text().splitlines()
+    assert "--no-mdns" in unit.read_text() and TOKEN not in unit.read_text()
+    assert f"MESHD_JOIN={TOKEN}" in settings.read_text().splitlines()
     assert (stat.S_IMODE(unit.stat().st_mode), stat.S_IMODE(settings.stat().st_mode)) == (0o644, 0o600)
 
 
 def test_a_second_time_keeps_what_a_person_wrote_and_takes_a_new_token(home: Path) -> None:
-    typed("--join", "meshd1:old", "install-service", "--user", "--no-start")
     settings = home / "meshd/meshd.env"
-    settings.write_text(settings.read_text() + "MESHD_CTX=4096\n")
+    settings.parent.mkdir()
+    settings.write_text("MESHD_JOIN=meshd1:old\nMESHD_CTX=4096\n")
 
     typed("install-service", "--user", "--no-start")
     assert "MESHD_JOIN=meshd1:old" in settings.read_text()
-    typed("--join", "meshd1:new", "install-service", "--user", "--no-start")
+    typed("--join", TOKEN, "install-service", "--user", "--no-start")
     lines = settings.read_text().splitlines()
-    assert "MESHD_JOIN=meshd1:new" in lines and "MESHD_CTX=4096" in lines and "MESHD_JOIN=meshd1:old" not in lines
+    assert f"MESHD_JOIN={TOKEN}" in lines and "MESHD_CTX=4096" in lines and "MESHD_JOIN=meshd1:old" not in lines
 
 
 def test_printing_writes_nothing(home: Path) -> None:
-    done = typed("--join", "meshd1:secret", "install-service", "--user", "--print")
+    done = typed("--join", TOKEN, "install-service", "--user", "--print")
 
-    assert done.stdout.startswith("[Unit]") and "meshd1:secret" not in done.output
+    assert done.stdout.startswith("[Unit]") and TOKEN not in done.output
     assert "MESHD_JOIN" in done.stderr
     assert not list(home.iterdir())
 
@@ -61,7 +65,8 @@ def test_the_hosts_service_has_its_own_data_directory() -> None:
     assert "/var/lib/meshd" in done.stderr and "--user" in done.stderr
 
 
-def test_a_bad_setting_is_told_now_and_not_to_the_journal() -> None:
-    done = typed("--ctx", "-1", "install-service", "--print")
+@pytest.mark.parametrize(("flag", "value", "complaint"), [("--ctx", "-1", "ctx"), ("--join", TOKEN[:-9], "damaged")])
+def test_a_bad_setting_is_told_now_and_not_to_the_journal(flag: str, value: str, complaint: str) -> None:
+    done = typed(flag, value, "install-service", "--print")
 
-    assert done.exit_code == 2 and "ctx" in done.stderr
+    assert done.exit_code == 2 and complaint in done.stderr
