@@ -17,8 +17,8 @@ from forms.computed import Computed
 from forms.errors import WorkerLost
 
 TEXT, FRAME = 0, 1
-INLINE_BYTES = 1 << 16
-"""A payload up to this length lies in its message."""
+INLINE_BYTES = 1 << 14
+"""A payload up to this length lies in its message: there and back 26 µs against 20, and of 64 KiB 51 against 26."""
 MAX_MESSAGE_BYTES = INLINE_BYTES + 1024
 MAX_WORDS_BYTES = 1000
 
