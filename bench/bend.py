@@ -10,23 +10,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import platform
 import statistics
 import struct
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from bench.row import Row
 from meshd.control import ControlClient
 from meshd.local_agents import LocalAgent, LocalAgents, local_agents
 
 SLOWNESS = 3.0
 """Of the node that asks."""
 AS_GOOD = 1.1
+GOAL = 0.95
 DEADLINE_S = 300.0
 START_S = 120.0
 
@@ -184,6 +188,20 @@ def share(outcomes: Sequence[Outcome], count: Callable[[Outcome], int]) -> float
     return sum(map(count, outcomes)) / sum(len(outcome.chosen) for outcome in outcomes)
 
 
+def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """As `--json` prints them: the shares of right choices, then each case's median at the asker beside the other's."""
+    shares = (("right", Outcome.right), ("as-good", Outcome.as_good))
+    found = []
+    for name, count in shares:
+        part = share(outcomes, count)
+        found.append(asdict(Row(f"bend-{name}", part, 1.0, "oracle", part, "share", "higher", GOAL)))
+    for one in outcomes:
+        near, far = (statistics.median(one.seconds[place]) * 1e3 for place in ("near", "far"))
+        row = Row(one.case.name, near, far, "far", near / far, "ms", "lower", 1.0)
+        found.append(asdict(row) | {"right": one.right(), "choices": len(one.chosen)})
+    return found
+
+
 def _show(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         medians = "  ".join(f"{place} {statistics.median(one) * 1e3:9.2f} ms" for place, one in outcome.seconds.items())
@@ -203,10 +221,8 @@ async def main() -> None:
         async with two_nodes(local_agents(Path(folder)), options.slowness) as (near, _):
             outcomes = await compared(near, ("near", "far"), cases(options.short), options.rounds)
     if options.as_json:
-        right, as_good = share(outcomes, Outcome.right), share(outcomes, Outcome.as_good)
-        print(
-            json.dumps({"name": "bend", "right": right, "as_good": as_good, "choices": len(outcomes) * options.rounds})
-        )
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        print(json.dumps({"name": "bend", "machine": machine, "rows": rows(outcomes)}))
     else:
         _show(outcomes)
 

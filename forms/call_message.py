@@ -11,6 +11,7 @@ what its forms cost; FormAccepted and FIN are all of its answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -87,12 +88,14 @@ def message(content: Question | NodeMessage) -> Record:
     return Record(RecordKind.MESSAGE, encode(content))
 
 
-def data_records(body: bytes) -> list[Record]:
-    """The records that carry `body`. A small one is not copied."""
-    if len(body) <= DATA_BYTES:
-        return [Record(RecordKind.DATA, body)] if body else []
+def data_records(body: bytes) -> Iterator[Record]:
+    """The records that carry `body`, each made when it is its turn. A small one is not copied."""
+    if 0 < len(body) <= DATA_BYTES:
+        yield Record(RecordKind.DATA, body)
+        return
     view = memoryview(body)
-    return [Record(RecordKind.DATA, bytes(view[at : at + DATA_BYTES])) for at in range(0, len(body), DATA_BYTES)]
+    for at in range(0, len(body), DATA_BYTES):
+        yield Record(RecordKind.DATA, bytes(view[at : at + DATA_BYTES]))
 
 
 def read_question(payload: bytes, peer: NodeId) -> Question:

@@ -31,6 +31,7 @@ from forms.computed import Computed
 from forms.errors import BadSyntax, Busy, FormFailed
 from forms.evaluate import error_frame, error_line
 from forms.form import FRAME_LIMIT
+from forms.reader import MAX_TEXT_BYTES
 from forms.request import Request
 from forms.text_framing import TextMeasure
 from transport.budget import Allowance, PeerBudgets
@@ -144,7 +145,7 @@ class MeshDoor:
     def _measure(self, call: FormCall) -> Callable[[bytearray], int]:
         """What says how long the call is, as far as it has come."""
         if call.is_text:
-            text = TextMeasure(self.limit_bytes)
+            text = TextMeasure(min(self.limit_bytes, MAX_TEXT_BYTES))
             return lambda received: text.advance(received) or len(received) + 1
         return _FrameMeasure(self.answers.catalogue, self.limit_bytes)
 
