@@ -33,11 +33,11 @@ from bench.forms_others import CORES, WIDTH, hashed
 from bench.forms_wire import LOOPBACK, Exchange, Wire, bare_server
 from bench.row import Row
 from forms.installed import catalogue
+from forms.quick_text import read_rows_call
 from meshd.control import ControlClient
 from meshd.local_agents import LocalAgent, local_agents
 
-BINARY = {"100": 100, "1k": 1000, "10k": 10_000, "100k": 100_000, "1M": 1_000_000}
-TEXT = {"100": 100, "1k": 1000, "10k": 10_000}
+COUNTS = {"100": 100, "1k": 1000, "10k": 10_000, "100k": 100_000, "1M": 1_000_000}
 PAGE_MS = {
     "shake-binary-100": 0.74,
     "shake-binary-1k": 0.76,
@@ -47,6 +47,8 @@ PAGE_MS = {
     "shake-text-100": 3.43,
     "shake-text-1k": 23.24,
     "shake-text-10k": 218.82,
+    "shake-text-100k": 2219.0,
+    "shake-text-1M": 23_811.0,
 }
 """The bend page's own, its Python worker on an RTX 3090: another machine."""
 SMALL_TARGET, LARGE_TARGET = 1 / 5, 1 / 1.5
@@ -107,10 +109,9 @@ def warm_up(wire: Wire) -> None:
 
 def wire_rows(wire: Wire, others: Sequence[Other]) -> Iterator[dict[str, Any]]:
     """The wire table."""
-    kinds = (("binary", BINARY, Exchange.binary), ("text", TEXT, Exchange.text))
     with bare_server() as bare:
-        for kind, counts, make in kinds:
-            for name, count in counts.items():
+        for kind, make in (("binary", Exchange.binary), ("text", Exchange.text)):
+            for name, count in COUNTS.items():
                 yield one_size(f"shake-{kind}-{name}", make(count), wire, bare, others)
 
 
@@ -138,6 +139,18 @@ def one_size(case: str, exchange: Exchange, wire: Wire, bare: Wire, others: Sequ
 
 
 PLAIN = {ord(mark): None for mark in '()" '}
+
+
+def text_row() -> dict[str, Any]:
+    """Reading alone, in CPU time a byte, beside the page's whole calls in text."""
+    request = Exchange.text(1_000_000).request
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        assert read_rows_call(request) is not None
+        took.append(1e9 * (time.process_time() - began) / len(request))
+    ours, page = statistics.median(took), 1e6 * PAGE_MS["shake-text-1M"] / len(request)
+    return asdict(Row("text-read-1M", ours, page, "the page's text", ours / page, "ns/byte", "lower", 1 / 20))
 
 
 def form_frames() -> dict[str, bytes]:
@@ -241,6 +254,7 @@ def all_rows(near: LocalAgent, wire: Wire, others: Sequence[Other], circuit: Pat
     yield from wire_rows(wire, others)
     for other in others:
         other.end()
+    yield text_row()
     yield mesh_row(near, "far", wire)
     yield from form_rows(wire)
     if circuit is not None:
@@ -248,7 +262,7 @@ def all_rows(near: LocalAgent, wire: Wire, others: Sequence[Other], circuit: Pat
 
 
 def described(row: dict[str, Any]) -> str:
-    words = [f"{row['case']:27} {row['ours']:10.2f} ms  {row['baseline_name']} {row['baseline']:.2f}"]
+    words = [f"{row['case']:27} {row['ours']:10.2f} {row['unit']}  {row['baseline_name']} {row['baseline']:.2f}"]
     words.append(f"ratio {row['ratio']:.3f} (target ≤ {row['target']:.2f})")
     return "  ".join(words + [f"{key} {value:.2f}" for key, value in row.items() if key not in Row.__slots__])
 
