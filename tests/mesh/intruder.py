@@ -10,7 +10,6 @@ import ssl
 from typing import TextIO, cast
 
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated
 
 from tests.transport.stranger import Stranger
 from transport import wire
@@ -67,10 +66,6 @@ class Intruder(Stranger):
     def hang_up(self) -> None:
         self.quic.close()
         self.transmit()
-
-    @property
-    def was_cut(self) -> bool:
-        return self.saw(ConnectionTerminated)
 
     def _heard(self) -> list[bytes]:
         return [record.payload for record in RecordReader().feed(self.received(GREETING_STREAM))]

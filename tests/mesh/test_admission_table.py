@@ -51,9 +51,11 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is refused and does not hang up is left waiting no longer than these tests need."""
+    """Who is refused and does not hang up, or dials again, waits no longer than these tests need."""
     monkeypatch.setattr(admitting, "REFUSAL_LINGER_S", 0.05)
     monkeypatch.setattr(link, "HIGHER_ID_WAITS_S", 0.0)
+    monkeypatch.setattr(link, "OTHER_END_WAITS_S", 0.0)
+    monkeypatch.setattr(link, "FIRST_BACKOFF_S", 0.02)
 
 
 def invite(house: House, role: Role = Role.MEMBER, ttl_s: float = DAY_S) -> Invite:
@@ -226,7 +228,7 @@ async def test_a_stream_before_its_time_ends_the_connection(
     moment: str, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even that of a member, and whatever is said beside it."""
-    monkeypatch.setattr(admitting, "HANDSHAKE_S", 1.0)
+    monkeypatch.setattr(admitting, "HANDSHAKE_S", 0.2 if moment == "before TLS is done" else 1.0)
     async with open_house() as house, Intruder(house.owner.addresses[0]) as intruder:
         if moment == "before TLS is done":
             intruder.begin()

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import pytest
 
+from transport import link
 from transport.errors import ResetCode, StreamReset, Unreachable
 from transport.interface import (
     MAX_DATAGRAM_BYTES,
@@ -27,6 +28,7 @@ from transport.interface import (
     StreamHeader,
     Transport,
 )
+from transport.quic import liveness
 
 HEADER = StreamHeader("echo/1", "r-1", 5000)
 WAIT_S = 30.0
@@ -312,6 +314,14 @@ class TransportContract:
             await pair.one.open(pair.other.node, HEADER)
         assert not pair.one.send_datagram(pair.other.node, b"late")
 
+    @pytest.fixture
+    def is_given_up_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have who is idle asked, who is silent doubted, and who is doubted lost, each a second later."""
+        monkeypatch.setattr(liveness, "PING_EVERY_S", 1.0)
+        monkeypatch.setattr(liveness, "SILENCE_S", 1.0)
+        monkeypatch.setattr(link, "RECONNECTING_S", 1.0)
+
+    @pytest.mark.usefixtures("is_given_up_soon")
     async def test_peer_that_vanishes_fails_its_streams(self, pair: Pair) -> None:
         here, _ = await pair.streams()
         pair.vanish()
@@ -349,6 +359,7 @@ class TransportContract:
         async with asyncio.timeout(WAIT_S):
             assert await there.receive() == message(b"still here")
 
+    @pytest.mark.usefixtures("is_given_up_soon")
     async def test_doubted_peer_that_is_dead_is_lost(self, pair: Pair) -> None:
         here, _ = await pair.streams()
         pair.vanish()
