@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,33 @@ def judge_engine(facts: EngineFacts) -> Check:
         return Check(name, False, f"{facts.binary} does not find its libraries: {said}", rebuild)
     how = "cannot be run" if facts.exit_code is None else f"ended with status {facts.exit_code}"
     return Check(name, False, f"{facts.binary} {how}: {said}", rebuild)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDevices:
+    """gpus: NVIDIA's, by name, as NVML tells.  listed: what `BINARY --list-devices` printed."""
+
+    gpus: tuple[str, ...]
+    listed: str
+
+    @property
+    def seen(self) -> int:
+        """How many devices besides the CPU the engine computes on."""
+        return len(re.findall(r"^\s+(?:CUDA|ROCm|HIP|Vulkan|SYCL|MTL|Metal)\w*\d*: ", self.listed, re.MULTILINE))
+
+
+def judge_engine_devices(facts: EngineDevices) -> Check:
+    """Whether the engine uses the GPUs that models are placed on."""
+    name, count = "engine-gpu", len(facts.gpus)
+    if facts.seen >= count:
+        return Check(name, True, f"the engine sees {facts.seen} of this host's {count} GPUs")
+    if facts.seen:
+        detail = f"the engine sees {facts.seen} of this host's {count} GPUs"
+        return Check(name, False, detail, "look at CUDA_VISIBLE_DEVICES; else just engine cuda")
+    detail = (
+        f"this host has {', '.join(facts.gpus)}, and its engine is one for the CPU: models are placed there in vain"
+    )
+    return Check(name, False, detail, "just engine cuda")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,15 +69,21 @@ def judge_builds(status: Mapping[str, Any]) -> Check:
     return Check("engine-builds", False, f"{refused[0]['name']}: {refused[0]['reason']}", fix)
 
 
+SINCE_CUDA_13 = (7, 5)
+"""CUDA 13 compiles for Turing and later: Pascal's P40 (6.1) and Volta (7.0) need CUDA 12."""
+
+
 @dataclass(frozen=True, slots=True)
 class GpuFacts:
     """driver_cuda: the newest CUDA that the driver runs, as (major, minor); None without an NVIDIA GPU.
 
-    cupy: the CUDA major version that CuPy was built for; None where it is not installed.
+    cupy: the CUDA major version that CuPy was built for; None where it is not installed.  oldest: the lowest compute
+    capability of a GPU here.
     """
 
     driver_cuda: tuple[int, int] | None
     cupy: int | None
+    oldest: tuple[int, int] = SINCE_CUDA_13
 
 
 def judge_gpu(facts: GpuFacts) -> Check:
@@ -85,12 +91,18 @@ def judge_gpu(facts: GpuFacts) -> Check:
         return Check("cupy", True, "no NVIDIA GPU: forms run on the CPU")
     major, minor = facts.driver_cuda
     if facts.cupy is None:
-        wanted = "cuda13" if major >= 13 else "cuda12"
+        wanted = "cuda13" if major >= 13 and facts.oldest >= SINCE_CUDA_13 else "cuda12"
         return Check("cupy", True, f"forms run on the CPU; on the GPU with the extra {wanted}")
     if facts.cupy > major:
         detail = f"CuPy is built for CUDA {facts.cupy}, the driver runs CUDA {major}.{minor} at most"
         fix = f"install meshd with the extra cuda{major} in place of cuda{facts.cupy}, or a newer driver"
         return Check("cupy", False, detail, fix)
+    if facts.cupy >= 13 and facts.oldest < SINCE_CUDA_13:
+        capability = ".".join(map(str, facts.oldest))
+        detail = (
+            f"CuPy is built for CUDA {facts.cupy}, which no longer knows a GPU here (compute capability {capability})"
+        )
+        return Check("cupy", False, detail, "install meshd with the extra cuda12 in place of cuda13")
     return Check("cupy", True, f"CuPy for CUDA {facts.cupy}, driver for CUDA {major}.{minor}")
 
 

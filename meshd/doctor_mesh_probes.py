@@ -20,6 +20,7 @@ from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.datadir import DataDir, DataDirDamaged
 from meshd.doctor import Check
 from meshd.doctor_mesh import (
+    SINCE_CUDA_13,
     GpuFacts,
     PathFacts,
     judge_bind,
@@ -105,18 +106,17 @@ def _devices() -> dict[str, str]:
 
 
 def probe_gpu(options: DoctorOptions) -> Iterable[Check]:
-    return [judge_gpu(GpuFacts(_driver_cuda(), _cupy()))]
-
-
-def _driver_cuda() -> tuple[int, int] | None:
     import pynvml
 
     try:
         pynvml.nvmlInit()
         version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+        capabilities = [pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in handles]
     except pynvml.NVMLError:
-        return None
-    return version // 1000, version % 1000 // 10
+        return [judge_gpu(GpuFacts(None, _cupy()))]
+    driver = version // 1000, version % 1000 // 10
+    return [judge_gpu(GpuFacts(driver, _cupy(), min(map(tuple, capabilities), default=SINCE_CUDA_13)))]
 
 
 def _cupy() -> int | None:

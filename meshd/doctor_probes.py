@@ -30,6 +30,7 @@ from meshd.doctor import (
     WANTED_BUFFER_BYTES,
     Check,
     DiskFacts,
+    EngineDevices,
     EngineFacts,
     PortFacts,
     PrivateFile,
@@ -37,10 +38,12 @@ from meshd.doctor import (
     judge_clock,
     judge_disk,
     judge_engine,
+    judge_engine_devices,
     judge_port,
     judge_private_files,
     judge_udp,
 )
+from meshd.hardware import Limits, read_devices
 from meshd.launcher import LIBRARY_PATH, child_environment
 from meshd.ports import Door, bind_error, port_taken
 from transport.address import parse_address
@@ -139,16 +142,25 @@ def _agent_pid(data_dir: Path) -> int | None:
 def probe_engine(options: DoctorOptions) -> Iterable[Check]:
     if not options.engine_wanted or options.engine is None:
         return [judge_engine(EngineFacts(options.engine_wanted, None, None, ""))]
-    exit_code, output = _run_version(options.engine)
-    return [judge_engine(EngineFacts(True, str(options.engine.binary), exit_code, output))]
+    exit_code, output = _run(options.engine, "--version")
+    check = judge_engine(EngineFacts(True, str(options.engine.binary), exit_code, output))
+    gpus = nvidia_gpus()
+    if exit_code != 0 or not gpus:
+        return [check]
+    return [check, judge_engine_devices(EngineDevices(gpus, _run(options.engine, "--list-devices")[1]))]
 
 
-def _run_version(engine: EngineFiles) -> tuple[int | None, str]:
-    """Exit code and output of `BINARY --version`; no exit code when it cannot be run or does not end."""
+def nvidia_gpus() -> tuple[str, ...]:
+    """Names of this host's NVIDIA GPUs."""
+    return tuple(device.name for device in read_devices(Limits(0)).devices if device.kind == "cuda")
+
+
+def _run(engine: EngineFiles, question: str) -> tuple[int | None, str]:
+    """Exit code and output of `BINARY QUESTION`; no exit code when it cannot be run or does not end."""
     libraries = {LIBRARY_PATH: str(engine.library_path)} if engine.library_path else {}
     try:
         ended = subprocess.run(
-            (str(engine.binary), "--version"),
+            (str(engine.binary), question),
             env=child_environment(os.environ, libraries),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -157,7 +169,7 @@ def _run_version(engine: EngineFiles) -> tuple[int | None, str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return None, f"did not answer --version within {ENGINE_TIMEOUT_S:.0f} s"
+        return None, f"did not answer {question} within {ENGINE_TIMEOUT_S:.0f} s"
     except OSError as error:
         return None, error.strerror or str(error)
     return ended.returncode, ended.stdout.decode(errors="replace")

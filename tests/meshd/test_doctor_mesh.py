@@ -73,6 +73,10 @@ def test_narrow_paths_are_told_with_the_device(mtu: int, ok: bool) -> None:
         (GpuFacts((13, 0), None), True, "cuda13"),
         (GpuFacts((13, 0), 12), True, "CUDA 12"),
         (GpuFacts((12, 4), 13), False, "cuda12 in place of cuda13"),
+        (GpuFacts((13, 0), None, oldest=(6, 1)), True, "cuda12"),
+        (GpuFacts((13, 0), 13, oldest=(6, 1)), False, "cuda12 in place of cuda13"),
+        (GpuFacts((13, 0), 13, oldest=(9, 0)), True, "CUDA 13"),
+        (GpuFacts((13, 0), 12, oldest=(6, 1)), True, "CUDA 12"),
     ],
 )
 def test_cupy_and_the_driver(facts: GpuFacts, ok: bool, said: str) -> None:

@@ -103,6 +103,23 @@ async def test_an_engine_without_its_libraries_is_reported(options: DoctorOption
     assert along.ok
 
 
+async def test_an_engine_for_the_cpu_on_a_host_with_gpus_is_reported(
+    options: DoctorOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_probes, "nvidia_gpus", lambda: ("Tesla P40", "RTX 3090"))
+    said = ("  (none)", "  CUDA0: Tesla P40 (24438 MiB, 24000 MiB free)")
+    checks = []
+    for number, devices in enumerate((said[0], said[1], f"{said[1]}\n  CUDA1: RTX 3090 (24124 MiB, 23000 MiB free)")):
+        program = f'[ "$1" = --version ] && echo version: 1 || printf "Available devices:\n{devices}\n"'
+        engine = EngineFiles(script(tmp_path / f"engine-{number}", program), None)
+        version, gpus = await run_one("engine", replace(options, engine=engine))
+        assert version.ok
+        checks.append(gpus)
+    assert [check.ok for check in checks] == [False, False, True]
+    assert "Tesla P40, RTX 3090" in checks[0].detail and checks[0].fix == "just engine cuda"
+    assert "sees 1 of this host's 2 GPUs" in checks[1].detail
+
+
 async def test_an_engine_that_hangs_is_reported(
     options: DoctorOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
