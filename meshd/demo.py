@@ -1,4 +1,4 @@
-"""A mesh of real agents on this machine, and one chat through its lite client."""
+"""A mesh of real agents on this machine, and one chat and one form call through its lite client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 import aiohttp
 
-from meshd.control import CommandFailed, NotRunning
+from forms.request import replied
+from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.impaired_agents import ImpairedAgents
 from meshd.local_agents import AgentFailed, LocalAgent, last_lines, local_agents
 from transport.impairment import Conditions
@@ -22,7 +23,9 @@ from transport.impairment import Conditions
 LOAD_TIMEOUT_S = 180.0
 CHAT_TIMEOUT_S = 60.0
 POLL_S = 0.05
+CALL_TIMEOUT_S = 60.0
 QUESTION = "What is meshd?"
+CALL = '(cuda-shake-fanout \'("6d6573686400" "62656e64") 32)'
 
 Say = Callable[[str], None]
 
@@ -40,6 +43,17 @@ class ChatResult:
     mode: str
     ttft_ms: float
     tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """One form call. node: where it ran.  ms: as the asker saw it."""
+
+    call: str
+    reply: str
+    node: str
+    backend: str
+    ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,20 @@ async def _texts(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
         for choice in event.get("choices", ()):
             if text := choice["delta"].get("content"):
                 yield text
+
+
+async def bend(mesh: DemoMesh, call: str) -> CallResult:
+    """Have the lite client send a form call to the host, as `meshd call --on host` does. Raises DemoFailed."""
+    client = ControlClient(mesh.client.directory / "control.sock", CALL_TIMEOUT_S)
+    sent = time.monotonic()
+    try:
+        reply, told = await asyncio.to_thread(client.post, "form_call", call.encode(), on=mesh.nodes[0].name)
+    except (NotRunning, CommandFailed) as error:
+        raise DemoFailed(f"the form call failed: {error}") from error
+    ms = 1000 * (time.monotonic() - sent)
+    if not replied(reply):
+        raise DemoFailed(f"the form call failed: {reply.decode('utf-8', 'replace').strip()}")
+    return CallResult(call, reply.decode().strip(), told["x-meshd-node"], told["x-meshd-backend"], ms)
 
 
 async def overview(mesh: DemoMesh) -> list[dict[str, Any]]:

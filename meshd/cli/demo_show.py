@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import typer
 
 import llm.demo
 from meshd.cli.output import fail, print_json, say
-from meshd.demo import QUESTION, ChatResult, DemoFailed, DemoMesh, ask, demo_mesh, overview
+from meshd.demo import CALL, QUESTION, CallResult, ChatResult, DemoFailed, DemoMesh, ask, bend, demo_mesh, overview
 from meshd.impaired_agents import ImpairedAgents
 from transport.impairment import parse_conditions
 
@@ -40,7 +41,8 @@ async def _demo(nodes: int, impair: str, once: bool, as_json: bool) -> dict[str,
     async with demo_mesh(TOY_MODEL, nodes, say, parse_conditions(impair) if impair else None) as mesh:
         say(f"\nasking the toy model through {mesh.client.name}'s own API at {mesh.api}\n> {QUESTION}\n")
         result = await ask(mesh, QUESTION, _quiet if as_json else _type_out)
-        answer = _summary(result, mesh, await overview(mesh)) | _ways(impair, mesh.ways)
+        called = await bend(mesh, CALL)
+        answer = _summary(result, called, mesh, await overview(mesh)) | _ways(impair, mesh.ways)
         _show(answer, as_json)
         if not once:
             if as_json:
@@ -49,13 +51,14 @@ async def _demo(nodes: int, impair: str, once: bool, as_json: bool) -> dict[str,
     return answer
 
 
-def _summary(result: ChatResult, mesh: DemoMesh, nodes: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(result: ChatResult, called: CallResult, mesh: DemoMesh, nodes: list[dict[str, Any]]) -> dict[str, Any]:
     engine = f"llama-server ({result.mode})"
     return {
         "answer": result.answer,
         "path": [mesh.client.name, "QUIC", result.node, engine],
         "ttft_ms": round(result.ttft_ms, 1),
         "tokens_per_s": round(result.tokens_per_s, 1),
+        "bend": asdict(called) | {"ms": round(called.ms, 1), "path": [mesh.client.name, "QUIC", called.node]},
         "nodes": nodes,
     }
 
@@ -71,6 +74,9 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
         sys.stdout.write("\n\n")
     say(f"path: {' → '.join(answer['path'])}")
     say(f"time to first token {answer['ttft_ms']} ms, then {answer['tokens_per_s']} tokens/s")
+    called = answer["bend"]
+    say(f"bend: {called['call']}\n  {called['reply']}")
+    say(f"  path: {' → '.join(called['path'])}, by its {called['backend']}, {called['ms']} ms")
     if ways := answer.get("impaired"):
         lost = ", ".join(f"{count} lost to {cause}" for cause, count in ways["dropped"].items())
         say(f"over ways with {ways['conditions']}: {ways['passed']} packets passed, {lost or 'none lost'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -17,9 +18,11 @@ def test_the_demo_answers_through_the_lite_client_and_leaves_nothing() -> None:
 
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert set(answer) == {"answer", "path", "ttft_ms", "tokens_per_s", "nodes"}
+    assert set(answer) == {"answer", "path", "ttft_ms", "tokens_per_s", "bend", "nodes"}
     assert "meshd" in answer["answer"]
     assert answer["path"] == ["laptop", "QUIC", "host", "llama-server (solo)"]
+    assert answer["bend"]["path"] == ["laptop", "QUIC", "host"]
+    assert hashlib.shake_256(b"bend").hexdigest(32) in answer["bend"]["reply"]
     assert answer["ttft_ms"] > 0 and answer["tokens_per_s"] > 0
     assert [node["role"] for node in answer["nodes"]] == ["owner", "member", "client"]
     assert "starting the host" in done.stderr
