@@ -35,6 +35,9 @@ LOOK_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 300.0
 COMMAND_TIMEOUT_S = 60.0
 MISSES_BEFORE_FAILED = 2
+MISSES_BEFORE_BROKEN = 6
+"""Looks at a server in a row without an answer, half a minute where it is silent, after which nobody waits for what it
+was asked before."""
 DEFAULT_SLOTS = 8
 SILENT_S = 20.0
 """How long a server may go on answering after its stop command."""
@@ -138,16 +141,26 @@ class Upstream:
 
     async def run(self) -> None:
         """Watch the server until cancelled. A stop and a start of it are seen within seconds."""
-        async with HttpProxy(self.options.base, self.options.api_key, self.name) as proxy, asyncio.TaskGroup() as group:
-            self._proxy = proxy
+        async with asyncio.TaskGroup() as group:
             group.create_task(self._start_when_told(), name=f"start {self.name}")
             try:
                 while True:
+                    await self._watch_until_broken()
+            finally:
+                self._enter(EngineState.STOPPED, "stopped with the agent")
+
+    async def _watch_until_broken(self) -> None:
+        """Returns, and breaks off what is being answered, once the server has been silent for long."""
+        async with HttpProxy(self.options.base, self.options.api_key, self.name) as proxy:
+            self._proxy = proxy
+            try:
+                while self._misses < MISSES_BEFORE_BROKEN or not self.in_flight or self._starting.locked():
                     await self._look(proxy)
                     await self._pause()
             finally:
                 self._proxy = None
-                self._enter(EngineState.STOPPED, "stopped with the agent")
+        logger.warning("%s has been silent for long: %d requests are given up", self.name, self.in_flight)
+        self._misses = MISSES_BEFORE_FAILED
 
     async def _start_when_told(self) -> None:
         while True:

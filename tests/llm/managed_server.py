@@ -51,6 +51,13 @@ class ManagedServer:
             while self.is_running:  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.02)
 
+    def suspend(self) -> None:
+        """Let it live and do nothing."""
+        psutil.Process(self._pid).suspend()
+
+    def resume(self) -> None:
+        psutil.Process(self._pid).resume()
+
     def end(self) -> None:
         """Leave nothing behind."""
         if (pid := self._pid) is not None:
