@@ -1,0 +1,61 @@
+"""Ways to carry out the same network: what honest hosts differ in, and what may not pass for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy
+
+from forms.poc.philox import Array
+
+Settle = Callable[[Array], Array]
+
+
+def _as_is(values: Array) -> Array:
+    return values
+
+
+def _through_half(values: Array) -> Array:
+    return values.astype("float16").astype("float32")
+
+
+def _through_tf32(values: Array) -> Array:
+    """Ten bits behind the point, rounded half up: what a tensor core makes of its operands."""
+    return ((values.view("uint32") + 0x1000) & 0xFFFFE000).view("float32")
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """operand: what is made of a product's factors.  settle: of every result.  parts: that sums are split into."""
+
+    name: str
+    dtype: str = "float32"
+    operand: Settle = _as_is
+    settle: Settle = _as_is
+    parts: int = 1
+
+    def times(self, values: Array, matrix: Array) -> Array:
+        """values (…, in) times a matrix (out, in)."""
+        values, matrix = self.operand(values.astype(self.dtype)), self.operand(matrix.astype(self.dtype))
+        step = -(-values.shape[-1] // self.parts)
+        total = values[..., :step] @ matrix[:, :step].T
+        for start in range(step, values.shape[-1], step):
+            total = total + values[..., start : start + step] @ matrix[:, start : start + step].T
+        return self.settle(total)
+
+
+FP32 = Arithmetic("fp32")
+FP64 = Arithmetic("float64", dtype="float64")
+REORDERED = Arithmetic("reordered", parts=8)
+TF32 = Arithmetic("tf32", operand=_through_tf32)
+FP16 = Arithmetic("fp16", settle=_through_half)
+HONEST = (FP32, REORDERED, FP64, FP16)
+
+
+def quantised(matrix: Array, bits: int, xp: ModuleType = numpy) -> Array:
+    """A matrix (out, in) rounded to `bits` with a scale for each row: a saving that the proof must not pass."""
+    most = 2 ** (bits - 1) - 1
+    steps = xp.abs(matrix).max(axis=1, keepdims=True) / most
+    return (xp.round(matrix / steps) * steps).astype(matrix.dtype)
