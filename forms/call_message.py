@@ -19,6 +19,7 @@ import msgspec
 from forms.computed import Computed
 from forms.errors import BeyondLimit, Busy, FormFailed, Kind, NotFound, WorkerLost
 from forms.form import FRAME_LIMIT
+from forms.request import FormName
 from transport.interface import NodeId, Record, RecordKind
 from transport.wire import ShortText, decode, encode, printable
 
@@ -60,7 +61,7 @@ class FormAnswer(msgspec.Struct, frozen=True, tag="answer"):
     """
 
     size: Size
-    form: ShortText
+    form: FormName
     backend: ShortText
     work: Annotated[float, msgspec.Meta(ge=0)]
     seconds: Seconds
@@ -113,7 +114,7 @@ def read_answer(payload: bytes, peer: NodeId) -> NodeMessage:
 def answer_of(done: Computed, held_s: float, queue_s: float) -> FormAnswer:
     """What is sent before the reply of `done`."""
     backend = done.backend.value if done.backend is not None else ""
-    size, form = len(done.reply), done.form[:64]
+    size, form = len(done.reply), done.form[:128]
     return FormAnswer(size, form, backend, done.work, done.seconds, done.is_cold, held_s, queue_s)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from forms.cost import Cost, Line
+from forms.request import FormName
 from gossip.message import MAX_FACT_BYTES
 from gossip.view import NodeView
 from transport.errors import ProtocolError
@@ -32,7 +33,7 @@ Time = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
 class FormCost(msgspec.Struct, frozen=True, array_like=True):
     """A `forms.cost.Cost`. error: in thousandths, 0 where it is not known."""
 
-    form: ShortText
+    form: FormName
     is_text: bool
     backend: ShortText
     base_s: Time

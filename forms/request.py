@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 from forms.worker_pipe import FRAME, TEXT
 
 BEND = b"BEND"
 """Before a frame: run it wherever it finishes first, as `(bend CALL)` asks in text."""
+FormName = Annotated[str, msgspec.Meta(max_length=128)]
 HEAD = re.compile(rb"\s*\(\s*([^\s()'\";]{1,100})")
 
 

@@ -60,6 +60,12 @@ def test_only_what_changes_a_choice_is_worth_telling(before: FormsFact, now: For
     assert is_worth_telling(before, now) == is_worth
 
 
+def test_a_form_of_the_longest_name_does_not_spoil_the_others() -> None:
+    named = replace(SORT, form="f" * 100)
+    read = decode_fact(encode_fact(told(SORT, named)), PEER)
+    assert [row.form for row in read.costs] == [SORT.form, named.form]
+
+
 def test_nonsense_is_nothing() -> None:
     node = NodeView(PEER, "n", Role.MEMBER, Status.ALIVE, 1, 0, (), {"forms": b"\xc1"}, None, True, 1.0)
     assert read_forms(node) == NOTHING
