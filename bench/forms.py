@@ -186,21 +186,24 @@ def form_rows(wire: Wire) -> Iterator[dict[str, Any]]:
         yield asdict(row)
 
 
-def mesh_row(near: LocalAgent, far: str, wire: Wire) -> dict[str, Any]:
-    """The million, through this host's agent to another one, beside the same on this host's wire door."""
-    exchange = Exchange.binary(1_000_000)
+def mesh_rows(near: LocalAgent, far: str, wire: Wire) -> Iterator[dict[str, Any]]:
+    """The table through this host's agent to another one, beside the same on this host's wire door."""
     client = ControlClient(near.directory / "control.sock", 600)
-    there, _ = client.post("form_call", exchange.request, on=far)
-    assert there[12:] == hashed(exchange.data)
-    got = medians(
-        5,
-        {
-            "ours": lambda: client.post("form_call", exchange.request, on=far),
-            "here": lambda: wire.ask(exchange.request, exchange.reply_bytes),
-        },
-    )
-    row = Row("mesh-shake-1M", got["ours"], got["here"], "here", got["ours"] / got["here"], "ms", "lower", 3.0)
-    return asdict(row)
+    for kind, make in (("", Exchange.binary), ("text-", Exchange.text)):
+        for name, count in COUNTS.items():
+            exchange = make(count)
+            there, _ = client.post("form_call", exchange.request, on=far)
+            assert there == bytes(wire.ask(exchange.request, exchange.reply_bytes))
+
+            def ask_there(request: bytes = exchange.request) -> object:
+                return client.post("form_call", request, on=far)
+
+            def ask_here(exchange: Exchange = exchange) -> object:
+                return wire.ask(exchange.request, exchange.reply_bytes)
+
+            got = medians(50 if count <= 10_000 else 5, {"ours": ask_there, "here": ask_here})
+            ratio = got["ours"] / got["here"]
+            yield asdict(Row(f"mesh-shake-{kind}{name}", got["ours"], got["here"], "here", ratio, "ms", "lower", 3.0))
 
 
 def stock_row(near: LocalAgent, wire: Wire, circuit: Path) -> dict[str, Any]:
@@ -255,7 +258,7 @@ def all_rows(near: LocalAgent, wire: Wire, others: Sequence[Other], circuit: Pat
     for other in others:
         other.end()
     yield text_row()
-    yield mesh_row(near, "far", wire)
+    yield from mesh_rows(near, "far", wire)
     yield from form_rows(wire)
     if circuit is not None:
         yield stock_row(near, wire, circuit)
