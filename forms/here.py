@@ -82,10 +82,7 @@ class Here:
         try:
             await self.bring(name, request.payload)
             began = self.clock()
-            done = await self.worker.compute(request.kind, request.payload, deadline_s)
-        except WorkerLost:
-            self._is_measured = False  # the next one is cold
-            raise
+            done = await self._by_worker(request, deadline_s)
         finally:
             self._backlog.remove(number, self.clock())
             self.observer.computed(name, done, self.clock() - asked)
@@ -95,6 +92,13 @@ class Here:
         self.costs.learn(spent, len(request.payload), is_text=request.is_text)
         self._is_wanted.set()
         return done
+
+    async def _by_worker(self, request: Request, deadline_s: float) -> Computed:
+        try:
+            return await self.worker.compute(request.kind, request.payload, deadline_s)
+        except WorkerLost:
+            self._is_measured = False  # the next one is cold
+            raise
 
     @property
     def queue_s(self) -> float:
@@ -140,15 +144,24 @@ class Here:
         for probe in self.probes(self.catalogue):
             while self.in_flight:
                 await self.changed()  # it is nobody's turn but theirs
-            began = self.clock()
             try:
-                done = await self.worker.compute(probe.kind, probe.payload, MEASURE_DEADLINE_S)
+                await self._try_out(probe)
             except FormFailed as error:
                 logger.warning("what forms cost here is not known yet: %s", error)
                 return False
-            spent = replace(done, seconds=self.clock() - began)
-            self.costs.learn(spent, len(probe.payload), is_text=probe.is_text)
         return True
+
+    async def _try_out(self, probe: Request) -> None:
+        """A call of our own, which others wait for as for any."""
+        began = self.clock()
+        number = self._backlog.add(UNKNOWN_S, began)
+        try:
+            done = await self._by_worker(probe, MEASURE_DEADLINE_S)
+        finally:
+            self._backlog.remove(number, self.clock())
+            self._notify()
+        spent = replace(done, seconds=self.clock() - began)
+        self.costs.learn(spent, len(probe.payload), is_text=probe.is_text)
 
     def _notify(self) -> None:
         self._changed.set()
