@@ -27,6 +27,7 @@ from llm.host import Host
 from llm.offer import MODELS_FACT, MeshModel, Mode, catalogue
 from llm.placement import Choice, Experience, rank
 from llm.remote import ask
+from llm.sessions.names import SessionGone
 from llm.sightings import Sightings
 from llm.silences import Silences
 from llm.tries import SAME_NODE_PAUSE_S, Tries
@@ -90,7 +91,7 @@ class Router:
         beginnings = prefixes(request.model, request.body)
         while True:
             try:
-                choice, *others = self._rank(request.model, tries, self._affinity.holder(beginnings))
+                choice, *others = self._rank(request, tries, self._affinity.holder(beginnings))
             except NoHost as error:
                 await self._pause(tries.wait_s(error, now()))
                 continue
@@ -108,10 +109,12 @@ class Router:
                 return answer
             except RequestFailed as error:
                 logger.info("request %s at node %s: %s", request.request_id, choice.node_name, error)
+                if request.node:
+                    raise  # a session may have changed already
                 tries.note(choice.node, error, now())
 
-    def _rank(self, model: str, tries: Tries, holder: NodeId | None) -> list[Choice]:
-        view, now = self._views.view, asyncio.get_running_loop().time()
+    def _rank(self, request: Request, tries: Tries, holder: NodeId | None) -> list[Choice]:
+        model, view, now = request.model, self._views.view, asyncio.get_running_loop().time()
         failed = tries.failed | self._silences.among(view, now)
         try:
             choices = rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out, holder))
@@ -122,7 +125,7 @@ class Router:
                 ) from error
             raise
         self._sightings.note(model, now)
-        return choices
+        return _only(request.node, choices, view) if request.node else choices
 
     def _meeting_left_s(self) -> float:
         """How long this node may yet hear of others' models; 0 once it has heard of any."""
@@ -247,6 +250,15 @@ class Answer:
         except HostSilent as error:
             self._silence = str(error)
             raise
+
+
+def _only(node: str, choices: list[Choice], view: View) -> list[Choice]:
+    """The choice that is that node. Raises SessionGone where it has left the mesh, NoHost where it is not ready."""
+    if found := [choice for choice in choices if choice.node.hex().startswith(node)]:
+        return found
+    if any(entry.node.hex().startswith(node) for entry in view.nodes):
+        raise NoHost("the node that has this session does not answer for its model now; try again shortly")
+    raise SessionGone("the node that had this session has left the mesh; begin another with POST /v1/sessions")
 
 
 async def _first_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -25,10 +25,13 @@ NOT_JSON = ("multipart/", "audio/", "image/", "video/", "application/octet-strea
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """model: as the client named it, None when it did not.  stream: whether it asked for events."""
+    """model: as the client named it, None when it did not.  stream: whether it asked for events.  session: the one
+    that is to remember this chat.
+    """
 
     model: str | None
     stream: bool
+    session: str | None = None
 
     def required_model(self, known: Sequence[str]) -> str:
         """The model's name. Raises BadRequest that lists `known` when the client gave none."""
@@ -52,6 +55,7 @@ class _Body(msgspec.Struct):
 
     model: str | None = None
     stream: bool | None = None
+    session_id: str | None = None
     messages: list[dict[str, msgspec.Raw]] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -74,7 +78,7 @@ def read_request(
         raise BadRequest(
             f"expected a model name of at most {MAX_MODEL_NAME} characters, got {len(model)}", param="model"
         )
-    return RequestFacts(model=model or None, stream=bool(fields.stream))
+    return RequestFacts(model=model or None, stream=bool(fields.stream), session=fields.session_id)
 
 
 def read_timeout_s(value: str | None, longest_s: float) -> float:

@@ -19,8 +19,8 @@ FIRST_GUESS_S = 2.0
 MEMORY = 0.2
 """Share of the latest answer in the mean of how long answers take."""
 
-SLOTLESS = ("/tokenize", "/detokenize", "/apply-template", "/v1/models")
-"""What llama-server answers beside its slots."""
+SLOTLESS = ("/v1/sessions", "/tokenize", "/detokenize", "/apply-template", "/v1/models")
+"""What llama-server answers beside its slots, and what another engine does, which has turns of its own."""
 
 Waiter = asyncio.Future[None]
 

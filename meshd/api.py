@@ -22,6 +22,7 @@ from llm.client import Answer, Router
 from llm.engines.interface import Headers, Request
 from llm.errors import BodyTooLarge, RequestFailed, UnknownModel
 from llm.openai import MODEL_HEADER, TIMEOUT_HEADER, error_response, read_request, read_timeout_s, sse_error_event
+from llm.sessions.names import in_path, model_of, path_of, read_name
 from meshd import http_exchange
 from meshd.arrivals import until_here
 from meshd.bringing import Bringing
@@ -144,13 +145,20 @@ class _Exchange:
         method, path = self.scope["method"], _full_path(self.scope)
         content_type = headers.get("content-type", "")
         facts = read_request(method, path, content_type, body, model_header=headers.get(MODEL_HEADER))
+        kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
+        budget_s = read_timeout_s(headers.get(TIMEOUT_HEADER), REQUEST_BUDGET_S)
+        if session := in_path(path) or facts.session:
+            name = read_name(session)
+            model = model_of(name, [entry["id"] for entry in self.api.models()["data"]])
+            path = path_of(name, path, facts.model, model)
+            caller = _caller(headers)
+            request = Request(self.request_id, model, method, path, kept, body, budget_s, caller, name.node)
+            return request, facts.stream
         if facts.model is None and method in ("GET", "HEAD"):
             where = f"{method} {self.scope['path']}"
             raise NoSuchPath(f"no such path here: {where}; to ask a model's engine, name the model with ?model=NAME")
         known = [] if facts.model else [entry["id"] for entry in self.api.models()["data"]]
-        kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
         model = facts.required_model(known)
-        budget_s = read_timeout_s(headers.get(TIMEOUT_HEADER), REQUEST_BUDGET_S)
         request = Request(self.request_id, model, method, path, kept, body, budget_s, _caller(headers))
         return request, facts.stream
 

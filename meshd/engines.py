@@ -14,7 +14,7 @@ from llm.digest import fingerprint
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
 from llm.engines.llama_server import Draft, LlamaServerOptions
-from llm.engines.resident import Residence, Resident
+from llm.engines.resident import Residence, Resident, ResidentEngine
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.host import ServedModel
 from llm.memory.host_cache import HostCache, host_cache
@@ -23,12 +23,14 @@ from llm.models.shelf import FILE_NAME as SHELF_NAME
 from llm.models.shelf import read_shelf
 from llm.purpose import find_projector, purpose_arguments
 from llm.residency import Policy
+from llm.sessions.engine import SessionEngine, SessionOptions, WithSessions
 from llm.vocabulary import why_no_draft
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.memory import HostMemory
 from meshd.model_specs import EchoSpec, FileSpec
 from meshd.split import Splitting, needs_of, settings_of
+from transport.identity import NodeKey
 
 logger = logging.getLogger("meshd.models")
 
@@ -78,7 +80,28 @@ class Kitchen:
             policy=Policy.LAZY if spec.is_lazy else Policy.PINNED,
             ttl_s=self.config.idle_ttl,
         )
-        return ServedModel(spec.name, self.residence.add(resident), which, file_bytes=file.file_bytes)
+        engine = WithSessions(self.residence.add(resident), self._sessions(file, which, options))
+        return ServedModel(spec.name, engine, which, file_bytes=file.file_bytes)
+
+    def _sessions(self, file: ModelFile, which: str, server: LlamaServerOptions) -> ResidentEngine:
+        """The model's sessions, which load when the first is opened and are parked when nobody uses any."""
+        folder = self.directory.root / "sessions" / which[:16]
+        options = SessionOptions(replace(server, draft=None), which, folder, self._node)
+        return self.residence.add(
+            Resident(
+                f"{server.name} (sessions)",
+                make=lambda: SessionEngine(options, self.launcher),
+                need_bytes=self._reserved_bytes(file, options.server),
+                slots=options.sequences,
+                ttl_s=self.config.idle_ttl,
+            )
+        )
+
+    def _node(self) -> str:
+        """How this node is called in sessions' names."""
+        seed = self.directory.read("node.key")
+        assert seed is not None, "the agent has made it before any engine runs"
+        return NodeKey(seed).node.hex()[:16]
 
     def _host_cache(self, file: ModelFile, options: LlamaServerOptions) -> HostCache:
         ram_bytes = psutil.virtual_memory().total

@@ -29,7 +29,8 @@ class Request:
 
     path: as received, query included ("/v1/chat/completions").  headers: lower-case names, hop-by-hop
     and authorization headers already removed.  deadline_s: budget left when it was made.  caller: who asks, as far as
-    fairness goes: callers get turns alike.  on_progress: told now and then what a long wait is for.
+    fairness goes: callers get turns alike.  node: first hex digits of the only one that can answer.  on_progress: told
+    now and then what a long wait is for.
     """
 
     request_id: str
@@ -40,6 +41,7 @@ class Request:
     body: bytes
     deadline_s: float
     caller: str = ""
+    node: str = ""
     on_progress: Callable[[str], None] = field(default=untold, compare=False, repr=False)
 
 

@@ -142,6 +142,7 @@ class LlamaServerEngine:
     """An `Engine` on a child llama-server."""
 
     kind = "llama_server"
+    program = "llama-server"
 
     def __init__(self, options: LlamaServerOptions, launcher: Launcher) -> None:
         self._options = options
@@ -173,7 +174,7 @@ class LlamaServerEngine:
         try:
             while True:
                 began = loop.time()
-                self._enter(EngineState.LOADING, "starting llama-server")
+                self._enter(EngineState.LOADING, f"starting {self.program}")
                 self._enter(EngineState.FAILED, await self._live_once())
                 if loop.time() - began > STABLE_S:
                     backoff_s = FIRST_BACKOFF_S
@@ -229,12 +230,8 @@ class LlamaServerEngine:
         options = self._options
         key = secrets.token_urlsafe(32)
         try:
-            binary = find_llama_server(options.binary)
-            env = {KEY_VARIABLE: key}
-            if binary.library_dir is not None:
-                env["LD_LIBRARY_PATH"] = str(binary.library_dir)
+            argv, env = self._command(key)
             log_start = child_log.size_bytes(options.log)
-            argv = arguments(binary, options)
             async with self._launcher.start(argv, env, options.log) as child:
                 self.pid = child.pid
                 reason = await self._accompany(child, key, log_start, argv)
@@ -246,6 +243,18 @@ class LlamaServerEngine:
         finally:
             self.pid = None
 
+    def _command(self, key: str) -> tuple[list[str], dict[str, str]]:
+        """What to start, and with which variables. Raises EngineMissing."""
+        binary = find_llama_server(self._options.binary)
+        env = {KEY_VARIABLE: key}
+        if binary.library_dir is not None:
+            env["LD_LIBRARY_PATH"] = str(binary.library_dir)
+        return arguments(binary, self._options), env
+
+    def _end_child(self, pid: int) -> None:
+        # It has nothing to save, and its orderly end hangs at times after a stream was abandoned.
+        _kill(pid)
+
     async def _accompany(self, child: Child, key: str, log_start: int, argv: list[str]) -> str:
         """Tend the child until it dies or must go; why. It does not outlive this call."""
         async with asyncio.TaskGroup() as group:
@@ -255,8 +264,7 @@ class LlamaServerEngine:
                 await asyncio.wait((dying, tending), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 if not dying.done():
-                    # It has nothing to save, and its orderly end hangs at times after a stream was abandoned.
-                    _kill(child.pid)
+                    self._end_child(child.pid)
             if dying.done():
                 tending.cancel()
                 return self._describe_death(dying.result(), log_start)
@@ -267,7 +275,7 @@ class LlamaServerEngine:
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
         lines = child_log.last_lines(self._options.log, QUOTED_LINES, log_start)
         said = f"its last lines: {' | '.join(lines)}" if lines else "it wrote nothing"
-        return f"llama-server {how} (log: {self._options.log}); {said}"
+        return f"{self.program} {how} (log: {self._options.log}); {said}"
 
     async def _tend(self, key: str, log_start: int, argv: list[str]) -> str:
         """Make the engine ready and keep house; why the child must go."""
@@ -275,13 +283,13 @@ class LlamaServerEngine:
         try:
             async with asyncio.timeout(options.start_timeout_s):
                 port = await self._wait_for_port(log_start)
-            async with HttpProxy(f"http://127.0.0.1:{port}", key, "llama-server") as proxy:
+            async with HttpProxy(f"http://127.0.0.1:{port}", key, self.program) as proxy:
                 async with asyncio.timeout(options.start_timeout_s):
                     await self._wait_for_health(proxy)
                 self.memory = await asyncio.to_thread(self._check_memory, argv, log_start)
                 await self._keep_ready(proxy)
         except TimeoutError:
-            return f"llama-server did not load {options.model.name} within {options.start_timeout_s:g} s"
+            return f"{self.program} did not load {options.model.name} within {options.start_timeout_s:g} s"
         except EngineFailed as error:
             return str(error)
 
@@ -294,7 +302,7 @@ class LlamaServerEngine:
         try:
             while True:
                 await asyncio.sleep(HOUSEKEEPING_S)
-                await self._feel_pulse(proxy)
+                await self._health(proxy)
                 await self._keep_house(proxy)
         finally:
             self._proxy = None
@@ -314,8 +322,7 @@ class LlamaServerEngine:
     async def _wait_for_health(self, proxy: HttpProxy) -> None:
         """Wait until the model is loaded, then ask for the context that each slot got. Raises EngineFailed."""
         while True:
-            health, _ = await proxy.get("/health", ASK_TIMEOUT_S)
-            if health == 200:
+            if await self._health(proxy) == 200:
                 break
             await asyncio.sleep(LONGEST_LOOK_S)
         status, body = await proxy.get("/v1/models", ASK_TIMEOUT_S)
@@ -323,20 +330,20 @@ class LlamaServerEngine:
             raise self._failure(f"/v1/models gave status {status} instead of 200", retryable=True)
         self._context_tokens = _context_tokens(body) or self._context_tokens
 
-    async def _feel_pulse(self, proxy: HttpProxy) -> None:
-        """Raises EngineFailed for an engine that lives and answers nothing.
+    async def _health(self, proxy: HttpProxy) -> int:
+        """The status of /health. Raises EngineFailed for an engine that lives and answers nothing.
 
         /health is answered beside the computation, however long that takes: within 12 ms while 20,000 tokens were
         read on all cores, and while a split waits for its workers.
         """
         for _ in range(PULSES_MISSED):
             try:
-                await proxy.get("/health", self._options.pulse_timeout_s)
-                return
+                status, _ = await proxy.get("/health", self._options.pulse_timeout_s)
+                return status
             except EngineFailed:
                 await asyncio.sleep(PULSE_PAUSE_S)
         looks = f"{PULSES_MISSED} times {self._options.pulse_timeout_s:g} s"
-        raise self._failure(f"llama-server lives, but has answered nothing for {looks}; it was ended", retryable=True)
+        raise self._failure(f"{self.program} lives, but has answered nothing for {looks}; it was ended", retryable=True)
 
     async def _keep_house(self, proxy: HttpProxy) -> None:
         await asyncio.to_thread(child_log.trim, self._options.log, MAX_LOG_BYTES)

@@ -28,6 +28,14 @@ NO_MESSAGES = {
     "llm.engines.model_list._List": "what we read of an upstream's model list",
     "llm.engines.model_list._Meta": "what we read of an upstream's model list",
     "llm.openai._Body": "what we read of an OpenAI request",
+    **dict.fromkeys(
+        [
+            f"llm.sessions.asked.{name}"
+            for name in ("Addition", "Chat", "Generation", "Opening", "Policy", "Sampling", "Usage")
+        ],
+        "what the session engine reads of an HTTP request",
+    ),
+    "llm.sessions.shelf.KeptSession": "a session in the data directory",
     "meshd.keys.ApiKey": "a key in the data directory",
     "meshd.keys._File": "the file of keys in the data directory",
     "meshd.planning.PlanRequest": "what `meshd plan` asks on the control socket",

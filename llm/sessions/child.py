@@ -1,0 +1,122 @@
+"""The process that keeps one model's sessions: loads the model, then answers its agent on a loopback port.
+
+Started by `engine`, which reads the port in what it prints. On SIGTERM it parks every session and ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from llm.sessions.chat_text import ChatText
+from llm.sessions.context import Context, ContextSettings
+from llm.sessions.door import Door
+from llm.sessions.names import KEY_VARIABLE, model_tag
+from llm.sessions.sessions import Sessions
+from llm.sessions.shelf import Shelf
+from llm.sessions.thread import SessionThread
+from llm.sessions.tiers import Limits
+
+BACKLOG = 512
+LAST_WORDS_S = 1
+
+logger = logging.getLogger("meshd.sessions")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m llm.sessions.child", description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--name", required=True, help="what clients call the model")
+    parser.add_argument("--node", required=True, help="first 16 hex digits of this node's id")
+    parser.add_argument("--identity", required=True, help="which file the model is, for states")
+    parser.add_argument("--folder", type=Path, required=True, help="of parked sessions")
+    parser.add_argument("--cells", type=int, default=8192)
+    parser.add_argument("--sequences", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2))
+    parser.add_argument("--kv-type", choices=("f16", "q8_0", "q4_0"), default="f16")
+    parser.add_argument("--gpu-layers", type=int, default=99)
+    parser.add_argument("--parked-bytes", type=int, default=4 << 30)
+    return parser.parse_args()
+
+
+def load(options: argparse.Namespace) -> Sessions:
+    """Blocks while the model is read."""
+    settings = ContextSettings(
+        options.model,
+        cells=options.cells,
+        sequences=options.sequences,
+        threads=options.threads,
+        kv_type=options.kv_type,
+        gpu_layers=options.gpu_layers,
+    )
+    return Sessions(
+        Context(settings),
+        Shelf(options.folder),
+        time.monotonic,
+        Limits(active=options.sequences, parked_bytes=options.parked_bytes),
+        node=options.node,
+        model=model_tag(options.name),
+        # What makes a state fit: the file, the type of its cells, and how attention is computed.
+        kind=f"{options.identity} {settings.kv_type} flash={settings.flash_attention}",
+    )
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to us: uvicorn raises them again once it has served, and there is something to park yet."""
+        yield
+
+
+async def serve(options: argparse.Namespace, key: str) -> None:
+    """Answer until SIGTERM, or until the thread dies, which ends the process."""
+    deaths: list[BaseException] = []
+
+    def on_death(error: BaseException | None) -> None:
+        server.should_exit = True
+        if error is not None:
+            deaths.append(error)
+
+    thread = SessionThread(lambda: load(options), on_death)
+    await thread.start()
+    template, words = await thread.call(lambda one: (one.context.chat_template, one.context.first_and_last))
+    door = Door(thread, ChatText(template, *words), options.name, key)
+    server = _Server(
+        uvicorn.Config(
+            door.application(),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=LAST_WORDS_S,
+            lifespan="off",
+        )
+    )
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
+        # Named as llama-server does, whose watcher in the agent is ours, too.
+        print(f"sessions: listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+        await server.serve(sockets=[listener])
+    if deaths:
+        raise deaths[0]
+    await thread.stop()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    options = arguments()
+    asyncio.run(serve(options, os.environ[KEY_VARIABLE]))
+
+
+if __name__ == "__main__":
+    main()

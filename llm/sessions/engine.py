@@ -1,0 +1,113 @@
+"""The agent's half of sessions: their child process, and the engine that serves a model with sessions and without.
+
+Requests below `/v1/sessions` go to the child, started at the first of them; all others to the model's other engine.
+Both are watched, restarted and ended alike, and a child that ends parks its sessions first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from llm.engines.interface import Engine, EngineStatus, Headers, Launcher, Reply, Request
+from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
+from llm.memory.check import MemoryCheck
+from llm.sessions.names import KEY_VARIABLE, OWNER_HEADER
+
+PREFIX = "/v1/sessions"
+MOST_SEQUENCES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """server: what a llama-server would be started with; its context is that of all sessions together.
+
+    identity: which file the model is.  folder: of parked sessions.  node: first 16 hex digits of this node's id, asked
+    when the child starts.
+    """
+
+    server: LlamaServerOptions
+    identity: str
+    folder: Path
+    node: Callable[[], str]
+    sequences: int = MOST_SEQUENCES
+
+
+class SessionEngine(LlamaServerEngine):
+    """An `Engine` on a child that keeps sessions."""
+
+    kind = "sessions"
+    program = "the session engine"
+
+    def __init__(self, options: SessionOptions, launcher: Launcher) -> None:
+        cells = options.server.context_tokens * options.server.slots
+        log = options.server.log.with_suffix(".sessions.log")
+        # Everybody's turns are the child's own affair.
+        super().__init__(
+            replace(options.server, log=log, context_tokens=cells, slots=options.sequences, draft=None), launcher
+        )
+        self._session_options = options
+
+    async def answer(self, request: Request) -> Reply:
+        """Pass `request` on, with whose it is."""
+        kept: Headers = tuple(pair for pair in request.headers if pair[0] != OWNER_HEADER)
+        return await super().answer(replace(request, headers=(*kept, (OWNER_HEADER, owner_of(request.caller)))))
+
+    def _command(self, key: str) -> tuple[list[str], dict[str, str]]:
+        options, server = self._session_options, self._options
+        argv = [sys.executable, "-m", "llm.sessions.child", "--model", str(server.model), "--name", server.name]
+        argv += ["--node", options.node(), "--identity", options.identity, "--folder", str(options.folder)]
+        argv += ["--cells", str(server.context_tokens), "--sequences", str(options.sequences)]
+        argv += ["--kv-type", server.kv_type, "--gpu-layers", str(server.gpu_layers)]
+        if server.threads is not None:
+            argv += ["--threads", str(server.threads)]
+        return argv, {KEY_VARIABLE: key}
+
+    def _end_child(self, pid: int) -> None:
+        """Nothing here: the launcher ends it with SIGTERM, at which it parks everybody, and kills it 5 s later."""
+
+    def _check_memory(self, argv: list[str], log_start: int) -> MemoryCheck | None:
+        return None  # the child prints no sums
+
+
+class WithSessions:
+    """An `Engine` of two: one for plain requests, whose status and kind it shows, and one for sessions."""
+
+    def __init__(self, plain: Engine, sessions: Engine) -> None:
+        self._plain = plain
+        self._sessions = sessions
+
+    @property
+    def kind(self) -> str:
+        return self._plain.kind
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._plain.status
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._plain.run(), name="plain engine")
+            group.create_task(self._sessions.run(), name="session engine")
+
+    async def changed(self) -> None:
+        await self._plain.changed()
+
+    async def answer(self, request: Request) -> Reply:
+        return await (self._sessions if is_of_sessions(request.path) else self._plain).answer(request)
+
+
+def is_of_sessions(path: str) -> bool:
+    return re.match(rf"{PREFIX}(/|\?|$)", path) is not None
+
+
+def owner_of(caller: str) -> str:
+    """Whose sessions a caller's are: the API key's, through whichever member it comes.
+
+    A member says NODE/KEY of its callers; all callers of a client node are one, for it could make some up.
+    """
+    return caller.rpartition("/")[2]

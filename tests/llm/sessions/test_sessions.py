@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy
+import pytest
+
+from llm.errors import BadRequest
+from llm.sessions.names import SessionGone
+from llm.sessions.ngram import propose
+from llm.sessions.session import Draft, Session, Wish
+from llm.sessions.sessions import Sessions
+from llm.sessions.tiers import Limits, SessionBusy, TooManyActive, TooManySessions
+from llm.sessions.window import Bounds
+from tests.llm.sessions.conftest import Heard, Make
+from tests.llm.sessions.recall_model import END, FIRST_WORD
+
+KEYS, VALUES, FILLERS = range(100), range(100, 300), range(300, 768)
+
+
+def story(dice: random.Random, length: int, *pairs: tuple[int, int]) -> list[int]:
+    """Filler words with each key and its value at a place of its own, as tokens."""
+    words = [dice.choice(FILLERS) for _ in range(length)]
+    for place, (key, value) in zip(dice.sample(range(2, length // 2), len(pairs)), pairs, strict=True):
+        words[2 * place : 2 * place + 2] = [key, value]
+    return [FIRST_WORD + word for word in words]
+
+
+def pairs(dice: random.Random, count: int) -> list[tuple[int, int]]:
+    return list(zip(dice.sample(KEYS, count), dice.sample(VALUES, count), strict=True))
+
+
+def told_each(sessions: Sessions, dice: random.Random, count: int) -> list[tuple[Session, tuple[int, int]]]:
+    """New sessions, and what each is going to be told."""
+    return [(sessions.create("me", None), pair) for _ in range(count) for pair in pairs(dice, 1)]
+
+
+def answer(sessions: Sessions, session: Session, wish: Wish, draft: Draft = propose) -> list[int]:
+    """Its tokens, once everything that was begun has ended."""
+    before = len(session.tokens)
+    sessions.begin(session, wish, Heard(), draft)
+    finish(sessions)
+    return session.tokens[before:]
+
+
+def finish(sessions: Sessions) -> None:
+    steps = 0
+    while sessions.has_work:
+        sessions.step()
+        steps += 1
+        assert steps < 20_000
+
+
+def ask(sessions: Sessions, session: Session, key: int) -> int:
+    """The word that the session says follows `key`."""
+    sessions.append(session, [FIRST_WORD + key])
+    return answer(sessions, session, Wish(most_tokens=1))[0] - FIRST_WORD
+
+
+def test_each_session_recalls_its_own(make: Make) -> None:
+    sessions, dice = make(), random.Random(1)
+    told = told_each(sessions, dice, 6)
+    for session, pair in told:
+        sessions.append(session, story(dice, 150, pair))
+    heard = []
+    for session, (key, _) in told:
+        sessions.append(session, [FIRST_WORD + key])
+        heard.append(Heard())
+        sessions.begin(session, Wish(most_tokens=4), heard[-1])
+    finish(sessions)
+    assert [session.tokens[-4] - FIRST_WORD for session, _ in told] == [value for _, (_, value) in told]
+    assert all(one.finish == "length" and one.text.startswith(" w") for one in heard)
+
+
+def test_many_more_sessions_than_sequences_and_cells(make: Make) -> None:
+    sessions, dice = make(cells=1024, sequences=4), random.Random(2)
+    told = told_each(sessions, dice, 24)
+    for session, pair in told:
+        sessions.append(session, story(dice, 200, pair))
+    for session, (key, _) in told:
+        sessions.append(session, [FIRST_WORD + key])
+        sessions.begin(session, Wish(most_tokens=1), Heard())
+    finish(sessions)
+    assert [session.tokens[-1] - FIRST_WORD for session, _ in told] == [value for _, (_, value) in told]
+    totals = sessions.totals()
+    assert totals["resident"] <= 4
+    assert totals["used_cells"] <= 1024
+    assert totals["parkings"] >= 20
+    # The second question finds the parked state: nothing is read but the question itself.
+    session, (key, value) = told[0]
+    assert sessions.describe(session)["tier"] == "parked"
+    sessions.append(session, [FIRST_WORD + key])
+    turn = sessions.begin(session, Wish(most_tokens=1), Heard())
+    finish(sessions)
+    assert session.tokens[-1] - FIRST_WORD == value
+    assert (turn.reused, turn.read) == (201, 2)
+    assert sessions.totals()["resumptions"] == 1
+
+
+def test_answers_are_what_they_were_alone_however_they_interleave(make: Make) -> None:
+    alone = []
+    for seed in range(5):
+        dice = random.Random(seed)
+        sessions = make(f"alone{seed}", cells=2048)
+        session = sessions.create("me", None)
+        sessions.append(session, story(dice, 120, *pairs(dice, 3)))
+        alone.append(answer(sessions, session, Wish(most_tokens=40)))
+    # Five of 161 tokens do not fit: some are put out half-way and go on later.
+    sessions = make("together", cells=512, sequences=4)
+    together = []
+    for seed in range(5):
+        dice = random.Random(seed)
+        session = sessions.create("me", None)
+        sessions.append(session, story(dice, 120, *pairs(dice, 3)))
+        sessions.begin(session, Wish(most_tokens=40), Heard())
+        together.append(session)
+    finish(sessions)
+    assert sessions.totals()["parkings"] > 0
+    assert [session.tokens[120:] for session in together] == alone
+
+
+def test_a_parked_session_goes_on_in_another_process_and_a_larger_context(make: Make) -> None:
+    dice = random.Random(3)
+    (key, value), *_ = told = pairs(dice, 3)
+    first = make()
+    session = first.create("me", None)
+    first.append(session, story(dice, 300, *told))
+    answer(first, session, Wish(most_tokens=5))
+    state = first.context.save(session.sequence or 0)
+    first.park_all()
+    second = make(cells=4096)
+    again = second.find(session.id, "me")
+    assert again.tokens == session.tokens
+    assert ask(second, again, key) == value
+    assert second.totals()["resumptions"] == 1
+    assert again.sequence is not None
+    second.context.cut(again.sequence, 304)
+    assert second.context.save(again.sequence) == state
+
+
+@pytest.mark.parametrize("other", [{"kv_type": "q8_0"}, {"flash_attention": False}])
+def test_a_state_of_another_kind_is_refused_and_the_session_read_again(make: Make, other: dict[str, object]) -> None:
+    dice = random.Random(4)
+    ((key, value),) = told = pairs(dice, 1)
+    first = make()
+    session = first.create("me", None)
+    first.append(session, story(dice, 100, *told))
+    answer(first, session, Wish(most_tokens=1))
+    first.park_all()
+    second = make(**other)
+    again = second.find(session.id, "me")
+    assert second.describe(again)["parked_bytes"] == 0
+    assert ask(second, again, key) == value
+
+
+def test_a_damaged_state_is_noticed(make: Make, tmp_path: Path) -> None:
+    dice = random.Random(5)
+    ((key, value),) = told = pairs(dice, 1)
+    sessions = make()
+    session = sessions.create("me", None)
+    sessions.append(session, story(dice, 100, *told))
+    answer(sessions, session, Wish(most_tokens=1))
+    sessions.park_all()
+    (file,) = (tmp_path / "shelf").glob("*.state")
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    assert ask(sessions, session, key) == value
+    assert (sessions.totals()["resumptions"], sessions.totals()["rereads"]) == (0, 1)
+
+
+def test_parked_states_have_a_quota_and_lose_no_session(make: Make) -> None:
+    sessions, dice = make(cells=512, sequences=2), random.Random(6)
+    sessions.limits = Limits(parked_bytes=600_000)
+    told = told_each(sessions, dice, 8)
+    for session, pair in told:
+        sessions.append(session, story(dice, 200, pair))
+        answer(sessions, session, Wish(most_tokens=1))
+    assert 0 < sessions.totals()["parked_bytes"] <= 600_000
+    assert [ask(sessions, session, key) for session, (key, _) in told] == [value for _, (_, value) in told]
+    assert sessions.totals()["rereads"] > 0
+
+
+def test_a_session_is_its_owners_alone(make: Make) -> None:
+    sessions = make()
+    session = sessions.create("me", None)
+    with pytest.raises(SessionGone):
+        sessions.find(session.id, "you")
+    assert sessions.owned_by("you") == []
+    sessions.delete(session)
+    with pytest.raises(SessionGone):
+        sessions.find(session.id, "me")
+
+
+def test_limits_refuse_in_words_that_say_when_to_come_back(make: Make) -> None:
+    sessions = make()
+    sessions.limits = Limits(sessions=3, of_owner=2, active=1, tokens=50)
+    mine = [sessions.create("me", None) for _ in range(2)]
+    with pytest.raises(TooManySessions) as of_owner:
+        sessions.create("me", None)
+    assert of_owner.value.status == 429
+    assert of_owner.value.retry_after_s
+    sessions.create("you", None)
+    with pytest.raises(TooManySessions):
+        sessions.create("they", None)
+    with pytest.raises(BadRequest):
+        sessions.append(mine[0], [FIRST_WORD] * 51)
+    for session in mine:
+        sessions.append(session, [FIRST_WORD] * 5)
+    sessions.begin(mine[0], Wish(most_tokens=3), Heard())
+    with pytest.raises(SessionBusy):
+        sessions.append(mine[0], [FIRST_WORD])
+    with pytest.raises(TooManyActive) as active:
+        sessions.begin(mine[1], Wish(), Heard())
+    assert (active.value.status, active.value.retry_after_s) == (429, 2)
+
+
+def test_a_slow_reader_makes_its_own_answer_wait_and_no_other(make: Make) -> None:
+    sessions = make()
+    slow, quick = Heard(has_room=False), Heard()
+    for heard in (slow, quick):
+        session = sessions.create("me", None)
+        sessions.append(session, [FIRST_WORD + 1, FIRST_WORD + 2])
+        sessions.begin(session, Wish(most_tokens=5), heard)
+    for _ in range(8):
+        sessions.step()
+    assert (len(slow.said), quick.finish) == (0, "length")
+    slow.has_room = True
+    finish(sessions)
+    assert slow.finish == "length"
+
+
+def test_cancelling_half_way_leaves_the_conversation_usable(make: Make) -> None:
+    sessions, dice = make(), random.Random(7)
+    ((key, value),) = told = pairs(dice, 1)
+    session = sessions.create("me", None)
+    sessions.append(session, story(dice, 100, *told))
+    turn = sessions.begin(session, Wish(most_tokens=100), Heard())
+    for _ in range(5):
+        sessions.step()
+    sessions.cancel(turn)
+    assert not sessions.has_work
+    assert ask(sessions, session, key) == value
+
+
+def perfect(plain: list[int]) -> Draft:
+    """Knows what is going to be said."""
+    return lambda tokens, count: plain[len(tokens) - 60 :][:count]
+
+
+def adversary(plain: list[int]) -> Draft:
+    """Right at first, wrong in the end."""
+
+    def draft(tokens: object, count: int) -> list[int]:
+        assert isinstance(tokens, list)
+        known = plain[len(tokens) - 60 :][:count]
+        return [*known[:-1], (known[-1] + 1) % 1000] if known else []
+
+    return draft
+
+
+def by_chance(seed: int) -> Draft:
+    dice = random.Random(seed)
+    return lambda tokens, count: [dice.randrange(1000) for _ in range(count)]
+
+
+def test_sixty_prompts_say_the_same_with_any_draft(make: Make) -> None:
+    sessions = make(cells=4096, sequences=64)
+    prompts = []
+    for seed in range(60):
+        dice = random.Random(seed)
+        # Short cycles, so that n-grams come again; and all of them end differently.
+        prompts.append((story(dice, 29, *pairs(dice, 2)) * 3)[:60])
+
+    def run(drafts: list[Draft] | None) -> tuple[list[list[int]], int, int]:
+        turns = []
+        for index, prompt in enumerate(prompts):
+            session = sessions.create("me", None)
+            sessions.append(session, prompt)
+            draft = drafts[index] if drafts else propose
+            turns.append(sessions.begin(session, Wish(most_tokens=64, drafts=drafts is not None), Heard(), draft))
+        finish(sessions)
+        said = [turn.session.tokens[60:] for turn in turns]
+        assert all(turn.accepted <= turn.drafted for turn in turns)
+        for turn in turns:
+            sessions.delete(turn.session)
+        return said, sum(turn.drafted for turn in turns), sum(turn.accepted for turn in turns)
+
+    plain, drafted, _ = run(None)
+    assert drafted == 0
+    assert len({tuple(said) for said in plain}) > 50
+    kinds: dict[str, list[Draft]] = {
+        "perfect": [perfect(said) for said in plain],
+        "ngram": [propose] * 60,
+        "random": [by_chance(seed) for seed in range(60)],
+        "adversarial": [adversary(said) for said in plain],
+    }
+    shares = {}
+    for kind, drafts in kinds.items():
+        said, drafted, accepted = run(drafts)
+        assert said == plain, kind
+        assert drafted
+        shares[kind] = accepted / drafted
+    assert shares["perfect"] == 1.0
+    assert shares["random"] < 0.05
+    assert shares["random"] < shares["adversarial"] < 1.0
+    assert shares["ngram"] > 0.5
+
+
+def test_an_answer_ends_where_the_model_says_so(make: Make) -> None:
+    sessions = make()
+    session = sessions.create("me", None)
+    first, second = FIRST_WORD + 5, FIRST_WORD + 6
+    sessions.append(session, [first, second, END, FIRST_WORD + 400, first])
+    heard = Heard()
+    draft = [END, FIRST_WORD + 400, first]
+    turn = sessions.begin(session, Wish(most_tokens=20, drafts=True), heard, lambda tokens, count: draft[:count])
+    finish(sessions)
+    assert session.tokens[5:] == [second, END]
+    assert (heard.finish, heard.text, turn.said) == ("stop", " w6", 2)
+    # What was drafted behind the end is not part of the conversation.
+    sessions.append(session, [FIRST_WORD + 400])
+    assert answer(sessions, session, Wish(most_tokens=1)) == [first]
+
+
+def test_a_bounded_session_keeps_its_size_and_recalls_what_it_finds(make: Make) -> None:
+    sessions, dice = make(cells=2048), random.Random(8)
+    told = pairs(dice, 12)
+    bounds = {"none": Bounds(4, 64, 0), "spans": Bounds(4, 64, 4)}
+    right = {}
+    for name, bound in bounds.items():
+        session = sessions.create("me", bound)
+        sessions.append(session, story(random.Random(9), 1000, *told))
+        right[name] = sum(ask(sessions, session, key) == value for key, value in told) / len(told)
+        about = sessions.describe(session)
+        assert about["tier"] == "bounded"
+        assert about["cells"] <= bound.most_cells
+        assert about["live_bytes"] < 400_000
+        assert "not full attention" in about["note"]
+    assert right["spans"] >= 0.95
+    assert right["none"] <= 0.25
+
+
+def test_a_full_window_slides_and_stays_as_large(make: Make) -> None:
+    sessions = make()
+    session = sessions.create("me", Bounds(4, 64, 0))
+    sessions.append(session, story(random.Random(10), 100))
+    sizes = []
+    for _ in range(4):
+        answer(sessions, session, Wish(most_tokens=50))
+        sizes.append(sessions.describe(session)["live_bytes"])
+    assert max(sizes) - min(sizes) <= 0.02 * max(sizes)
+    assert len(session.tokens) == 300
+
+
+def test_margins_send_close_calls_to_be_decoded_alone(make: Make) -> None:
+    sessions, dice = make(), random.Random(11)
+    prompt = story(dice, 60, *pairs(dice, 4))
+    plain = sessions.create("me", None)
+    sessions.append(plain, prompt)
+    said = answer(sessions, plain, Wish(most_tokens=40))
+    guarded = sessions.create("me", None)
+    sessions.append(guarded, prompt)
+    # No margin is that wide, so that every drafted row is decoded again.
+    wish = Wish(most_tokens=40, drafts=True, least_margin=float(numpy.inf))
+    assert answer(sessions, guarded, wish, perfect(said)) == said
