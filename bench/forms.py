@@ -63,15 +63,22 @@ DICE = random.Random(6)
 Call = Callable[[], object]
 
 
-def medians(rounds: int, calls: Mapping[str, Call]) -> dict[str, float]:
-    """Milliseconds of each, taken in turns after one round that does not count. A call may say itself what it took."""
+def medians(count: int, calls: Mapping[str, Call]) -> dict[str, float]:
+    """Milliseconds of each for calls of `count` rows, taken in turns, after one turn that does not count.
+
+    Small calls come ten to a turn: what dask and ray still do after a call of theirs meets the first alone. A call may
+    say itself what it took.
+    """
+    turns, times = (10, 10) if count <= 1000 else (3, 10) if count <= 10_000 else (5, 1)
     took: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds + 1):
+    for turn in range(turns + 1):
         for name, call in calls.items():
-            began = time.perf_counter()
-            said = call()
-            took[name].append(said if isinstance(said, float) else 1e3 * (time.perf_counter() - began))
-    return {name: statistics.median(times[1:]) for name, times in took.items()}
+            for _ in range(times if turn else 1):
+                began = time.perf_counter()
+                said = call()
+                if turn:
+                    took[name].append(said if isinstance(said, float) else 1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(all_of_it) for name, all_of_it in took.items()}
 
 
 class Other:
@@ -126,10 +133,7 @@ def one_size(case: str, exchange: Exchange, wire: Wire, bare: Wire, others: Sequ
         "tcp": lambda: bare.echo(request, reply_bytes),
         "hashlib": lambda: hashed(exchange.data),
     }
-    got = medians(
-        100 if count <= 1000 else 30 if count <= 10_000 else 7,
-        calls | {other.name: partial(other.call_ms, count) for other in others},
-    )
+    got = medians(count, calls | {other.name: partial(other.call_ms, count) for other in others})
     slower = max((other.name for other in others), key=lambda name: got[name], default="")
     baseline, name = (got[slower], slower) if slower else (got["hashlib"], "hashlib")
     target = (SMALL_TARGET if count <= 10_000 else LARGE_TARGET) if slower else HASHLIB_TARGET
@@ -181,7 +185,7 @@ def form_rows(wire: Wire) -> Iterator[dict[str, Any]]:
         def through(frame: bytes = frame, length: int = len(truth)) -> bytearray:
             return wire.ask(frame, length)
 
-        got = medians(5, {"ours": through, "truth": alone})
+        got = medians(1_000_000, {"ours": through, "truth": alone})
         row = Row(name, got["ours"], got["truth"], "its truth", got["ours"] / got["truth"], "ms", "lower", 1.1)
         yield asdict(row)
 
@@ -201,7 +205,7 @@ def mesh_rows(near: LocalAgent, far: str, wire: Wire) -> Iterator[dict[str, Any]
             def ask_here(exchange: Exchange = exchange) -> object:
                 return wire.ask(exchange.request, exchange.reply_bytes)
 
-            got = medians(50 if count <= 10_000 else 5, {"ours": ask_there, "here": ask_here})
+            got = medians(count, {"ours": ask_there, "here": ask_here})
             ratio = got["ours"] / got["here"]
             yield asdict(Row(f"mesh-shake-{kind}{name}", got["ours"], got["here"], "here", ratio, "ms", "lower", 3.0))
 
