@@ -113,6 +113,8 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
     if size > LARGE:
         conditions = Conditions(loss=min(0.05, conditions.loss))
     faults_s = dice.choice((dice.uniform(8.0, 18.0), dice.uniform(8.0, 18.0), dice.uniform(18.0, 28.0)))
+    if size > LARGE:
+        faults_s = dice.uniform(7.0, 9.0)
     count = dice.choice((1, 2, 2, 3, 3, 4, 5)) if size <= LARGE else 8
     faults = [_draw_fault(dice, size, faults_s) for _ in range(count)]
     if size > 2 and dice.random() < 0.15:

@@ -19,7 +19,7 @@ from gossip.lease import CLAIMS, GIB, Candidate, Claim, Election, Yield, encode_
 from gossip.lease_message import LeaseGranted, LeaseRelease, LeaseRequest, Reply, read_question, read_reply
 from gossip.simulator.host import Host, OnReply, Process
 from gossip.simulator.world import World
-from gossip.view import View
+from gossip.view import NodeView, View
 from transport import wire
 from transport.interface import NodeId, Role
 
@@ -58,6 +58,7 @@ class Hosting:
         self.on_gained: list[Callable[[Agent, tenure.Lease], object]] = []
         self._dice = random.Random(f"hosting {seed}")
         self._capacity: dict[NodeId, int] = {}
+        self._read: dict[bytes, int | None] = {}
 
     def handled(self, process: Process, event: Event, effects: Sequence[Effect]) -> None:
         pass
@@ -72,6 +73,15 @@ class Hosting:
         self.world.handle(process, LocalUpdate(GPU, wire.encode(GpuFact((device,)))))
         self.world.agenda.after(self.step_s * self._dice.random(), agent.step)
         self.world.agenda.after(USE_EVERY_S * self._dice.random(), agent.use)
+
+    def capacity(self, node: NodeView) -> int | None:
+        """What a node says of its memory; None when it says nothing."""
+        value = node.facts.get(GPU)
+        # Each says the same all the time, and is read by all the others again and again.
+        if value is not None and value not in self._read:
+            fact = read_gpu(node)
+            self._read[value] = sum(device.total_bytes for device in fact.devices) if fact is not None else None
+        return self._read[value] if value is not None else None
 
     def agent(self, host: Host) -> Agent:
         """What runs on a host that is up."""
@@ -133,11 +143,11 @@ class Agent:
         self.hosting.world.agenda.after(wait_s + self.process.host.lag_s, action)
 
     def _candidates(self, view: View) -> list[Candidate]:
-        offers = [(node, fact) for node in view.nodes if (fact := read_gpu(node)) is not None]
         unwell = self.hosting.unwell
         return [
-            Candidate(node.node, sum(device.total_bytes for device in fact.devices), node.node not in unwell)
-            for node, fact in offers
+            Candidate(node.node, capacity, node.node not in unwell)
+            for node in view.nodes
+            if (capacity := self.hosting.capacity(node)) is not None
         ]
 
     def _keep_claim(self, claim: Claim) -> None:

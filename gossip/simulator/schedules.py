@@ -34,6 +34,10 @@ INTRODUCERS = 3
 LARGE_STEP_S = 5.0
 """How often a node of a large mesh takes part in the election: drawing 200 views of 200 nodes is what costs most."""
 
+LOOK_S = 0.5
+LARGE_LOOK_S = 2.0
+"""How often it is looked whether peace has come."""
+
 HEALTHY_S = 60.0
 CRASH_S = 12.0
 """A crash in a healthy mesh of at most 8 is known to all within this."""
@@ -92,10 +96,11 @@ class _Run:
         settings = Settings(schedule.conditions, silence_s=schedule.silence_s)
         keys = RealKeys(str(seed)) if schedule.has_real_keys else FakeKeys()
         self.schedule = schedule
+        self._is_large = schedule.nodes > LARGE
         self.world = World(seed, settings, keys)
         self.started = self.world.now
         self.hosts = [self.world.add(f"n{index}") for index in range(schedule.nodes)]
-        self.hosting = Hosting(self.world, seed, STEP_S if schedule.nodes <= LARGE else LARGE_STEP_S)
+        self.hosting = Hosting(self.world, seed, LARGE_STEP_S if self._is_large else STEP_S)
         self.inviting = Inviting(self.world, self.hosts[0], seed)
         self.invariants = Invariants(self.world, self.hosting, self.inviting)
         self.world.watchers += [self.invariants, self.inviting, self.hosting]
@@ -115,7 +120,7 @@ class _Run:
         self._await("one claim", CLAIM_S, lambda: unsettled_claims(world, self.hosting))
         if self.schedule.ends_with_crash and len(world.running()) > 1:
             self._crash_one()
-        if self.schedule.nodes <= LARGE:
+        if not self._is_large:
             self._await("tidy", TIDY_S, lambda: loose_ends(world))
         self.invariants.check_merge_laws()
         return calm_s
@@ -143,7 +148,7 @@ class _Run:
         self._await("crash known", CRASH_S, lambda: wrongly_present(world, victim))
 
     def _await(self, name: str, limit_s: float, wanting: Callable[[], list[str]]) -> float:
-        took = self.world.run_until(lambda: not wanting(), limit_s, 0.5)
+        took = self.world.run_until(lambda: not wanting(), limit_s, LARGE_LOOK_S if self._is_large else LOOK_S)
         if took is None:
             raise Violation(name, f"not within {limit_s:.0f} s: {'; '.join(wanting()[:5])}")
         return took

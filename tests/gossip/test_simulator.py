@@ -16,6 +16,7 @@ from gossip.simulator.schedules import Failed, command, run_schedule
 BASE_SEED = 20_000
 SEEDS = 1000
 CHUNK = 50
+LARGE_SEEDS = 3
 DIGESTS = """
 import logging
 from gossip.simulator.faults import draw_schedule
@@ -46,8 +47,9 @@ def test_the_seeds_see_every_fault_and_both_kinds_of_keys() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_rule_holds_in_a_mesh_of_two_hundred() -> None:
-    schedule = draw_schedule(BASE_SEED, nodes=200)
+@pytest.mark.parametrize("seed", range(BASE_SEED, BASE_SEED + LARGE_SEEDS))
+def test_every_rule_holds_in_a_mesh_of_two_hundred(seed: int) -> None:
+    schedule = draw_schedule(seed, nodes=200)
     assert len(schedule.faults) == 8
     run_schedule(schedule)
 
