@@ -17,14 +17,14 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 
 import meshd
 from meshd.config import default_data_dir
-from tools.wheels import needed, wheel_again
+from tools.wheels import inside, needed, wheel_again
 
 ROOT = Path(__file__).parents[1]
-PROJECT = "meshd-gpu"
 # What llama.cpp may have been compiled for (ggml's CMake options, in the kernel's spelling).
 CPU_FLAGS = (
     *("avx", "avx2", "fma", "f16c", "bmi2", "avx_vnni", "avx512f", "avx512bw", "avx512vbmi", "avx512_vnni"),
@@ -59,14 +59,14 @@ def bundle(extras: Sequence[str], out: Path, engine: Path | None) -> Path:
 
 
 def _add_wheels(extras: Sequence[str], folder: Path) -> None:
-    """All wheels into `wheels/`; pip, which installs them, beside it."""
-    wanted = needed(PROJECT, extras)
-    del wanted[PROJECT]  # installed as a link to this checkout, so it is built instead
-    for one in wanted.values():
-        wheel_again(one, folder / "wheels")
-    wheel_again(needed("pip", ())["pip"], folder)
-    command = ["uv", "build", "--wheel", "--quiet", "--python", sys.executable, "--out-dir", str(folder / "wheels")]
+    """All wheels into `wheels/`, this checkout's own among them; pip, which installs them, beside it."""
+    wheels = folder / "wheels"
+    command = ["uv", "build", "--wheel", "--quiet", "--python", sys.executable, "--out-dir", str(wheels)]
     subprocess.run([*command, str(ROOT)], check=True, env={**os.environ, "UV_NO_PROGRESS": "1"})
+    (ours,) = wheels.glob("*.whl")
+    for one in needed(inside(ours), extras).values():
+        wheel_again(one, wheels)
+    wheel_again(distribution("pip"), folder)
 
 
 def host_lines(extras: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
@@ -24,19 +24,24 @@ class NotInstalled(Exception):
     """A distribution that is needed is not in this environment; the message names it."""
 
 
-def needed(name: str, extras: Iterable[str]) -> dict[str, Distribution]:
-    """Everything that `name` with `extras` wants on a host like this one, itself included, by canonical name."""
+def needed(root: Distribution, extras: Iterable[str]) -> dict[str, Distribution]:
+    """Everything that `root` with `extras` wants on a host like this one, by canonical name, without `root`."""
     found: dict[str, Distribution] = {}
-    waiting = [(name, "")] + [(name, extra) for extra in extras]
+    waiting = [one for extra in ("", *extras) for one in _wanted_by(root, extra)]
     seen: set[tuple[str, str]] = set()
     while waiting:
-        one = waiting.pop()
-        if one in seen:
-            continue
-        seen.add(one)
-        found[one[0]] = _installed(one[0])
-        waiting += _wanted_by(found[one[0]], one[1])
+        name, extra = waiting.pop()
+        if (name, extra) not in seen:
+            seen.add((name, extra))
+            found[name] = _installed(name)
+            waiting += _wanted_by(found[name], extra)
     return found
+
+
+def inside(wheel: Path) -> Distribution:
+    """What a wheel says of itself."""
+    (told,) = distributions(path=[str(wheel)])
+    return told
 
 
 def _installed(name: str) -> Distribution:
