@@ -125,6 +125,7 @@ class Prober:
         self.health = 0
         self._accused_at = float("-inf")
         self._is_half_way = True
+        self._is_waking = False
         # Spread over the interval, so that nodes started together do not ask in step.
         self._next_round = now + timing.probe_s * dice.random()
 
@@ -142,7 +143,7 @@ class Prober:
         """Start the regular probe when its time has come. wanting: suspects against whom a voice is wanting."""
         if now < self._next_round:
             return None
-        self._next_round = now + self._timing.probe_s * (self.health + 1) / 2
+        self._next_round = now + self._interval_s
         self._is_half_way = not self._is_half_way
         target = self._half_way(wanting()) if self._is_half_way else self.rotation.take()
         return self.begin(target, now) if target is not None else None
@@ -181,6 +182,7 @@ class Prober:
     def failed(self, now: float) -> list[Probe]:
         """Probes whose round is over without an answer; this node's health suffers where it heard no one."""
         over = [probe for probe in self._probes.values() if probe.fails_at <= now]
+        self._is_waking = self._is_waking and not over
         for probe in over:
             self._end(probe)
             self.worsen(probe.missing_nacks if probe.helpers else 1)
@@ -195,7 +197,7 @@ class Prober:
         if probe is None or (peer != probe.target and peer not in probe.helpers):
             return None
         self._end(probe)
-        self.health = max(0, self.health - 1)
+        self._recover(now, probe)
         if peer == probe.target:
             self._measure(peer, now - probe.begun_at)
         return probe
@@ -231,13 +233,32 @@ class Prober:
             self._accused_at = now
             self.worsen()
 
+    def _recover(self, now: float, probe: Probe) -> None:
+        """An answer came: in its own time, after a standstill, it shows that this node is quick again.
+
+        By one step an answer, and the intervals of the steps before, it would be slow for three quarters of a minute.
+        """
+        if self._is_waking and now - probe.begun_at <= self._timing_for(probe.target).probe_timeout_s:
+            self.health //= 2
+            self._next_round, self._is_half_way = min(self._next_round, now + self._interval_s), True
+            self._is_waking = self.health > 0
+        else:
+            self.health = max(0, self.health - 1)
+
+    @property
+    def _interval_s(self) -> float:
+        """From one turn to the next, which is half-way to the next round."""
+        return self._timing.probe_s * (self.health + 1) / 2
+
     def pause(self, now: float) -> None:
         """This node stood still: nothing under way means anything; hear what has queued up, then probe."""
+        self._is_waking = True
         self._probes.clear()
         self._targets.clear()
         self._errands.clear()
         self.health = MAX_HEALTH
         self._next_round = now + self._timing.probe_timeout_s
+        self._is_half_way = True
 
     def _timing_for(self, target: NodeId) -> Timing:
         """More patience for a member that is far away, so that distance is not taken for silence."""

@@ -223,3 +223,41 @@ def test_what_a_helper_heard_says_nothing_of_the_distance() -> None:
         probe.helpers[BOB] = None
         one.acknowledge(probe.sequence, BOB, 0.9)
     assert begin(one).fails_at == LAN.probe_s
+
+
+def waking() -> Prober:
+    """One that has just stood still, among others."""
+    one = of_many(5)
+    one.pause(100.0)
+    assert one.health == MAX_HEALTH
+    return one
+
+
+def run_rounds(one: Prober, seconds: float, answer_s: float) -> None:
+    """Everyone who is asked answers after `answer_s`."""
+    now, end = 100.0, 100.0 + seconds
+    while (now := one.next_deadline) < end:
+        probe = one.begin_round(now)
+        if probe is not None:
+            one.acknowledge(probe.sequence, probe.target, now + answer_s)
+
+
+def test_after_a_standstill_prompt_answers_restore_health_within_seconds() -> None:
+    one = waking()
+    run_rounds(one, 8.0, answer_s=0.02)
+    assert one.health == 0
+
+
+def test_after_a_standstill_late_answers_restore_health_step_by_step() -> None:
+    one = waking()
+    run_rounds(one, 8.0, answer_s=LAN.probe_timeout_s + 0.1)
+    assert one.health >= MAX_HEALTH - 2
+
+
+def test_after_a_standstill_a_probe_that_fails_ends_the_quick_recovery() -> None:
+    one = waking()
+    begin(one, 100.5)
+    assert one.failed(120.0)
+    probe = begin(one, 120.0)
+    one.acknowledge(probe.sequence, ALICE, 120.01)
+    assert one.health == MAX_HEALTH - 1
