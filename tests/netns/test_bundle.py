@@ -34,10 +34,10 @@ def typed(home: Path, *words: str | Path, at: namespaces.Namespace | None = None
     environment = {"HOME": str(home), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHON": str(PYTHON)}
     environment["PIP_NO_COMPILE"] = "1"  # half of the installation's time, for what here runs once
     words = at.command(*map(str, words)) if at else words
-    return subprocess.run(words, env=environment, cwd=home, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(words, env=environment, cwd=home, capture_output=True, text=True, timeout=250, check=False)
 
 
-@pytest.mark.timeout(300)  # packs, installs and starts everything that meshd is
+@pytest.mark.timeout(600)  # packs, installs and starts everything that meshd is
 @pytest.mark.usefixtures("can_make_namespaces")
 def test_it_installs_without_a_network_and_answers_a_chat(unpacked: Path, tmp_path: Path) -> None:
     with namespaces.host("") as nowhere:
