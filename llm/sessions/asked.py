@@ -109,10 +109,10 @@ def check_chat(chat: Chat) -> None:
         raise BadRequest("sessions answer in plain text: leave out `tools` and `response_format`, or the `session_id`")
 
 
-def timings(turn: Turn) -> dict[str, float]:
+def timings(turn: Turn) -> dict[str, Any]:
     """As llama-server has them; `draft_n` only when something was drafted."""
     read_s, said_s = max(turn.first_at - turn.asked_at, 1e-9), max(turn.ended_at - turn.first_at, 1e-9)
-    found: dict[str, float] = {
+    found: dict[str, Any] = {
         "cache_n": turn.reused,
         "prompt_n": turn.read,
         "prompt_ms": round(1000 * read_s, 3),
@@ -122,6 +122,7 @@ def timings(turn: Turn) -> dict[str, float]:
     }
     if turn.drafted:
         found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted}
+        found |= {"draft_state": turn.drafting.state.value, "draft_speedup_expected": round(turn.drafting.speedup, 3)}
     return found
 
 

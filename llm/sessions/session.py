@@ -8,7 +8,8 @@ from typing import Protocol
 
 import numpy
 
-from llm.sessions.ngram import Appetite, propose
+from llm.sessions.drafting import Drafting
+from llm.sessions.ngram import propose
 from llm.sessions.pieces import Pieces
 from llm.sessions.window import Bounds
 
@@ -98,7 +99,7 @@ class Turn:
     asked_at: float = 0.0
     first_at: float = 0.0
     ended_at: float = 0.0
-    appetite: Appetite = field(default_factory=Appetite)
+    drafting: Drafting = field(default_factory=Drafting)
     pieces: Pieces = field(init=False)
     dice: numpy.random.Generator = field(init=False)
 

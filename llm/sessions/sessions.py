@@ -17,6 +17,7 @@ from llm.errors import BadRequest
 from llm.sessions import sampling
 from llm.sessions.accept import Verdict, settle
 from llm.sessions.context import Context, ContextFull, Logits, Row
+from llm.sessions.drafting import BatchTimes, Costs
 from llm.sessions.names import SessionGone, SessionName, read_name
 from llm.sessions.ngram import propose
 from llm.sessions.session import Draft, Listener, Said, Session, Turn, Wish
@@ -65,6 +66,7 @@ class Sessions:
     _free: list[int] = field(default_factory=list)
     _running: list[Turn] = field(default_factory=list)
     _waiting: list[Turn] = field(default_factory=list)
+    times: BatchTimes = field(default_factory=BatchTimes)
     decoded_tokens: int = 0
     said_tokens: int = 0
     parkings: int = 0
@@ -205,11 +207,13 @@ class Sessions:
         if not works:
             return False
         rows = [row for work in works for row in _rows(work)]
+        began = self.clock()
         try:
             logits = self.context.decode(rows)
         except ContextFull:
             # Cells are counted here, so only a gap that llama.cpp cannot use leads here; fewer turns need less of it.
             return self._give_way()
+        self.times.note(len(rows), self.clock() - began)
         self.decoded_tokens += len(rows)
         taken = 0
         for work in works:
@@ -287,9 +291,9 @@ class Sessions:
             return self._after_giving_way()
         shares = share_rows([len(turn.unread) for turn in turns], room)
         works = [_Work(turn, share) for turn, share in zip(turns, shares, strict=True) if share]
-        left = room - sum(shares)
+        rows = sum(shares)
         for work in works:
-            work.draft = self._draft(work, left // len(works))
+            work.draft = self._draft(work, rows, (room - rows) // len(works))
         return works
 
     def _free_cells(self, turns: list[Turn]) -> int:
@@ -345,7 +349,8 @@ class Sessions:
             self._cut(session, bounds.sink)
             turn.unread = wanted[bounds.sink :]
 
-    def _draft(self, work: _Work, room: int) -> Sequence[int]:
+    def _draft(self, work: _Work, rows: int, room: int) -> Sequence[int]:
+        """What the turn drafts, beside the `rows` of all that is certain."""
         turn = work.turn
         if not turn.wish.drafts or turn.wish.temperature > 0 or not work.is_complete or not turn.said:
             return NO_DRAFT
@@ -353,8 +358,13 @@ class Sessions:
             turn.alone = False
             return NO_DRAFT
         left = turn.wish.most_tokens - turn.said - 1
-        count = min(turn.appetite.wanted(), room, left)
+        choice = turn.drafting.choose(self._costs(rows), self.clock())
+        count = min(choice.count, room, left)
         return turn.draft(turn.session.tokens, count)[:count] if count > 0 else NO_DRAFT
+
+    def _costs(self, rows: int) -> Costs:
+        """Of a draft beside `rows` others in the batch: a token alone would take as long as that batch without it."""
+        return Costs(self.times.expect(rows), lambda count: self.times.expect(rows + count))
 
     def _take(self, work: _Work, logits: list[Logits]) -> None:
         """Note what was read, and say what the logits say."""
@@ -372,7 +382,7 @@ class Sessions:
             turn.drafted += len(work.draft)
             turn.accepted += verdict.accepted
             turn.blocks += 1
-            turn.appetite.note(len(work.draft), verdict.accepted)
+            turn.drafting.note(len(work.draft), verdict.accepted, self._costs(len(self._running)), self.clock())
         accepted = list(work.draft[: verdict.accepted])
         session.cached += accepted
         self._say(turn, accepted if verdict.following is None else [*accepted, verdict.following])

@@ -1,0 +1,167 @@
+"""Whether drafting pays, and how many tokens at a time. Pure.
+
+A block of k drafted tokens costs its verification, the drafter's time and, where the drafter is on another host, a
+round trip; it gives one token and those of the k that are accepted. Drafting is on while the best k is expected to be
+faster than plain decoding by a margin, off after some blocks that were not, and tried again with two blocks now and
+then. Where even drafts that are always right and come at once would not pay, it is never on: the model decodes so fast
+that there is nothing to hide a draft behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+LEAST_SPEEDUP = 1.05
+MOST_TOKENS = 8
+LOSSES = 4
+PROBE_BLOCKS = 2
+PROBE_EVERY_S = 5.0
+MEMORY = 0.9
+"""What an accepted or refused token weighs after one block more."""
+
+
+class State(Enum):
+    """off: it lost lately and is tried again later.  never: it cannot win with these costs."""
+
+    ON = "on"
+    OFF = "off"
+    NEVER = "never"
+
+
+def no_time(count: int) -> float:
+    """For drafts that cost nothing, as n-grams do."""
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds. plain_s: one token without a draft.  verify_s: a block with so many drafted tokens.  draft_s: drafting
+    them.  round_trip_s: to the drafter and back; 0 for one in this process.
+    """
+
+    plain_s: float
+    verify_s: Callable[[int], float]
+    draft_s: Callable[[int], float] = no_time
+    round_trip_s: float = 0.0
+
+    def speedup(self, accepted: float, count: int) -> float:
+        """S(k): how many times as fast as plain decoding, when `accepted` of `count` tokens stand on average."""
+        return (1 + accepted) * self.plain_s / (self.verify_s(count) + self.draft_s(count) + self.round_trip_s)
+
+
+def break_even_round_trip_s(tokens_per_block: float, plain_s: float, block_s: float) -> float:
+    """RTT*: the round trip at which drafting is as fast as plain decoding; below 0 it never is."""
+    return tokens_per_block * plain_s - block_s
+
+
+def expected_accepted(chance: float, count: int) -> float:
+    """Of `count` drafted tokens, when each stands with `chance` after those before it stood."""
+    return sum(chance**place for place in range(1, count + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """count: tokens to draft; 0 to decode alone.  speedup: that the best count is expected to give."""
+
+    count: int
+    state: State
+    speedup: float
+
+    @property
+    def reason(self) -> str:
+        match self.state:
+            case State.ON:
+                return f"{self.count} tokens at a time should be {self.speedup:.2f} times as fast"
+            case State.OFF:
+                return f"the best block would be {self.speedup:.2f} times as fast as none; it is tried again later"
+            case State.NEVER:
+                return f"even drafts that are always right would be {self.speedup:.2f} times as fast as none"
+
+
+@dataclass(slots=True)
+class Drafting:
+    """One answer's controller. Begin hopeful: two of three tokens stand."""
+
+    most: int = MOST_TOKENS
+    state: State = State.ON
+    speedup: float = 1.0
+    _stood: float = 2.0
+    _fell: float = 1.0
+    _losses: int = 0
+    _off_since: float = field(default=0.0)
+    _probing: int = 0
+
+    @property
+    def chance(self) -> float:
+        """That the next drafted token stands."""
+        return self._stood / (self._stood + self._fell)
+
+    def choose(self, costs: Costs, now: float) -> Choice:
+        """What to do with the block at hand."""
+        ideal = max(costs.speedup(count, count) for count in range(1, self.most + 1))
+        if ideal <= LEAST_SPEEDUP:
+            self.state, self.speedup = State.NEVER, ideal
+            return Choice(0, State.NEVER, ideal)
+        if self.state is State.NEVER:
+            self._turn_off(now)
+        self.speedup, count = self._best(costs)
+        if self.state is State.OFF and not self._probing:
+            if now - self._off_since < PROBE_EVERY_S:
+                return Choice(0, State.OFF, self.speedup)
+            self._probing = PROBE_BLOCKS
+        return Choice(count, self.state, self.speedup)
+
+    def note(self, drafted: int, accepted: int, costs: Costs, now: float) -> None:
+        """A block was verified."""
+        self._stood = MEMORY * self._stood + accepted
+        self._fell = MEMORY * self._fell + (accepted < drafted)
+        self.speedup, _ = self._best(costs)
+        wins = self.speedup > LEAST_SPEEDUP
+        if self._probing:
+            self._probing -= 1
+            if not self._probing:
+                self.state, self._losses = State.ON, 0
+                if not wins:
+                    self._turn_off(now)
+            return
+        self._losses = 0 if wins else self._losses + 1
+        if self._losses >= LOSSES:
+            self._turn_off(now)
+
+    def _turn_off(self, now: float) -> None:
+        self.state, self._off_since, self._losses = State.OFF, now, 0
+
+    def _best(self, costs: Costs) -> tuple[float, int]:
+        counts = range(1, self.most + 1)
+        return max((costs.speedup(expected_accepted(self.chance, count), count), count) for count in counts)
+
+
+@dataclass(slots=True)
+class BatchTimes:
+    """How long a batch takes by its rows: a line through what was measured, later ones weighing more."""
+
+    _weight: float = 0.0
+    _rows: float = 0.0
+    _seconds: float = 0.0
+    _rows_squared: float = 0.0
+    _product: float = 0.0
+
+    def note(self, rows: int, seconds: float) -> None:
+        keep = 0.98
+        self._weight = keep * self._weight + 1
+        self._rows = keep * self._rows + rows
+        self._seconds = keep * self._seconds + seconds
+        self._rows_squared = keep * self._rows_squared + rows * rows
+        self._product = keep * self._product + rows * seconds
+
+    def expect(self, rows: int) -> float:
+        """Seconds; 1 before anything was measured, so that more rows seem to cost nothing."""
+        if not self._weight:
+            return 1.0
+        mean_rows, mean_s = self._rows / self._weight, self._seconds / self._weight
+        spread = self._rows_squared / self._weight - mean_rows**2
+        slope = (self._product / self._weight - mean_rows * mean_s) / spread if spread > 1e-9 else 0.0
+        # Noise may tilt the line: no batch is free, and none is faster for having more rows.
+        return max(mean_s + max(0.0, slope) * (rows - mean_rows), 0.05 * mean_s)

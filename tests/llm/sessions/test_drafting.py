@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from llm.sessions.drafting import (
+    LEAST_SPEEDUP,
+    LOSSES,
+    PROBE_BLOCKS,
+    PROBE_EVERY_S,
+    BatchTimes,
+    Costs,
+    Drafting,
+    State,
+    break_even_round_trip_s,
+    expected_accepted,
+)
+
+
+def costs(round_trip_s: float = 0.0, *, plain_s: float = 0.0419, block_s: float = 0.0873) -> Costs:
+    """By default what the published scorecard has on its hardware."""
+    return Costs(plain_s, lambda count: block_s, round_trip_s=round_trip_s)
+
+
+def test_the_published_constants_break_even_at_104_ms() -> None:
+    assert break_even_round_trip_s(4.57, 0.0419, 0.0873) == pytest.approx(0.104, abs=0.002)
+    # And there the speed-up is 1, whatever was said of one on top of the other.
+    assert costs(0.1042).speedup(3.57, 8) == pytest.approx(1.0, abs=0.01)
+    assert costs().speedup(3.57, 8) == pytest.approx(2.19, abs=0.01)  # published: 2.20 co-located
+
+
+def test_a_fast_target_leaves_nothing_to_hide_a_round_trip_behind() -> None:
+    controller = Drafting()
+    choice = controller.choose(costs(0.05, plain_s=0.002, block_s=0.006), now=0)
+    assert (choice.count, choice.state) == (0, State.NEVER)
+    assert "even drafts that are always right" in choice.reason
+
+
+def test_it_drafts_while_that_wins_stops_when_it_loses_and_looks_again_with_two_blocks() -> None:
+    near, now = costs(0.01), 0.0
+    controller = Drafting()
+    assert controller.choose(near, now).count == controller.most
+    blocks = 0
+    while controller.choose(near, now).count:
+        controller.note(8, 0, near, now)
+        blocks += 1
+    assert LOSSES <= blocks < 20
+    assert controller.state is State.OFF
+    assert controller.speedup <= LEAST_SPEEDUP
+    now = PROBE_EVERY_S
+    for _ in range(PROBE_BLOCKS):
+        assert controller.choose(near, now).count > 0
+        controller.note(8, 0, near, now)
+    assert controller.choose(near, now).count == 0
+    now = 2 * PROBE_EVERY_S
+    for _ in range(PROBE_BLOCKS):
+        assert controller.choose(near, now).count > 0
+        controller.note(8, 8, near, now)
+    assert controller.choose(near, now).state is State.ON
+
+
+def test_a_target_that_becomes_slow_is_not_lost_for_ever() -> None:
+    controller = Drafting()
+    assert controller.choose(costs(5.0), 0).state is State.NEVER
+    assert controller.choose(costs(0.0), 1).state is State.OFF
+    assert controller.choose(costs(0.0), 1 + PROBE_EVERY_S).count > 0
+
+
+def test_the_best_count_is_the_one_whose_last_token_still_pays() -> None:
+    controller = Drafting()
+    steep = Costs(1.0, lambda count: 1.0 + 0.3 * count)
+    chosen = controller.choose(steep, 0).count
+    values = [steep.speedup(expected_accepted(controller.chance, count), count) for count in range(1, 9)]
+    assert values[chosen - 1] == max(values)
+    assert 1 <= chosen < 8
+
+
+def test_batch_times_are_a_line_that_never_falls() -> None:
+    times = BatchTimes()
+    assert times.expect(5) == times.expect(50)
+    for rows in (1, 2, 4, 8) * 10:
+        times.note(rows, 0.010 + 0.001 * rows)
+    assert times.expect(5) == pytest.approx(0.015, rel=0.01)
+    falling = BatchTimes()
+    for rows in (1, 8) * 10:
+        falling.note(rows, 0.02 - 0.001 * rows)
+    assert falling.expect(8) == falling.expect(1) > 0
