@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,14 @@ class Compiled:
     """cubin: machine code.  log: what the compiler said, warnings included; empty when it had nothing to say."""
 
     cubin: bytes
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """ptx: assembly, which a driver makes machine code of.  log: as of `Compiled`."""
+
+    ptx: str
     log: str
 
 
@@ -59,23 +69,35 @@ class Nvrtc:
 
     def compile(self, text: str, name: str, architecture: int, more_options: tuple[str, ...] = ()) -> Compiled:
         """Machine code for sm_`architecture`. Raises NotCompiled with the compiler's log."""
+        with self._program(text, name) as program:
+            log = self._compile(program, name, f"sm_{architecture}", more_options)
+            return Compiled(self._sized("nvrtcGetCUBINSize", "nvrtcGetCUBIN", program), log)
+
+    def translate(self, text: str, name: str, architecture: int) -> Translated:
+        """PTX for compute_`architecture`, at half the price of machine code. Raises NotCompiled as `compile` does."""
+        with self._program(text, name) as program:
+            log = self._compile(program, name, f"compute_{architecture}", ())
+            ptx = self._sized("nvrtcGetPTXSize", "nvrtcGetPTX", program)
+            return Translated(ptx.rstrip(b"\0").decode(), log)
+
+    @contextmanager
+    def _program(self, text: str, name: str) -> Iterator[ctypes.c_void_p]:
         program = _Program()
         self._call("nvrtcCreateProgram", ctypes.byref(program), text.encode(), name.encode(), 0, None, None)
         try:
-            named = (f"--gpu-architecture=sm_{architecture}", STANDARD, *more_options)
-            options = [one.encode() for one in named]
-            code = self._library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-            log = (
-                self._sized("nvrtcGetProgramLogSize", "nvrtcGetProgramLog", program)
-                .replace(b"\0", b"")
-                .decode()
-                .strip()
-            )
-            if code:
-                raise NotCompiled(f"{name} for sm_{architecture}: {self._words(code)}\n{log}")
-            return Compiled(self._sized("nvrtcGetCUBINSize", "nvrtcGetCUBIN", program), log)
+            yield program
         finally:
             self._call("nvrtcDestroyProgram", ctypes.byref(program))
+
+    def _compile(self, program: ctypes.c_void_p, name: str, target: str, more_options: tuple[str, ...]) -> str:
+        """What the compiler says of it."""
+        options = [one.encode() for one in (f"--gpu-architecture={target}", STANDARD, *more_options)]
+        code = self._library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        said = self._sized("nvrtcGetProgramLogSize", "nvrtcGetProgramLog", program)
+        log = said.replace(b"\0", b"").decode().strip()
+        if code:
+            raise NotCompiled(f"{name} for {target}: {self._words(code)}\n{log}")
+        return log
 
     def _sized(self, size_of: str, get: str, program: ctypes.c_void_p) -> bytes:
         size = ctypes.c_size_t()

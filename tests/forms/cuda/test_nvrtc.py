@@ -1,4 +1,7 @@
-"""Every kernel that ships is compiled for every architecture that we name, on any host: NVRTC needs no GPU."""
+"""Every kernel that ships is compiled for every architecture that we name, on any host: NVRTC needs no GPU.
+
+For two of them down to machine code; for the others to PTX, which takes half as long (docs/decisions/0020-kernels.md).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ import forms
 from forms.cuda.nvrtc import NoNvrtc, NotCompiled, Nvrtc
 from forms.cuda.source import kernel_names, read_source
 
-ALWAYS = (61, 75, 86, 89, 90)
-IF_KNOWN = (100, 120)
+TO_MACHINE_CODE = (61, 90)
+TO_PTX = (75, 86, 89, 100, 120)
 SOURCES = sorted([*Path(forms.__file__).parent.rglob("*.cu"), *Path(bench.__file__).parent.glob("*.cu")])
 AGE = re.compile(r".*rchitectures prior to .* are deprecated.*")
 """What NVRTC says of sm_61 each time; it is no word about a kernel."""
@@ -34,23 +37,43 @@ def test_there_are_kernels() -> None:
     assert names >= {"shake.cu", "blake3_tree.cu", "radix_sort.cu", "secp256k1.cu", "simulate.cu", "gpu_rates.cu"}
 
 
-@pytest.mark.parametrize("architecture", ALWAYS + IF_KNOWN, ids="sm_{}".format)
+def _compiler_for(architecture: int) -> Nvrtc:
+    compiler = _compiler()
+    if architecture not in compiler.architectures:
+        pytest.skip(f"NVRTC {compiler.version} does not know sm_{architecture}")
+    return compiler
+
+
+def _pass_on(log: str, name: str, architecture: int) -> None:
+    said = "\n".join(line for line in log.splitlines() if line and not AGE.match(line))
+    if said:
+        warnings.warn(f"{name} for sm_{architecture}: {said}", stacklevel=1)
+
+
+@pytest.mark.parametrize("architecture", TO_MACHINE_CODE, ids="sm_{}".format)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_a_kernel_compiles(path: Path, architecture: int) -> None:
-    compiler = _compiler()
-    if architecture in IF_KNOWN and architecture not in compiler.architectures:
-        pytest.skip(f"NVRTC {compiler.version} does not know sm_{architecture}")
     text = read_source(path)
 
-    compiled = compiler.compile(text, path.name, architecture)
+    compiled = _compiler_for(architecture).compile(text, path.name, architecture)
 
     # An ELF whose symbols are the kernels.
     assert compiled.cubin.startswith(b"\x7fELF")
     assert kernel_names(text)
     assert all(name.encode() in compiled.cubin for name in kernel_names(text))
-    said = "\n".join(line for line in compiled.log.splitlines() if line and not AGE.match(line))
-    if said:
-        warnings.warn(f"{path.name} for sm_{architecture}: {said}", stacklevel=1)
+    _pass_on(compiled.log, path.name, architecture)
+
+
+@pytest.mark.parametrize("architecture", TO_PTX, ids="compute_{}".format)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_a_kernel_is_translated(path: Path, architecture: int) -> None:
+    text = read_source(path)
+
+    translated = _compiler_for(architecture).translate(text, path.name, architecture)
+
+    assert f".target sm_{architecture}" in translated.ptx
+    assert set(re.findall(r"\.entry (\w+)", translated.ptx)) == set(kernel_names(text)) != set()
+    _pass_on(translated.log, path.name, architecture)
 
 
 @pytest.mark.parametrize("name", ["shake.cu", "blake3_tree.cu", "bignum_8.cu", "secp256k1.cu"])
