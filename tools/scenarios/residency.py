@@ -159,14 +159,15 @@ async def _watched(node: LocalAgent) -> AsyncIterator[Seen]:
 
 def _engines(node: LocalAgent) -> tuple[int, ...]:
     """The llama-servers that it runs now."""
-    found = []
+    parents: dict[int, int] = {}
     for child in psutil.Process(node.child.pid).children(recursive=True):
         try:
             if child.name() == "llama-server" and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child.pid)
+                parents[child.pid] = child.ppid()
         except psutil.NoSuchProcess:
             continue
-    return tuple(found)
+    # The slow engine's shell, too, forks its `sleep` under its own name.
+    return tuple(pid for pid, parent in parents.items() if parent not in parents)
 
 
 async def _model(node: LocalAgent, name: str) -> dict[str, Any]:
