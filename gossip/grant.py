@@ -163,6 +163,13 @@ class Grants:
         """Every lease that counts now."""
         return tuple(grant for grant in self._held.values() if now < grant.until and not grant.is_revoked)
 
+    def has_own_vote(self, now: float, resource: str) -> bool:
+        """Whether nobody else may still be using this node's vote, so that it counts for this node's own claim."""
+        if resource in self._resting and now < self._rests_until:
+            return False
+        held = self._held.get((resource, "vote"))
+        return held is None or held.until <= now
+
     def _asked(self, now: float, asked: Asked) -> list[Effect]:
         request = asked.request
         held = self._held.get((request.resource, request.purpose))

@@ -85,6 +85,10 @@ class LeaseService:
         found = self._grants.grants(now) if self._grants is not None else ()
         return {grant: grant.until - now for grant in found}
 
+    def has_own_vote(self, resource: str) -> bool:
+        """As `Grants.has_own_vote`; False while this node grants nothing."""
+        return self._grants is not None and self._grants.has_own_vote(self._clock(), resource)
+
     async def changed(self) -> None:
         """Wait until a lease next begins or ends. Nothing is missed between a look and this call."""
         await self._changed.wait()

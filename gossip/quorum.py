@@ -19,7 +19,7 @@ MIN_MEMBERS = 3
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """members: all that count.  granted: how many of them agree now, the host included."""
+    """members: all that count.  granted: how many of them agree now, the host included if its own vote is."""
 
     members: int
     granted: int
@@ -38,10 +38,14 @@ def voters(view: View) -> list[NodeId]:
     return [node.node for node in view.nodes[1:] if _votes(node)]
 
 
-def quorum(view: View, granted_by: Collection[NodeId]) -> Quorum:
-    """How a claim of this view's owner stands. granted_by: whose leases to vote it may use at this moment."""
+def quorum(view: View, granted_by: Collection[NodeId], *, has_own_vote: bool) -> Quorum:
+    """How a claim of this view's owner stands. granted_by: whose leases to vote it may use at this moment.
+
+    has_own_vote: whether no other host may still be using this node's (`Grants.has_own_vote`). A host that has not
+    heard that it lost may have granted it to its successor, and both would count it.
+    """
     others = voters(view)
-    return Quorum(len(others) + 1, sum(node in granted_by for node in others) + 1)
+    return Quorum(len(others) + 1, sum(node in granted_by for node in others) + has_own_vote)
 
 
 def _votes(node: NodeView) -> bool:

@@ -129,7 +129,8 @@ class Leases:
         return self._for_every_model or resource in self._quorum_resources
 
     def _quorum(self, resource: str) -> Quorum:
-        return quorum(self._view(), self.keeper.leases(resource, "vote"))
+        votes = self.keeper.leases(resource, "vote")
+        return quorum(self._view(), votes, has_own_vote=self.service.has_own_vote(resource))
 
     async def _ask_for_votes(self) -> None:
         """Want the leave of all members for what this node claims, where that is wanted, until cancelled."""

@@ -41,6 +41,9 @@ class Kind(Enum):
 
 
 JOIN_AGAIN_S = 1.0
+QUORUM_SHARE = 0.25
+"""Of the meshes that can have one, those whose hosts want a majority."""
+
 LARGE = 20
 """Nodes. Of a larger mesh fewer things are asked, since each costs more."""
 
@@ -86,7 +89,7 @@ class Fault:
 class Schedule:
     """A whole run. silence_s: as in `Settings`.  faults_s: when the faults stop.
 
-    ends_with_crash: one more, of a mesh at peace.
+    ends_with_crash: one more, of a mesh at peace.  wants_quorum: a host needs the leave of a majority.
     """
 
     seed: int
@@ -97,6 +100,7 @@ class Schedule:
     ends_with_crash: bool
     faults_s: float
     faults: tuple[Fault, ...]
+    wants_quorum: bool = False
 
     @property
     def calm(self) -> Conditions:
@@ -127,7 +131,10 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         faults.append(Fault(dice.uniform(7.0, 10.0), Kind.CUT_HOST, (), dice.uniform(13.0, 16.0)))
         faults_s = max(faults_s, 27.0)
     faults.sort(key=lambda fault: fault.at_s)
-    return Schedule(seed, size, conditions, has_real_keys, silence_s, ends_with_crash, faults_s, tuple(faults))
+    wants_quorum = 2 < size <= LARGE and random.Random(f"quorum {seed}").random() < QUORUM_SHARE
+    return Schedule(
+        seed, size, conditions, has_real_keys, silence_s, ends_with_crash, faults_s, tuple(faults), wants_quorum
+    )
 
 
 def _draw_conditions(dice: random.Random) -> Conditions:

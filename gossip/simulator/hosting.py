@@ -17,6 +17,7 @@ from gossip.facts import GPU, Device, GpuFact, read_gpu
 from gossip.fence import Fences
 from gossip.lease import CLAIMS, GIB, Candidate, Claim, Election, Yield, encode_claims, standing_claim
 from gossip.lease_message import LeaseGranted, LeaseRelease, LeaseRequest, Reply, read_question, read_reply
+from gossip.quorum import quorum, voters
 from gossip.simulator.host import Host, OnReply, Process
 from gossip.simulator.world import World
 from gossip.view import NodeView, View
@@ -49,9 +50,10 @@ class Hosting:
     on_served: told of every use of a lease that a worker allowed.  on_gained: of every lease that a host may use.
     """
 
-    def __init__(self, world: World, seed: int | str, step_s: float = STEP_S) -> None:
+    def __init__(self, world: World, seed: int | str, step_s: float = STEP_S, *, wants_quorum: bool = False) -> None:
         self.world = world
         self.step_s = step_s
+        self.wants_quorum = wants_quorum
         self.agents: dict[NodeId, Agent] = {}
         self.unwell: dict[NodeId, bool] = {}
         self.on_served: list[Callable[[Served], object]] = []
@@ -139,6 +141,17 @@ class Agent:
             order = lease.lease + lease.term.to_bytes(8, "big")
             world.carrier.ask(self.process, worker, order, self._serve, 1.0)
 
+    def majority(self) -> frozenset[NodeId] | None:
+        """The members of which more than half agree now that this node hosts; None where they do not."""
+        now = self.hosting.world.now
+        if self.claim is None or not self.process.is_running:
+            return None
+        view = self.process.engine.view(now, {})
+        votes = self.tenure.leases(now, RESOURCE, "vote")
+        if not quorum(view, votes, has_own_vote=self.grants.has_own_vote(now, RESOURCE)).is_reached:
+            return None
+        return frozenset((view.me.node, *voters(view)))
+
     def _again(self, wait_s: float, action: Callable[[], None]) -> None:
         self.hosting.world.agenda.after(wait_s + self.process.host.lag_s, action)
 
@@ -171,6 +184,9 @@ class Agent:
         self.wanted = dict.fromkeys(usable[:MAX_WORKERS], 0) if self.claim is not None else {}
         term = self.claim.term if self.claim is not None else 0
         self._perform_host(self.tenure.handle(now, tenure.Hold(RESOURCE, "work", term, self.wanted)))
+        if self.hosting.wants_quorum:
+            asked = dict.fromkeys(voters(view), 0) if self.claim is not None else {}
+            self._perform_host(self.tenure.handle(now, tenure.Hold(RESOURCE, "vote", max(1, term), asked)))
 
     def _perform_host(self, effects: list[tenure.Effect]) -> None:
         carrier = self.hosting.world.carrier

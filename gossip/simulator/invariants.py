@@ -13,6 +13,7 @@ from gossip.fence import Fences
 from gossip.lease import all_claims
 from gossip.member import Standing, merge
 from gossip.message import Delta, decode_reliable
+from gossip.quorum import MIN_MEMBERS
 from gossip.roster import Member
 from gossip.simulator import inside
 from gossip.simulator.faults import LARGE
@@ -218,9 +219,22 @@ class Invariants:
         for other in self._hosting.agents.values():
             if other is agent or not other.process.is_running:
                 continue
-            if lease.seat.worker in other.tenure.leases(now, lease.seat.resource):
+            if lease.seat.worker in other.tenure.leases(now, lease.seat.resource, lease.seat.purpose):
                 names = agent.process.host.name, other.process.host.name, self._names(lease.seat.worker)
                 raise Violation("one host at a worker", f"{names[0]} and {names[1]} both use {names[2]}")
+        if lease.seat.purpose == "vote":
+            self._check_majority(agent)
+
+    def _check_majority(self, agent: Agent) -> None:
+        """Of one and the same set of members, no other has a majority as well."""
+        assert self._hosting is not None
+        members = agent.majority()
+        if members is None:
+            return
+        for other in self._hosting.agents.values():
+            if other is not agent and other.majority() == members:
+                names = agent.process.host.name, other.process.host.name
+                raise Violation("one majority", f"{names[0]} and {names[1]} both have one of {len(members)} members")
 
     def _check_promise(self, lease: tenure.Lease) -> None:
         """What a worker has told its host is on its disk, so that it knows of it after a crash."""
@@ -343,6 +357,9 @@ def unsettled_claims(world: World, hosting: Hosting) -> list[str]:
             found.append(f"{process.host.name} sees {len(said)} hosts")
     agent = hosting.agents[host.node]
     leases = agent.tenure.leases(world.now, RESOURCE)
+    if hosting.wants_quorum and agent.majority() is None and len(inside.members(host.engine)) >= MIN_MEMBERS:
+        down = len(inside.members(host.engine)) - len(running)
+        found += ["its host has no majority"] if down < len(running) - 1 else []
     found += [f"{world.hosts[worker].name} grants its host no lease" for worker in agent.wanted if worker not in leases]
     return found
 

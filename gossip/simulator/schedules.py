@@ -100,7 +100,8 @@ class _Run:
         self.world = World(seed, settings, keys)
         self.started = self.world.now
         self.hosts = [self.world.add(f"n{index}") for index in range(schedule.nodes)]
-        self.hosting = Hosting(self.world, seed, LARGE_STEP_S if self._is_large else STEP_S)
+        step_s = LARGE_STEP_S if self._is_large else STEP_S
+        self.hosting = Hosting(self.world, seed, step_s, wants_quorum=schedule.wants_quorum)
         self.inviting = Inviting(self.world, self.hosts[0], seed)
         self.invariants = Invariants(self.world, self.hosting, self.inviting)
         self.world.watchers += [self.invariants, self.inviting, self.hosting]

@@ -145,6 +145,10 @@ def _boot_order(patch: Patch) -> None:
     patch.setattr(gossip.knowledge, "body_standing", lambda body: Standing(1 << 60, 0, Status.ALIVE))
 
 
+def _own_vote(patch: Patch) -> None:
+    patch.setattr(gossip.grant.Grants, "has_own_vote", lambda self, now, resource: True)
+
+
 def _token_uses(patch: Patch) -> None:
     patch.setattr(transport.token_book, "_check_grant", lambda grant, repeated, now: None)
 
@@ -208,6 +212,7 @@ MUTATIONS = (
     Mutation("a fence is on disk before the grant is told", "Grants.handle", _fsync, 2),
     Mutation("a host stops before its worker's time is up", "tenure.USABLE_SHARE", _lease_stop, 500),
     Mutation("a lease is waited out before the next begins", "Grants._supersede", _supersede, 39),
+    Mutation("a vote given to another is not one's own", "Grants.has_own_vote", _own_vote, 20_263),
     Mutation("a token has so many uses", "token_book._check_grant", _token_uses, 0),
 )
 

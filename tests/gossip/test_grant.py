@@ -273,3 +273,28 @@ def test_memory_is_asked_for_and_kept() -> None:
     worker.ask(ALICE, LeaseRequest(MODEL, 1, lease_id(1), True, "work", 3 * GIB))
     (grant,) = worker.grants.grants(worker.now)
     assert grant.memory_bytes == 3 * GIB
+
+
+def test_a_vote_that_another_may_be_using_is_not_ones_own_until_its_time_is_over() -> None:
+    worker = Worker()
+    assert worker.grants.has_own_vote(worker.now, MODEL)
+    worker.sees(ALICE, 4)
+    assert worker.ask(ALICE, request(4, purpose="vote")) == LeaseGranted(10_000)
+    assert not worker.grants.has_own_vote(worker.now, MODEL)
+    # A higher term ends the lease, but its host may not have heard of that.
+    worker.sees(BOB, 5)
+    assert code(worker.ask(BOB, request(5, 2, purpose="vote"))) is RefusalCode.BUSY
+    assert not worker.grants.has_own_vote(worker.now + LEASE_S - 0.001, MODEL)
+    assert worker.grants.has_own_vote(worker.now + LEASE_S, MODEL)
+
+
+def test_a_worker_that_has_just_started_does_not_know_whose_its_vote_is() -> None:
+    fences = Fences()
+    fences.raise_to(MODEL, 3, ALICE)
+    grants = Grants(fences, 100.0)
+    assert not grants.has_own_vote(100.0 + LEASE_S - 0.001, MODEL)
+    assert grants.has_own_vote(100.0 + LEASE_S, MODEL)
+
+
+def test_a_lease_to_work_leaves_the_vote_alone() -> None:
+    assert served_by(ALICE, 4).grants.has_own_vote(101.0, MODEL)

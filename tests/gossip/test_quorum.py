@@ -38,12 +38,18 @@ def test_the_dead_count_and_those_that_left_and_clients_do_not() -> None:
         ),
     )
     assert set(voters(view)) == ids(2, 3, 4)
-    assert quorum(view, ids(2)) == Quorum(members=4, granted=2)
+    assert quorum(view, ids(2), has_own_vote=True) == Quorum(members=4, granted=2)
 
 
 def test_a_vote_of_somebody_who_does_not_count_any_more_does_not_count() -> None:
     view = View(1, (node(1), node(2), node(3), node(4, Status.LEFT)))
-    assert quorum(view, ids(4, 9)) == Quorum(members=3, granted=1)
+    assert quorum(view, ids(4, 9), has_own_vote=True) == Quorum(members=3, granted=1)
+
+
+def test_a_host_whose_own_vote_another_may_be_using_does_not_count_it() -> None:
+    view = View(1, (node(1), node(2), node(3)))
+    assert not quorum(view, ids(2), has_own_vote=False).is_reached
+    assert quorum(view, ids(2, 3), has_own_vote=False).is_reached
 
 
 def test_two_parts_of_a_mesh_are_never_both_a_majority() -> None:
