@@ -1,19 +1,46 @@
-"""Hypothesis on shared machines; and which event loop a test module runs on, its own `loop_factory` or asyncio's."""
+"""Hypothesis on shared machines; the longest files first; and which event loop a test module runs on.
+
+That is its own `loop_factory` or asyncio's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+TESTS = Path(__file__).parent
+LONGEST = (
+    *("gossip/test_simulator.py", "forms/cuda/test_nvrtc.py", "live/test_scenarios.py", "live/test_resilience.py"),
+    *("live/test_gossip_live.py", "live/test_admission.py", "live/test_models.py", "netns/test_pairing.py"),
+    *("transport/test_fuzz.py", "live/test_split_guard.py", "transport/test_sharing.py", "netns/test_bundle.py"),
+    *("live/test_join_refused.py", "live/test_cli.py", "netns/test_agents.py", "live/test_failures.py"),
+    *("live/test_split_losses.py", "live/test_several_models.py", "live/test_bend_mesh.py", "live/test_plan.py"),
+    *("repository/test_wheel.py", "browser/test_console.py", "gossip/test_fuzz.py", "mesh/test_admission_table.py"),
+)
+"""Of several workers one that begins such a file last works on while the others have nothing left to do."""
 
 # Machines are shared: how long one example takes says nothing. A failure prints what replays it.
 hypothesis.settings.register_profile(
     "meshd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("meshd")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have pytest-xdist keep our order of files: its own begins with those that have the most tests."""
+    config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they were found."""
+    place = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(autouse=True)
