@@ -21,7 +21,7 @@ from transport.errors import ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.handshake import MAX_MESSAGE_BYTES
 from transport.interface import MAX_DATAGRAM_BYTES, Address, LinkState, RecordKind, Role
 from transport.link import Dial, Slot
-from transport.quic import QuicOptions, QuicTransport
+from transport.quic import QuicOptions, QuicTransport, admitting
 from transport.quic.connection import CONNECTION_WINDOW_BYTES, QuicPeerConnection
 from transport.quic.greeting import GREETING_STREAM
 from transport.quic.internals import drop_oldest_datagrams
@@ -127,7 +127,8 @@ async def test_address_that_answers_retry_may_fill_its_own_places_only() -> None
             await next_change(member, LinkState.CONNECTED, owner.node)
 
 
-async def test_silent_stranger_is_sent_away() -> None:
+async def test_silent_stranger_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admitting, "HANDSHAKE_S", 1.0)
     mesh = live_mesh()
     async with start(mesh.owner_now()) as owner, Stranger(owner.addresses[0]) as stranger:
         await stranger.shake_hands()
