@@ -95,7 +95,15 @@ async def _answer(line: _Line, ask: Ask, answerer: Answerer) -> None:
                 await line.send(message(Accepted()))
                 body = await _receive_body(line, ask.body_bytes)
                 request = Request(
-                    header.request_id, ask.model, ask.method, ask.path, ask.headers, body, budget_s, caller, line.note
+                    header.request_id,
+                    ask.model,
+                    ask.method,
+                    ask.path,
+                    ask.headers,
+                    body,
+                    budget_s,
+                    caller,
+                    on_progress=line.note,
                 )
                 await _pass_on(await answerer.answer(request), line)
     except TimeoutError:
