@@ -151,11 +151,12 @@ class _Names:
 
     def take(self, limit: int, count: int) -> list[NodeId]:
         """Up to `count`, those first that have waited longest."""
-        taken = list(islice(self._told, max(0, count)))
+        names = self._told
+        taken = list(islice(names, max(0, count)))
         for subject in taken:
-            told = self._told.pop(subject) + 1
+            told = names.pop(subject) + 1
             if told < limit:
-                self._told[subject] = told
+                names[subject] = told
         return taken
 
 

@@ -197,17 +197,21 @@ class FactStore:
         held = self._tables.get(node)
         return held.complete if held else 0
 
-    def outline(self, node: NodeId) -> bytes:
-        """How far the facts of `node`, which has a table here, are known: an encoded `OutlineEntry`."""
+    def outline(self, nodes: Iterable[NodeId]) -> list[bytes]:
+        """How far the facts of these nodes, which have tables here, are known: encoded `OutlineEntry`s."""
+        tables = self._tables
+        return [tables[node].outline or self._write_outline(node) for node in nodes]
+
+    def _write_outline(self, node: NodeId) -> bytes:
         held = self._tables[node]
-        if held.outline is None:
-            held.outline = wire.encode(OutlineEntry(node[:PREFIX_BYTES], held.boot, held.complete))
-            self._outlines[held.outline] = None
+        held.outline = wire.encode(OutlineEntry(node[:PREFIX_BYTES], held.boot, held.complete))
+        self._outlines[held.outline] = None
         return held.outline
 
     def differing(self, entries: Iterable[bytes]) -> list[bytes]:
         """Those entries of an outline that this node would not write so itself, as far as it has written any."""
-        return [entry for entry in entries if entry not in self._outlines]
+        written = self._outlines
+        return [entry for entry in entries if entry not in written]
 
     def _drop_outline(self, node: NodeId) -> None:
         held = self._tables.get(node)

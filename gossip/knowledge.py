@@ -147,7 +147,7 @@ class Knowledge:
 
     def outline(self, named: Iterable[NodeId]) -> list[bytes]:
         """How far the facts of these nodes are known here, as a packet says it."""
-        return [self.facts.outline(node) for node in named]
+        return self.facts.outline(named)
 
     def hear_outline(self, outline: Iterable[bytes], peer: NodeId, now: float) -> tuple[list[NodeId], list[bytes]]:
         """Whose facts `peer` has more of, as its outline shows, to be asked for; and facts that it lacks."""
