@@ -156,10 +156,10 @@ async def test_settings_are_shown_with_their_sources(agents: LocalAgents) -> Non
 
 
 async def test_a_bad_setting_is_a_usage_error(agents: LocalAgents) -> None:
-    bad = await meshd("--listen", "0.0.0.0", "--data-dir", str(agents.folder))
+    bad = await meshd("--bend-listen", "0.0.0.0", "--data-dir", str(agents.folder))
 
     assert bad.status == 2
-    assert "--api-key-file" in bad.err
+    assert "--bend-key-file" in bad.err
 
 
 async def test_the_version() -> None:
