@@ -18,7 +18,7 @@ DEMO = [sys.executable, "-m", "meshd", "demo", "--once"]
 
 @contextlib.contextmanager
 def adopting() -> Iterator[None]:
-    """Orphans of what is started meanwhile become this process's own children, so that they can be told from others'."""
+    """Orphans of what is started meanwhile become this process's own children, to be told from others'."""
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     try:
