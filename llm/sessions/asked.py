@@ -122,7 +122,10 @@ def timings(turn: Turn) -> dict[str, Any]:
     }
     if turn.drafted:
         found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted}
-        found |= {"draft_state": turn.drafting.state.value, "draft_speedup_expected": round(turn.drafting.speedup, 3)}
+        found |= {
+            "draft_state": turn.session.drafting.state.value,
+            "draft_speedup_expected": round(turn.session.drafting.speedup, 3),
+        }
     return found
 
 

@@ -82,7 +82,7 @@ class Choice:
 
 @dataclass(slots=True)
 class Drafting:
-    """One answer's controller. Begin hopeful: two of three tokens stand."""
+    """One session's controller. It begins with two of three tokens standing, or with what others made of it."""
 
     most: int = MOST_TOKENS
     state: State = State.ON
@@ -92,6 +92,12 @@ class Drafting:
     _losses: int = 0
     _off_since: float = field(default=0.0)
     _probing: int = 0
+    _has_begun: bool = False
+
+    @classmethod
+    def after(cls, chance: float) -> Drafting:
+        """For a session of which nothing is known yet, where `chance` of the drafted tokens stood in others."""
+        return cls(_stood=3 * chance, _fell=3 * (1 - chance))
 
     @property
     def chance(self) -> float:
@@ -100,6 +106,8 @@ class Drafting:
 
     def choose(self, costs: Costs, now: float) -> Choice:
         """What to do with the block at hand."""
+        if self.rests(now):
+            return Choice(0, State.OFF, self.speedup)
         ideal = max(costs.speedup(count, count) for count in range(1, self.most + 1))
         if ideal <= LEAST_SPEEDUP:
             self.state, self.speedup = State.NEVER, ideal
@@ -107,9 +115,12 @@ class Drafting:
         if self.state is State.NEVER:
             self._turn_off(now)
         self.speedup, count = self._best(costs)
+        if not self._has_begun and self.speedup <= LEAST_SPEEDUP and self.state is State.ON:
+            self._turn_off(now)
+        self._has_begun = True
+        if self.rests(now):
+            return Choice(0, State.OFF, self.speedup)
         if self.state is State.OFF and not self._probing:
-            if now - self._off_since < PROBE_EVERY_S:
-                return Choice(0, State.OFF, self.speedup)
             self._probing = PROBE_BLOCKS
         return Choice(count, self.state, self.speedup)
 
@@ -129,6 +140,10 @@ class Drafting:
         self._losses = 0 if wins else self._losses + 1
         if self._losses >= LOSSES:
             self._turn_off(now)
+
+    def rests(self, now: float) -> bool:
+        """Whether nothing is to be drafted, whatever it would cost."""
+        return self.state is State.OFF and not self._probing and now - self._off_since < PROBE_EVERY_S
 
     def _turn_off(self, now: float) -> None:
         self.state, self._off_since, self._losses = State.OFF, now, 0

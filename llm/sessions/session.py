@@ -37,6 +37,7 @@ class Session:
     digest: str = ""
     state_bytes: int = 0
     turn: Turn | None = None
+    drafting: Drafting = field(default_factory=Drafting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,6 @@ class Turn:
     asked_at: float = 0.0
     first_at: float = 0.0
     ended_at: float = 0.0
-    drafting: Drafting = field(default_factory=Drafting)
     pieces: Pieces = field(init=False)
     dice: numpy.random.Generator = field(init=False)
 

@@ -17,7 +17,7 @@ from llm.errors import BadRequest
 from llm.sessions import sampling
 from llm.sessions.accept import Verdict, settle
 from llm.sessions.context import Context, ContextFull, Logits, Row
-from llm.sessions.drafting import BatchTimes, Costs
+from llm.sessions.drafting import BatchTimes, Costs, Drafting
 from llm.sessions.names import SessionGone, SessionName, read_name
 from llm.sessions.ngram import propose
 from llm.sessions.session import Draft, Listener, Said, Session, Turn, Wish
@@ -28,6 +28,10 @@ from llm.sessions.window import Bounds, common, view
 
 logger = logging.getLogger("meshd.sessions")
 
+CHANCE_MEMORY = 0.05
+"""Share of the latest block in what new sessions are told of drafts."""
+SEEN_ANEW = 16
+"""One of so many new sessions drafts whatever became of others' drafts, or a bad hour would end them for ever."""
 NO_DRAFT: tuple[int, ...] = ()
 
 
@@ -67,6 +71,8 @@ class Sessions:
     _running: list[Turn] = field(default_factory=list)
     _waiting: list[Turn] = field(default_factory=list)
     times: BatchTimes = field(default_factory=BatchTimes)
+    chance: float = 2 / 3
+    _opened: int = 0
     decoded_tokens: int = 0
     said_tokens: int = 0
     parkings: int = 0
@@ -87,9 +93,14 @@ class Sessions:
         if bounds is not None:
             self._check_bounds(bounds)
         name = str(SessionName(self.node, self.model, secrets.token_hex(12)))
-        session = self._sessions[name] = Session(name, owner, bounds, last_used=self.clock())
+        session = self._sessions[name] = Session(name, owner, bounds, last_used=self.clock(), drafting=self._drafting())
         self._keep(session)
         return session
+
+    def _drafting(self) -> Drafting:
+        """A new session's: what others' drafts were worth, but now and then it is seen anew."""
+        self._opened += 1
+        return Drafting() if self._opened % SEEN_ANEW == 0 else Drafting.after(self.chance)
 
     def find(self, name: str, owner: str) -> Session:
         """The session of that name. Raises NotASession, SessionGone, also for somebody else's."""
@@ -165,6 +176,7 @@ class Sessions:
             "parked_bytes": session.parked_bytes,
             "host_bytes": 4 * len(session.tokens),
             "is_busy": session.turn is not None,
+            "draft": {"state": session.drafting.state.value, "speedup": round(session.drafting.speedup, 3)},
             "policy": _policy_json(session.bounds),
         }
         if session.bounds is not None:
@@ -358,9 +370,18 @@ class Sessions:
             turn.alone = False
             return NO_DRAFT
         left = turn.wish.most_tokens - turn.said - 1
-        choice = turn.drafting.choose(self._costs(rows), self.clock())
-        count = min(choice.count, room, left)
-        return turn.draft(turn.session.tokens, count)[:count] if count > 0 else NO_DRAFT
+        drafting, now = turn.session.drafting, self.clock()
+        count = min(drafting.most, room, left)
+        if count <= 0 or drafting.rests(now):
+            return NO_DRAFT
+        # Asked for first: most often there is none, which is sooner known than whether one would pay.
+        proposed = turn.draft(turn.session.tokens, count)
+        return proposed[: min(count, drafting.choose(self._costs(rows), now).count)] if proposed else NO_DRAFT
+
+    def _note_draft(self, session: Session, drafted: int, accepted: int) -> None:
+        session.drafting.note(drafted, accepted, self._costs(len(self._running)), self.clock())
+        share = accepted / (accepted + (accepted < drafted))
+        self.chance += CHANCE_MEMORY * (share - self.chance)
 
     def _costs(self, rows: int) -> Costs:
         """Of a draft beside `rows` others in the batch: a token alone would take as long as that batch without it."""
@@ -382,7 +403,7 @@ class Sessions:
             turn.drafted += len(work.draft)
             turn.accepted += verdict.accepted
             turn.blocks += 1
-            turn.drafting.note(len(work.draft), verdict.accepted, self._costs(len(self._running)), self.clock())
+            self._note_draft(session, len(work.draft), verdict.accepted)
         accepted = list(work.draft[: verdict.accepted])
         session.cached += accepted
         self._say(turn, accepted if verdict.following is None else [*accepted, verdict.following])

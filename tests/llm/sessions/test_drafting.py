@@ -5,6 +5,7 @@ import pytest
 from llm.sessions.drafting import (
     LEAST_SPEEDUP,
     LOSSES,
+    MOST_TOKENS,
     PROBE_BLOCKS,
     PROBE_EVERY_S,
     BatchTimes,
@@ -56,6 +57,11 @@ def test_it_drafts_while_that_wins_stops_when_it_loses_and_looks_again_with_two_
         assert controller.choose(near, now).count > 0
         controller.note(8, 8, near, now)
     assert controller.choose(near, now).state is State.ON
+
+
+def test_where_others_drafts_fell_a_session_begins_without() -> None:
+    assert Drafting.after(0.05).choose(costs(), 0).count == 0
+    assert Drafting.after(0.95).choose(costs(), 0).count == MOST_TOKENS
 
 
 def test_a_target_that_becomes_slow_is_not_lost_for_ever() -> None:
