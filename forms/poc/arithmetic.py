@@ -17,8 +17,15 @@ def _as_is(values: Array) -> Array:
     return values
 
 
-def _through_half(values: Array) -> Array:
-    return values.astype("float16").astype("float32")
+def half_rounded(values: Array, xp: ModuleType = numpy) -> Array:
+    """Single precision rounded as half precision would: ten bits behind the point, and steps of 2**-24 at the least.
+
+    NumPy's own conversion takes thirty times as long for small numbers. What overflows half precision stays.
+    """
+    # Dekker's splitting leaves 11 of the 24 bits; beside 0.75 the last bit of single precision stands for 2**-24.
+    values = values.astype(xp.float32, copy=False)
+    spread = values * 8193.0
+    return xp.where(xp.abs(values) < 2.0**-14, (values + 0.75) - 0.75, spread - (spread - values))
 
 
 def _through_tf32(values: Array) -> Array:
@@ -50,7 +57,7 @@ FP32 = Arithmetic("fp32")
 FP64 = Arithmetic("float64", dtype="float64")
 REORDERED = Arithmetic("reordered", parts=8)
 TF32 = Arithmetic("tf32", operand=_through_tf32)
-FP16 = Arithmetic("fp16", settle=_through_half)
+FP16 = Arithmetic("fp16", settle=half_rounded)
 HONEST = (FP32, REORDERED, FP64, FP16)
 
 

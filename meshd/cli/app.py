@@ -25,6 +25,7 @@ from meshd.cli import (
     mesh,
     models,
     plan,
+    poc,
     sim,
     status,
     token,
@@ -71,6 +72,7 @@ app.add_typer(mesh.app, name="mesh")
 app.add_typer(models.app, name="models")
 app.add_typer(circuit.app, name="circuit")
 app.add_typer(blob.app, name="blob")
+app.add_typer(poc.app, name="poc")
 app.command()(forms_command.forms)
 app.command()(chat.chat)
 app.command()(demo.demo)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from forms.poc.arithmetic import quantised
+from forms.poc.arithmetic import half_rounded, quantised
 from forms.poc.philox import Array
 from forms.poc.published.recipe import Recipe, make_input, make_permutation, make_target, pooled_weights
 
@@ -54,21 +54,21 @@ class PublishedComputer:
 
     def _block(self, prefix: str, state: Array) -> Array:
         weights = {name: self.weights[f"{prefix}{name}.weight"] for name in _PARTS}
-        state = _half(state + self._attention(weights, _normalised(state, weights["attention_norm"])))
+        state = half_rounded(state + self._attention(weights, _normalised(state, weights["attention_norm"])))
         normalised = _normalised(state, weights["ffn_norm"])
         gate, up = _times(normalised, weights["feed_forward.w1"]), _times(normalised, weights["feed_forward.w3"])
-        inner = _half(_half(gate / (1 + numpy.exp(-gate))) * up)
-        return _half(state + _times(inner, weights["feed_forward.w2"]))
+        inner = half_rounded(half_rounded(gate / (1 + numpy.exp(-gate))) * up)
+        return half_rounded(state + _times(inner, weights["feed_forward.w2"]))
 
     def _attention(self, weights: dict[str, Array], state: Array) -> Array:
         query, key = (self._rotated(self._heads(_times(state, weights[f"attention.{name}"]))) for name in ("wq", "wk"))
         value = self._heads(_times(state, weights["attention.wv"]))
         head_width = self.recipe.width // self.recipe.heads
-        scores = _half(_half(query @ key.transpose(0, 1, 3, 2)) / math.sqrt(head_width))
+        scores = half_rounded(half_rounded(query @ key.transpose(0, 1, 3, 2)) / math.sqrt(head_width))
         sequence = state.shape[1]
         scores = scores + numpy.triu(numpy.full((sequence, sequence), -numpy.inf), 1)
         shares = numpy.exp(scores - scores.max(axis=-1, keepdims=True))
-        mixed = _half(_half(shares / shares.sum(axis=-1, keepdims=True)) @ value)
+        mixed = half_rounded(half_rounded(shares / shares.sum(axis=-1, keepdims=True)) @ value)
         return _times(mixed.transpose(0, 2, 1, 3).reshape(state.shape), weights["attention.wo"])
 
     def _heads(self, values: Array) -> Array:
@@ -78,10 +78,12 @@ class PublishedComputer:
         head_width = values.shape[-1]
         frequencies = self.recipe.theta ** (-numpy.arange(0, head_width, 2) / head_width)
         angles = numpy.arange(values.shape[2])[:, None] * frequencies
-        cosine, sine = _half(numpy.cos(angles)), _half(numpy.sin(angles))
+        cosine, sine = (
+            part.astype(numpy.float16).astype(numpy.float32) for part in (numpy.cos(angles), numpy.sin(angles))
+        )
         even, odd = values[..., 0::2], values[..., 1::2]
         turned = numpy.stack((even * cosine - odd * sine, even * sine + odd * cosine), axis=-1)
-        return _half(turned.reshape(values.shape))
+        return half_rounded(turned.reshape(values.shape))
 
 
 _PARTS = (
@@ -90,14 +92,10 @@ _PARTS = (
 )
 
 
-def _half(values: Array) -> Array:
-    return values.astype(numpy.float16).astype(numpy.float32)
-
-
 def _times(values: Array, matrix: Array) -> Array:
-    return _half(values @ matrix.T)
+    return half_rounded(values @ matrix.T)
 
 
 def _normalised(state: Array, gain: Array) -> Array:
     mean = (state * state).mean(axis=-1, keepdims=True)
-    return _half(_half(state / numpy.sqrt(mean + EPSILON)) * gain)
+    return half_rounded(half_rounded(state / numpy.sqrt(mean + EPSILON)) * gain)

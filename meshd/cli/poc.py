@@ -1,0 +1,104 @@
+"""`meshd poc`: how fast this host proves its compute, a proof checked from its file, and what the proofs catch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from meshd.cli.output import JsonFlag, fail, print_json
+
+app = typer.Typer(no_args_is_help=True, help="Proof of compute: its rate here, a proof in a file, and the audit")
+
+
+@app.command()
+def run(
+    preset: Annotated[str, typer.Option(help="tiny or small")] = "small",
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="how long to search")] = 10.0,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="keep the proof in this file")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search for nonces on this host's processor, and say at what rate and what a verifier's work would cost."""
+    # Numpy is for this command only.
+    from forms.poc.profile import PRESETS
+    from forms.poc.rate import MEASURED_SHARE, assignment_of, encode_proof, measure
+
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"preset is one of {', '.join(PRESETS)}, got {preset!r}")
+    assignment = assignment_of(PRESETS[preset], os.urandom(32), MEASURED_SHARE)
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        task = progress.add_task(f"searching with {preset}", total=seconds)
+        measured, proof = measure(assignment, seconds, lambda spent_s: progress.update(task, completed=spent_s))
+    if out is not None:
+        out.write_bytes(encode_proof(proof))
+    report = {**measured.as_json(), **({"file": str(out)} if out is not None else {})}
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="as `meshd poc run --out` wrote it")], as_json: JsonFlag = False
+) -> None:
+    """Check a proof: compute its samples again. Exits 1 unless it holds."""
+    from forms.poc.rate import decode_proof, judge_proof
+    from transport.errors import ProtocolError
+
+    try:
+        proof = decode_proof(file.read_bytes())
+    except (OSError, ProtocolError, ValueError) as failure:
+        fail(f"{file}: {failure}")
+    judgement = judge_proof(proof)
+    verdict = judgement.verdict
+    report: dict[str, Any] = {"is_honest": judgement.is_honest, "reason": judgement.reason, "nonces": proof.count}
+    if verdict is not None:
+        report |= {"samples": verdict.samples, "soft": verdict.soft, "hard": verdict.hard, "worst_error": verdict.worst}
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    raise typer.Exit(0 if judgement.is_honest else 1)
+
+
+@app.command()
+def audit(as_json: JsonFlag = False) -> None:
+    """Run each cheat live against m1 and against the published recipe. Exits 1 unless m1 catches all."""
+    from forms.poc.audit import HONEST, Finding, audit
+    from forms.poc.cheats import CHEATS
+
+    findings: list[Finding] = []
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        task = progress.add_task("auditing", total=2 * (1 + len(CHEATS)))
+        for finding in audit(os.urandom(16)):
+            findings.append(finding)
+            progress.advance(task)
+    holds = all(finding.is_caught == (finding.cheat != HONEST) for finding in findings if finding.recipe == "m1")
+    if as_json:
+        print_json({recipe: _rows(findings, recipe) for recipe in ("m1", "published")})
+    else:
+        for finding in findings:
+            word = "caught" if finding.is_caught else "passes" if finding.cheat == HONEST else "FOOLED"
+            typer.echo(f"{finding.recipe:<10} {finding.cheat:<17} {word:<7} {finding.evidence}")
+    raise typer.Exit(0 if holds else 1)
+
+
+def _rows(findings: list[Any], recipe: str) -> list[dict[str, Any]]:
+    from forms.poc.audit import HONEST
+
+    return [
+        {"cheat": finding.cheat, "caught": finding.is_caught, "evidence": finding.evidence}
+        for finding in findings
+        if finding.recipe == recipe and finding.cheat != HONEST
+    ]
+
+
+def _show(report: dict[str, Any]) -> None:
+    width = max(len(name) for name in report)
+    for name, value in report.items():
+        typer.echo(f"{name:<{width}}  {value:,.4g}" if isinstance(value, float) else f"{name:<{width}}  {value}")

@@ -1,0 +1,55 @@
+"""`meshd poc`: a rate with a proof on file, which holds until a byte of it changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from forms.poc.rate import decode_proof, encode_proof
+from meshd.cli.poc import app
+
+
+def run(*words: str) -> tuple[int, dict[str, object]]:
+    result = CliRunner().invoke(app, [*words, "--json"])
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("proof") / "proof"
+    code, report = run("run", "--preset", "tiny", "--seconds", "0.1", "--out", str(path))
+    assert code == 0
+    assert int(str(report["nonces"])) >= 64
+    assert float(str(report["verify_over_generate"])) > 0
+    return path
+
+
+def test_a_proof_on_file_holds(proof: Path) -> None:
+    code, report = run("verify", str(proof))
+    assert (code, report["is_honest"], report["hard"], report["soft"]) == (0, True, 0, 0)
+
+
+def test_a_changed_proof_does_not(proof: Path, tmp_path: Path) -> None:
+    import msgspec
+
+    real = decode_proof(proof.read_bytes())
+    altered = tmp_path / "altered"
+    altered.write_bytes(encode_proof(msgspec.structs.replace(real, seed=bytes(32))))
+    code, report = run("verify", str(altered))
+    assert code == 1
+    assert "another secret" in str(report["reason"])
+
+
+def test_what_is_no_proof_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none"
+    path.write_bytes(b"\x93nothing")
+    result = CliRunner().invoke(app, ["verify", str(path)])
+    assert result.exit_code == 1
+    assert "expected Proof" in result.stderr
+
+
+def test_a_preset_that_there_is_not_is_a_usage_error() -> None:
+    assert CliRunner().invoke(app, ["run", "--preset", "huge"]).exit_code == 2
