@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ KEYS, VALUES, FILLERS = range(100), range(100, 300), range(300, 768)
 MODEL = "recall"
 PATIENCE_S = 600.0
 SAMPLE_S = 0.25
+DRAIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -59,7 +60,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One N of the ramp. right: of 2 N answers.  The memory is in MB, the highest seen."""
+    """One N of the ramp. right: of 2 N answers.  The memory is in MB, the highest seen; drained: agent and child, once
+    their sessions are gone.
+    """
 
     agents: int
     opened: int
@@ -80,6 +83,7 @@ class Step:
     most_sequences: int
     most_waiting: int
     parkings: int
+    drained_mb: float = 0.0
 
 
 @dataclass(slots=True)
@@ -204,7 +208,9 @@ async def step(agent: LocalAgent, api: str, count: int) -> Step:
         for one in agents:
             async with http.delete(f"{api}/v1/sessions/{one.session}"):
                 pass
-    return _summed(agents, watch, took_s)
+    await asyncio.sleep(DRAIN_S)
+    drained = watch.agent.memory_info().rss + _child(watch.agent).memory_info().rss
+    return replace(_summed(agents, watch, took_s), drained_mb=drained / 1e6)
 
 
 def _summed(agents: Sequence[Agent], watch: Watch, took_s: float) -> Step:
@@ -262,7 +268,8 @@ def _line(one: Step) -> str:
         f"TTFT {one.ttft_p50_s:.2f}/{one.ttft_p95_s:.2f} s, total {one.total_p50_s:.2f}/{one.total_p95_s:.2f} s "
         f"(p50/p95), {one.tokens_per_s:.0f} tok/s; {one.descriptors} descriptors, agent {one.agent_mb:.0f} MB, "
         f"child {one.child_mb:.0f} MB, KV live {one.live_kv_mb:.1f} MB, parked {one.parked_mb:.1f} MB; "
-        f"{one.most_sequences} sequences, {one.most_waiting} waiting, {one.parkings} parkings so far"
+        f"{one.most_sequences} sequences, {one.most_waiting} waiting, {one.parkings} parkings so far; "
+        f"{one.drained_mb:.0f} MB both once they left"
     )
 
 

@@ -75,6 +75,8 @@ class Context:
         self.vocabulary_size = llama.llama_vocab_n_tokens(self._vocabulary)
         self.cells = llama.llama_n_ctx(self._context)
         self.trained_tokens = llama.llama_model_n_ctx_train(self._model)
+        # A state that was folded over all tokens (Mamba's) is kept whole or not at all.
+        self.can_cut = not (llama.llama_model_is_recurrent(self._model) or llama.llama_model_is_hybrid(self._model))
         self.can_shift = bool(llama.llama_memory_can_shift(self._memory))
 
     def close(self) -> None:
@@ -155,7 +157,7 @@ class Context:
         return numpy.ctypeslib.as_array(values, shape=(self.vocabulary_size,))
 
     def cut(self, sequence: int, start: int) -> None:
-        """Forget what the sequence has from position `start` on."""
+        """Forget what the sequence has from position `start` on; from one above 0 only where `can_cut`."""
         if not llama.llama_memory_seq_rm(self._memory, sequence, start, -1):
             raise ContextFailed(f"this model's memory cannot be cut at position {start}")
 

@@ -290,7 +290,10 @@ class Sessions:
         """Keep what the context has of `wanted`, and have the rest read. The last token is always read: it answers."""
         session = turn.session
         kept = min(common(session.cached, wanted), len(wanted) - 1)
-        self._cut(session, kept)
+        if not self.context.can_cut and kept < len(session.cached):
+            kept = 0
+        if self.context.can_cut or not kept:
+            self._cut(session, kept)
         turn.unread, turn.is_admitted = wanted[kept:], True
         if not turn.wanted:
             turn.reused, turn.read = kept, len(wanted) - kept
@@ -370,6 +373,8 @@ class Sessions:
             turn.alone = False
             return NO_DRAFT
         left = turn.wish.most_tokens - turn.said - 1
+        if not self.context.can_cut:
+            return NO_DRAFT  # what is refused of a draft could not be taken back
         drafting, now = turn.session.drafting, self.clock()
         count = min(drafting.most, room, left)
         if count <= 0 or drafting.rests(now):
@@ -462,7 +467,8 @@ class Sessions:
                 turns.remove(turn)
         if session.sequence is not None:
             # A draft's tail may still be there.
-            self._cut(session, len(session.cached))
+            if self.context.can_cut:
+                self._cut(session, len(session.cached))
             session.state_bytes = self.context.live_bytes(session.sequence)
         self._keep(session)
 
@@ -548,6 +554,8 @@ class Sessions:
             raise BadRequest(f"a session has {self.limits.tokens} tokens at most; this one would have {tokens}")
 
     def _check_bounds(self, bounds: Bounds) -> None:
+        if not self.context.can_cut:
+            raise BadRequest("this model folds all tokens into one state: there is no window to keep; use kind full")
         if bounds.most_cells + 1 > self.context.cells:
             raise BadRequest(f"a window of {bounds.most_cells} tokens does not fit into {self.context.cells} cells")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
@@ -14,6 +15,7 @@ from llm.sessions.session import Draft, Session, Wish
 from llm.sessions.sessions import Sessions
 from llm.sessions.tiers import Limits, SessionBusy, TooManyActive, TooManySessions
 from llm.sessions.window import Bounds
+from tests.llm.architectures import MAMBA, write_architecture
 from tests.llm.sessions.conftest import Heard, Make
 from tests.llm.sessions.recall_model import END, FIRST_WORD
 
@@ -251,12 +253,11 @@ def perfect(plain: list[int]) -> Draft:
 
 
 def adversary(plain: list[int]) -> Draft:
-    """Right at first, wrong in the end."""
+    """Right enough to be drafted again, and wrong at every third token."""
 
-    def draft(tokens: object, count: int) -> list[int]:
-        assert isinstance(tokens, list)
+    def draft(tokens: Sequence[int], count: int) -> list[int]:
         known = plain[len(tokens) - 60 :][:count]
-        return [*known[:-1], (known[-1] + 1) % 1000] if known else []
+        return [(token + (len(tokens) + place) % 3 // 2) % 1000 for place, token in enumerate(known)]
 
     return draft
 
@@ -374,3 +375,21 @@ def test_margins_send_close_calls_to_be_decoded_alone(make: Make) -> None:
     # No margin is that wide, so that every drafted row is decoded again.
     wish = Wish(most_tokens=40, drafts=True, least_margin=float(numpy.inf))
     assert answer(sessions, guarded, wish, perfect(said)) == said
+
+
+def test_a_model_that_folds_its_tokens_into_one_state_has_whole_sessions(make: Make, tmp_path: Path) -> None:
+    model = write_architecture(tmp_path / "mamba.gguf", MAMBA)
+    sessions = make(model=model, cells=512, sequences=2)
+    with pytest.raises(BadRequest, match="no window"):
+        sessions.create("me", Bounds())
+    three = [sessions.create("me", None) for _ in range(3)]
+    for _ in range(2):
+        for session in three:
+            sessions.append(session, [300, 301, 302] * 5)
+            assert len(answer(sessions, session, Wish(most_tokens=4, drafts=True))) == 4
+    assert sessions.totals()["resumptions"] == 3
+    # A conversation that became another one is read from its start.
+    sessions.replace(three[0], [300, 305, 301])
+    turn = sessions.begin(three[0], Wish(most_tokens=2), Heard())
+    finish(sessions)
+    assert (turn.reused, turn.read) == (0, 3)
