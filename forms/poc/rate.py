@@ -58,7 +58,7 @@ class Proof(msgspec.Struct, frozen=True, tag="meshd poc proof 1"):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """tested_per_s: nonces run through the network.  verify_over_generate: time to check a claim, over that to make it."""
+    """tested_per_s: nonces run through the network.  verify_over_generate: of one claim, in time."""
 
     preset: str
     nonces: int

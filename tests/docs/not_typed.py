@@ -21,5 +21,6 @@ NOT_TYPED: tuple[tuple[str, str], ...] = (
     (r"docker .*", "wants a container engine; tests/live/test_compose.py types what the containers run"),
     (r"meshd token accept CODE", "wants a host that asks at that moment; tests/netns/test_pairing.py has one"),
     (r"echo '\(ping\)' \| nc .*", "tests/docs/test_bend_page.py types it, where there is an nc"),
+    (r"meshd poc audit", "tests/forms/poc/test_published.py runs the audit whole"),
     (r"meshd circuit FILE .*", "the reader's own file; the same command is typed with a generated one"),
 )

@@ -23,6 +23,8 @@ from transport.rotation import Roots
 PAGE = protocol.PAGE.read_text("utf-8")
 
 NO_MESSAGES = {
+    "forms.poc.rate.OpenedSample": "a proof of compute on file",
+    "forms.poc.rate.Proof": "a proof of compute on file",
     "llm.affinity._Prompt": "what we read of an OpenAI request",
     "llm.engines.model_list._Entry": "what we read of an upstream's model list",
     "llm.engines.model_list._List": "what we read of an upstream's model list",

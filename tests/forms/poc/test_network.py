@@ -71,6 +71,12 @@ def test_cheaper_work_is_refused(cheat: str) -> None:
     assert verdict.soft > 32
 
 
+def test_a_shortened_distance_is_wrong_beside_a_true_artefact() -> None:
+    ours = honest(FP32)
+    shortened = replace(ours, distances=ours.distances - numpy.float32(0.02))
+    assert judge(apart(ours, shortened)).hard == NONCES
+
+
 def test_what_is_no_number_counts_as_wrong() -> None:
     verdict = judge(numpy.array([0.0, numpy.nan, numpy.inf]))
     assert (verdict.hard, verdict.is_honest) == (2, False)
