@@ -76,7 +76,7 @@ def known(plain: Sequence[int], start: int, *, is_wrong: bool) -> Draft:
     def draft(tokens: Sequence[int], count: int) -> list[int]:
         right = list(plain[len(tokens) - start :][:count])
         errs = [(len(tokens) + place) % 3 // 2 if is_wrong else 0 for place in range(len(right))]
-        return [(token + error) % 1000 for token, error in zip(right, errs, strict=True)]
+        return [max(0, token - error) for token, error in zip(right, errs, strict=True)]
 
     return draft
 

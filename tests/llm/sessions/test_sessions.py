@@ -257,7 +257,7 @@ def adversary(plain: list[int]) -> Draft:
 
     def draft(tokens: Sequence[int], count: int) -> list[int]:
         known = plain[len(tokens) - 60 :][:count]
-        return [(token + (len(tokens) + place) % 3 // 2) % 1000 for place, token in enumerate(known)]
+        return [token - (len(tokens) + place) % 3 // 2 for place, token in enumerate(known)]
 
     return draft
 
