@@ -1,0 +1,1 @@
+"""The order of a proof between nodes, and what it is worth, by calling the deciders."""
