@@ -69,6 +69,8 @@ def verify(
 @app.command()
 def audit(as_json: JsonFlag = False) -> None:
     """Run each cheat live against m1 and against the published recipe. Exits 1 unless m1 catches all."""
+    # The audit's matrices are so small that a second thread costs more than it brings; read when numpy is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from forms.poc.audit import HONEST, Finding, audit
     from forms.poc.cheats import CHEATS
 
