@@ -101,9 +101,7 @@ class Ingress:
         if key is None or key.state(self.unix_time()) is not KeyState.VALID:
             raise Unauthorized("this wants an admin's key; `meshd key create NAME --admin` on the node makes one")
         if not key.is_admin:
-            raise NotAdmin(
-                f"the API key {key.name!r} may use models and forms; this wants an admin's key"
-            )
+            raise NotAdmin(f"the API key {key.name!r} may use models and forms; this wants an admin's key")
 
     def begin(self, key: ApiKey | None, host: str | None, now: float) -> Callable[[], None]:
         """Count a request that begins; call what is returned when it is over. Raises RateLimited, counting nothing."""
