@@ -126,11 +126,13 @@ class Blobs:
         self, digest: BlobDigest, work: Callable[[Progress], Awaitable[Path]], progress: Progress | None
     ) -> Path:
         """Where the blob lies: here already, or once the one transfer of it has ended, which others wait for too."""
+        while (given_up := self._pulls.get(digest)) is not None and given_up.is_given_up:
+            await asyncio.wait([given_up.task])
         path = await self._disk.run(self._store.path, digest)
         if path is not None:
             return path
         pull = self._pulls.get(digest)
-        if pull is None:
+        if pull is None or pull.is_given_up:
             pull = self._pulls[digest] = _Pull()
             pull.task = self._group.create_task(self._run(pull, digest, work), name=f"pull {digest.hex()[:8]}")
         return await pull.wait(progress)
@@ -141,7 +143,8 @@ class Blobs:
         except MeshError as error:
             pull.failed(error)
         finally:
-            del self._pulls[digest]
+            if self._pulls.get(digest) is pull:
+                del self._pulls[digest]
             pull.failed(Unreachable("the transfer was given up"))
 
     async def _holders(self, digest: BlobDigest, nodes: Sequence[NodeId]) -> list[NodeId]:
@@ -354,6 +357,7 @@ class _Pull:
     task: asyncio.Task[None]
 
     def __init__(self) -> None:
+        self.is_given_up = False
         self._outcome: asyncio.Future[Path] = asyncio.get_running_loop().create_future()
         self._listeners: list[Progress] = []
 
@@ -365,6 +369,7 @@ class _Pull:
         finally:
             self._listeners.remove(listener)
             if not self._listeners:
+                self.is_given_up = True
                 self.task.cancel()
 
     def told(self, done_bytes: int, size: int) -> None:

@@ -60,7 +60,7 @@ async def malformed(api: str) -> None:
 async def too_large(api: str) -> None:
     host, _, port = api.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 104857600\r\n\r\n")
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 104857600\r\n\r\n")
     async with asyncio.timeout(10):
         head = await reader.readuntil(b"\r\n\r\n")
         body = await reader.read(65536)

@@ -245,6 +245,20 @@ async def test_what_arrived_before_an_interruption_is_not_sent_again(tmp_path: P
         assert other.given["bytes"] == len(DATA)
 
 
+async def test_who_asks_while_a_transfer_is_being_given_up_gets_one_of_its_own(tmp_path: Path) -> None:
+    async with mesh_of(2, tmp_path) as (one, other):
+        other.store.add(DATA)
+        held = Held(other)
+        async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as group:
+            interrupted = group.create_task(one.blobs.fetch(DIGEST, [other.node]))
+            await held.after(1 + 4)
+            interrupted.cancel()
+            await asyncio.wait([interrupted])
+            other.serve = other.blobs.serve
+            again = group.create_task(one.blobs.fetch(DIGEST, [other.node]))
+        assert again.result().read_bytes() == DATA
+
+
 async def test_lost_connection_is_waited_for_and_costs_nothing_twice(tmp_path: Path) -> None:
     async with mesh_of(2, tmp_path) as (one, other):
         other.store.add(DATA)
