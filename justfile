@@ -27,9 +27,9 @@ check:
     {{run}} mypy
     {{run}} lint-imports
 
-# Everything that CI runs; two files of tests at a time, since most of their time is waiting
+# Everything that CI runs; three files of tests at a time, since most of their time is waiting
 test: check
-    {{run}} pytest -n 2 --dist loadfile
+    {{run}} pytest -n 3 --dist loadfile
 
 # Only the tests that start real processes
 test-live:

