@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -56,6 +57,9 @@ MAX_STREAMS = {Slot.CONTROL: MAX_CONTROL_STREAMS, Slot.DATA: MAX_STREAMS_PER_PEE
 
 DATA_DIAL_S = 5.0
 """How long an `open` waits for the data connection that it needs."""
+
+ASK_AGAIN_S = 0.5
+"""How often it asks meanwhile for one to be dialled."""
 
 DATA_IDLE_S = 120.0
 """A data connection without a stream for this long goes; people who chat come back sooner."""
@@ -119,6 +123,7 @@ class Switchboard:
         self._last_number = 0
         self._dials: dict[tuple[NodeId, Slot], asyncio.Task[None]] = {}
         self._openings: dict[NodeId, asyncio.Future[Connection]] = {}
+        self._asked_at: dict[NodeId, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._inbox = Inbox()
@@ -271,24 +276,35 @@ class Switchboard:
         opening = self._openings.get(node)
         if opening is None:
             opening = self._openings[node] = self._loop.create_future()
-            self._perform(self._table.want_data(node, self._loop.time()))
         try:
             async with asyncio.timeout(DATA_DIAL_S):
-                return await asyncio.shield(opening)
+                while not opening.done():
+                    self._want_data(node)
+                    await asyncio.wait({opening}, timeout=ASK_AGAIN_S)
+                return opening.result()
         except TimeoutError as error:
             failure = TimedOut(f"no data connection with node {short(node)} within {DATA_DIAL_S:.0f} s")
             self._opening_failed(node, failure)
             raise failure from error
+
+    def _want_data(self, node: NodeId) -> None:
+        """Again and again while somebody waits: a peer that is in doubt of us at that moment does not dial."""
+        now = self._loop.time()
+        if now - self._asked_at.get(node, -math.inf) >= ASK_AGAIN_S:
+            self._asked_at[node] = now
+            self._perform(self._table.want_data(node, now))
 
     def _data_connected(self, node: NodeId) -> None:
         if self._idle_timer is None:
             self._idle_timer = self._loop.call_later(IDLE_CHECK_S, self._retire_idle)
         connection = self.connection(node, Slot.DATA)
         if connection is not None and node in self._openings:
+            self._asked_at.pop(node, None)
             self._openings.pop(node).set_result(connection)
 
     def _opening_failed(self, node: NodeId, error: Unreachable) -> None:
         opening = self._openings.pop(node, None)
+        self._asked_at.pop(node, None)
         if opening is not None:
             opening.set_exception(error)
             opening.exception()  # nobody need be waiting any more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -159,6 +160,19 @@ async def test_who_waits_for_data_gets_it_though_the_right_to_dial_has_changed_h
         await asyncio.sleep(0.15)
         async with asyncio.timeout(1.5):
             await one.open(B, HEADER)
+
+
+async def test_who_was_not_heard_when_it_asked_for_a_dial_asks_again() -> None:
+    """The end that dials doubted the peer at that moment, and whoever waited has given up since."""
+    network = MemoryNetwork(delay_s=0.1)
+    async with network.transport(A) as one, network.transport(B) as other:
+        await connect(one, other)
+        for patience_s in (0.5, 0.5, 3.0):
+            one.doubt(B, "test")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await exchange(other, one)
+        assert has_data(other, one)
 
 
 @pytest.mark.parametrize("apart_s", [0.0, 0.05, 0.1, 0.3])
