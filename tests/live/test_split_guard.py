@@ -195,7 +195,8 @@ async def test_a_models_name_is_no_path_at_the_worker(tmp_path: Path) -> None:
             continue
         await stream.finish()
 
-        assert isinstance(answer, Prepared)
+        # The server that ran before it makes room, so the split may end, and its lease with it, before this one runs.
+        assert isinstance(answer, Prepared) or "the lease ended" in answer.reason
         assert [path.name for path in tmp_path.parent.rglob("*evil*")] == []
 
 
