@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,9 @@ async def test_a_request_is_followed_by_its_id_and_counted_where_it_was_asked(ag
                     assert (await response.read()).endswith(b"data: [DONE]\n\n")
         for number in range(REQUESTS):
             for agent, logger in ((laptop, "meshd.api"), (host, "meshd.llm")):
-                found = lines_about(agent.log, f"followed-{number}")
-                assert [line for line in found if line["logger"] == logger], (agent.name, number)
+                async with asyncio.timeout(20):  # the line is written once the answer has been taken
+                    while not [one for one in lines_about(agent.log, f"followed-{number}") if one["logger"] == logger]:
+                        await asyncio.sleep(0.1)
         asked, answered = await counters(laptop), await counters(host)
         assert asked["meshd_requests_total"] == REQUESTS
         assert asked["meshd_ttft_seconds_count"] == REQUESTS

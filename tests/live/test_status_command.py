@@ -14,6 +14,11 @@ from tests.live.test_chat_command import PATIENCE_S
 from tests.live.toy import api_of
 
 
+def heeds_sigint() -> None:
+    """Also where the tests run in the background, whose children would ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_a_live_view_shows_memory_and_what_happens(agents: LocalAgents) -> None:
     async with agents.start("host", ["--model", "echo:parrot"]) as host:
         await api_of(host, "parrot")
@@ -21,7 +26,7 @@ async def test_a_live_view_shows_memory_and_what_happens(agents: LocalAgents) ->
         argv = [sys.executable, "-m", "meshd", "status", "--watch", "--data-dir", str(host.directory)]
         environment = os.environ | {"COLUMNS": "150", "LINES": "60", "TERM": "xterm"}
         process = await asyncio.create_subprocess_exec(
-            *argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+            *argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, preexec_fn=heeds_sigint
         )
         os.close(theirs)
         try:
