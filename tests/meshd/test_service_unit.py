@@ -76,17 +76,17 @@ def test_a_file_under_home_is_let_in_by_name() -> None:
 
 
 def test_a_host_installed_below_home_is_let_in_once() -> None:
-    unit = written({}, replace(HOST, installed=(Path("/root/app/.venv"), Path("/root/app"), Path("/usr"))))
+    unit = written({}, replace(HOST, installed=(Path("/home/ann/app/.venv"), Path("/home/ann/app"), Path("/usr"))))
 
-    assert re.findall(r"^BindReadOnlyPaths=(.*)$", unit, re.MULTILINE) == ["/root/app"]
+    assert re.findall(r"^BindReadOnlyPaths=(.*)$", unit, re.MULTILINE) == ["/home/ann/app"]
 
 
 def test_a_file_of_keys_reaches_the_service_without_being_its_own() -> None:
-    unit = written({"api_key_file": "/root/keys"})
+    unit = written({"api_key_file": "/home/ann/keys"})
 
-    assert "LoadCredential=api-key-file:/root/keys" in unit
+    assert "LoadCredential=api-key-file:/home/ann/keys" in unit
     assert command_of(unit) == "--api-key-file %d/api-key-file"
-    assert command_of(written({"api_key_file": "/root/keys"}, is_user=True)) == "--api-key-file /root/keys"
+    assert command_of(written({"api_key_file": "/home/ann/keys"}, is_user=True)) == "--api-key-file /home/ann/keys"
 
 
 def test_memory_that_is_written_and_run_is_forbidden_unless_something_compiles() -> None:
@@ -105,7 +105,7 @@ def test_no_key_of_a_section_stands_twice_by_accident() -> None:
     """configparser refuses a repeated key; the few that systemd adds up are taken out first."""
     several = re.compile(r"^(?:DeviceAllow|BindReadOnlyPaths|LoadCredential|ExecStartPre)=.*$", re.MULTILINE)
     parser = configparser.RawConfigParser()
-    parser.read_string(several.sub("", written({"model": ["/root/a.gguf"], "api_key_file": "k"})))
+    parser.read_string(several.sub("", written({"model": ["/home/ann/a.gguf"], "api_key_file": "k"})))
 
     assert parser["Install"]["WantedBy"] == "multi-user.target"
 
@@ -123,7 +123,7 @@ def systemd_analyze() -> str:
 def test_systemd_takes_every_line(systemd_analyze: str, tmp_path: Path, *, is_user: bool, makes_code: bool) -> None:
     host = replace(HOST, makes_code=makes_code, nvidia_modprobe=Path("/bin/true"))
     unit = tmp_path / "meshd.service"
-    unit.write_text(written({"model": ["/root/a b.gguf"], "api_key_file": "/root/keys"}, host, is_user=is_user))
+    unit.write_text(written({"model": ["/home/ann/a b.gguf"], "api_key_file": "/home/ann/keys"}, host, is_user=is_user))
 
     done = subprocess.run([systemd_analyze, "verify", str(unit)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "meshd" in line]) == (0, [])
