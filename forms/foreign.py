@@ -9,13 +9,23 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 
 from forms.datum import Datum, Symbol
-from forms.errors import BadSyntax, BeyondLimit, Busy, FormFailed, UnknownOperation, WorkerLost
+from forms.errors import (
+    BadSyntax,
+    BeyondLimit,
+    Busy,
+    FormFailed,
+    NotAuthenticated,
+    UnknownOperation,
+    WorkerLost,
+)
 from forms.form import FRAME_LIMIT
 from forms.reader import read_datum
 from forms.request import Request
 from forms.text_framing import TextMeasure, decode_text, skip_white
+from forms.writer import write_datum
 from transport.address import format_address
 from transport.interface import Address
 
@@ -25,37 +35,49 @@ PROBE_S = 2.0
 CLOSE_S = 1.0
 ERROR_HEAD = struct.Struct("<4sII")
 MAX_ERROR_BYTES = 64 << 10
+WANTS_KEY = "it wants a key: give it in the file of --bend-worker-key-file"
 
 
-async def ask_foreign(address: Address, request: Request, reply_bytes: int, deadline_s: float) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ForeignWorker:
+    """A worker in no mesh. key: what its door wants to hear first; empty where it wants none. Crosses in clear."""
+
+    address: Address
+    key: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"the worker at {format_address(self.address)}"
+
+
+async def ask_foreign(worker: ForeignWorker, request: Request, reply_bytes: int, deadline_s: float) -> bytes:
     """The worker's reply to `request`. reply_bytes: of a frame, without which its end could not be known.
 
     Raises WorkerLost when it is gone, Busy, UnknownOperation for a form that it does not have.
     """
     try:
-        async with asyncio.timeout(deadline_s), _connected(address) as (reader, writer):
+        async with asyncio.timeout(deadline_s), _connected(worker) as (reader, writer):
             writer.write(request.payload)
             await writer.drain()
             reply = await _text(reader) if request.is_text else await _frame(reader, reply_bytes)
     except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        raise WorkerLost(f"the worker at {format_address(address)}: {reason}") from error
+        raise WorkerLost(f"{worker}: {reason}") from error
     except FormFailed as error:
-        raise WorkerLost(f"the worker at {format_address(address)} sent no reply: {error}") from error
-    _raise_refusal(request, reply, address)
+        raise WorkerLost(f"{worker} sent no reply: {error}") from error
+    _raise_refusal(request, reply, worker)
     return reply
 
 
-async def probe_foreign(address: Address) -> int:
+async def probe_foreign(worker: ForeignWorker) -> int:
     """The worker's free VRAM in bytes, by `(health)`; none where it does not know the question. Raises WorkerLost."""
     try:
-        async with asyncio.timeout(PROBE_S), _connected(address) as (reader, writer):
+        async with asyncio.timeout(PROBE_S), _connected(worker) as (reader, writer):
             writer.write(b"(health)")
             await writer.drain()
             return _free_vram(read_datum(decode_text(await _text(reader))))
     except (OSError, TimeoutError, FormFailed) as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        raise WorkerLost(f"the worker at {format_address(address)}: {reason}") from error
+        raise WorkerLost(f"{worker}: {reason}") from error
 
 
 def _free_vram(said: Datum) -> int:
@@ -66,21 +88,35 @@ def _free_vram(said: Datum) -> int:
             return int(free_mb) << 20 if isinstance(free_mb, int) and 0 <= free_mb < 1 << 40 else 0
         case [Symbol() as error, [Symbol() as kind, *_]] if (error, kind) == (Symbol("error"), Symbol("unknown-op")):
             return 0
+        case [Symbol() as error, [Symbol() as kind, *_]] if (error, kind) == (Symbol("error"), Symbol("auth")):
+            raise FormFailed(WANTS_KEY)
         case _:
             raise FormFailed("it answered (health) with something else")
 
 
 @asynccontextmanager
-async def _connected(address: Address) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def _connected(worker: ForeignWorker) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     async with asyncio.timeout(CONNECT_S):
-        reader, writer = await asyncio.open_connection(address.host, address.port, limit=READ_BYTES)
+        reader, writer = await asyncio.open_connection(worker.address.host, worker.address.port, limit=READ_BYTES)
     try:
+        if worker.key:
+            await _log_in(reader, writer, worker.key)
         yield reader, writer
     finally:
         writer.close()
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await writer.wait_closed()
+
+
+async def _log_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+    """Say the key, which the door answers before anything else. Raises NotAuthenticated."""
+    writer.write(write_datum([Symbol("auth"), key]).encode())
+    await writer.drain()
+    said = read_datum(decode_text(await _text(reader)))
+    if said != [Symbol("ok"), Symbol("auth")]:
+        # What it says is not repeated: a program that takes (auth …) for something else may echo the key.
+        raise NotAuthenticated("it did not take the key that --bend-worker-key-file has for it")
 
 
 async def _text(reader: asyncio.StreamReader) -> bytes:
@@ -107,15 +143,16 @@ async def _frame(reader: asyncio.StreamReader, reply_bytes: int) -> bytes:
     return head + await reader.readexactly(length)
 
 
-def _raise_refusal(request: Request, reply: bytes, address: Address) -> None:
+def _raise_refusal(request: Request, reply: bytes, worker: ForeignWorker) -> None:
     """Raise what says that another worker may do better; the call's own errors are replies."""
-    who = f"the worker at {format_address(address)}"
     if is_unknown_operation(reply):
         raise UnknownOperation(request.head)
     if reply.startswith(b"(error (busy") or reply[:8] == b"BERR\x06\0\0\0":
-        raise Busy(f"{who} is busy")
+        raise Busy(f"{worker} is busy")
+    if reply.startswith(b"(error (auth") or reply[:8] == b"BERR\x03\0\0\0":
+        raise WorkerLost(f"{worker}: {WANTS_KEY}")
     if reply.startswith(b"(error (lost") or reply[:8] == b"BERR\x07\0\0\0":
-        raise WorkerLost(f"{who} lost the call")
+        raise WorkerLost(f"{worker} lost the call")
 
 
 def is_unknown_operation(reply: bytes) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from forms.choice import Choice, Decision, Option, Shape, rank
 from forms.computed import Computed
 from forms.cost import Cost, Spent
 from forms.errors import Busy, FormFailed, NotFound, UnknownOperation, WorkerLost
-from forms.foreign import ask_foreign, is_unknown_operation, probe_foreign
+from forms.foreign import ForeignWorker, ask_foreign, is_unknown_operation, probe_foreign
 from forms.here import Here
 from forms.outlook import Mine, Outlook
 from forms.places import HERE, Place, find_place, place_name
@@ -27,7 +27,7 @@ from forms.request import Request, replied
 from forms.shape import MOST_READ_BYTES, SMALL_BYTES, TEXT_BYTES_PER_BYTE, CountOperations, shape_of
 from forms.there import Errand, ask, ask_to_measure
 from gossip.view import NodeView, View
-from transport.interface import Transport
+from transport.interface import Address, Transport
 
 logger = logging.getLogger("meshd.forms")
 
@@ -52,13 +52,17 @@ def no_operations(name: str) -> int:
 
 @dataclass(slots=True)
 class Session:
-    """A node's calls that may run anywhere. operations: how many a circuit has; called in a thread as well."""
+    """A node's calls that may run anywhere. operations: how many a circuit has; called in a thread as well.
+
+    keys: of foreign workers that want one.
+    """
 
     here: Here
     transport: Transport
     see: Callable[[], View]
     outlook: Outlook = field(default_factory=Outlook)
     operations: CountOperations = no_operations
+    keys: Mapping[Address, str] = field(default_factory=dict, repr=False)
     clock: Callable[[], float] = time.monotonic
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
     _is_asking: bool = False
@@ -221,17 +225,20 @@ class Session:
         return entry
 
     async def _at_foreign(self, place: Place, request: Request, shape: Shape | None, deadline_s: float) -> Computed:
-        assert place.address is not None
         if shape is None and not request.is_text:
             raise NotFound("a frame that cannot be read stays here: nobody could tell where its reply ends")
         began = self.clock()
-        reply = await ask_foreign(place.address, request, shape.bytes_out if shape else 0, deadline_s)
+        reply = await ask_foreign(self._worker(place), request, shape.bytes_out if shape else 0, deadline_s)
         seconds = self.clock() - began
         if shape is None or not replied(reply):
             return Computed(reply)
         spent = Spent(shape.form, request.is_text, "foreign", shape.work, seconds, len(request.payload))
         self.outlook.answered_foreign(place, spent, self.clock())
         return Computed(reply, shape.form, Backend.REFERENCE, shape.work, seconds)
+
+    def _worker(self, place: Place) -> ForeignWorker:
+        assert place.address is not None
+        return ForeignWorker(place.address, self.keys.get(place.address, ""))
 
     # What goes on beside the calls
 
@@ -252,9 +259,8 @@ class Session:
             self._is_asking = False
 
     async def _probe_foreign(self, place: Place, form: str) -> None:
-        assert place.address is not None
         try:
-            self.outlook.said_well(place, await probe_foreign(place.address), self.clock())
+            self.outlook.said_well(place, await probe_foreign(self._worker(place)), self.clock())
             for probe in self._probes_for(place, form):
                 await self.call(probe, place, PROBE_DEADLINE_S)
         except WorkerLost as error:

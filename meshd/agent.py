@@ -24,7 +24,7 @@ from llm.models.shelf import ShelfDamaged
 from meshd.asking import Asking
 from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
 from meshd.bend import open_bend
-from meshd.bending import parse_workers
+from meshd.bending import workers_of
 from meshd.config import Config, is_loopback
 from meshd.console.door import open_console
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
@@ -116,7 +116,7 @@ class Agent:
     async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
         specs = parse_specs(self.config.model, self.config.lazy, self.config.draft)
         upstreams = parse_upstreams(self.config.upstream)
-        bend_workers = parse_workers(self.config.bend_worker)
+        bend_workers = workers_of(self.config)
         invites = [parse_token(text) for text in self.config.join]
         self.directory.create()
         stack.enter_context(self.directory.locked())

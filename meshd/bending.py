@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from forms.announce import Publish, announce
 from forms.blobs import FormBlobs
 from forms.errors import NotFound
+from forms.foreign import ForeignWorker
 from forms.here import Here
 from forms.installed import catalogue
 from forms.mesh_door import MeshDoor
@@ -27,9 +28,10 @@ from forms.shape import operations_of
 from forms.worker import CPU, Worker
 from forms.workers import Workers
 from gossip.view import View
+from meshd.config import Config
 from meshd.form_room import Displace, FormRoom
 from meshd.memory import HostMemory
-from transport.address import parse_address
+from transport.address import format_address, parse_address
 from transport.blob_store import COPIES
 from transport.interface import Address, Transport
 
@@ -46,7 +48,7 @@ class Surroundings:
     view: Callable[[], View]
     folder: Path
     blobs: FormBlobs
-    foreign: tuple[Address, ...] = ()
+    foreign: tuple[ForeignWorker, ...] = ()
     displace: Displace | None = None
 
 
@@ -80,7 +82,9 @@ def make_bending(around: Surroundings) -> Bending:
     def operations_in(name: str) -> int:
         return circuit_operations(around.folder, name)
 
-    session = Session(here, around.transport, around.view, Outlook(around.foreign), operations_in)
+    outlook = Outlook(tuple(worker.address for worker in around.foreign))
+    keys = {worker.address: worker.key for worker in around.foreign if worker.key}
+    session = Session(here, around.transport, around.view, outlook, operations_in, keys)
     operations = Operations(here, lambda: health_of(around.memory), session)
     return Bending(workers, operations, session, around.blobs, MeshDoor(operations))
 
@@ -101,12 +105,39 @@ def circuit_operations(folder: Path, name: str) -> int:
     raise NotFound(f"no circuit {name!r} in this node's folder of blobs")
 
 
-def parse_workers(words: tuple[str, ...]) -> tuple[Address, ...]:
-    """The addresses of `--bend-worker`. Raises ValueError."""
+def workers_of(config: Config) -> tuple[ForeignWorker, ...]:
+    """The workers outside the mesh that this node was told of, with their keys. Raises ValueError, OSError."""
+    file = config.bend_worker_key_file
+    return parse_workers(config.bend_worker, Path(file).read_text() if file else "")
+
+
+def parse_workers(words: Sequence[str], key_lines: str = "") -> tuple[ForeignWorker, ...]:
+    """The workers of `--bend-worker`. key_lines: `HOST:PORT KEY` each, for those that want a key. Raises ValueError.
+
+    A key is part of no message.
+    """
     try:
-        return tuple(parse_address(word) for word in words)
+        addresses = [parse_address(word) for word in words]
     except ValueError as error:
         raise ValueError(f"--bend-worker: {error}") from error
+    keys = dict(_worker_keys(key_lines))
+    for address in keys:
+        if address not in addresses:
+            named = format_address(address)
+            raise ValueError(f"--bend-worker-key-file has a key for {named}, which no --bend-worker names")
+    return tuple(ForeignWorker(address, keys.get(address, "")) for address in addresses)
+
+
+def _worker_keys(lines: str) -> Iterator[tuple[Address, str]]:
+    for number, line in enumerate(lines.splitlines(), 1):
+        match line.split():
+            case [address, key] if not address.startswith("#"):
+                try:
+                    yield parse_address(address), key
+                except ValueError:
+                    raise ValueError(f"--bend-worker-key-file, line {number}: it begins with no HOST:PORT") from None
+            case [first, *_] if not first.startswith("#"):
+                raise ValueError(f"--bend-worker-key-file, line {number}: expected HOST:PORT and a key")
 
 
 def health_of(memory: HostMemory) -> Health:

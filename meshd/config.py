@@ -65,6 +65,7 @@ class Config:
     bend_worker: Annotated[
         tuple[str, ...], "HOST:PORT of a worker outside the mesh that speaks bend's wire protocol; may be repeated"
     ] = ()
+    bend_worker_key_file: Annotated[str, "file with a line HOST:PORT KEY for each --bend-worker that wants one"] = ""
     bend_listen: Annotated[str, "address bend listens on; another than loopback needs --bend-key-file"] = "127.0.0.1"
     bend_key_file: Annotated[str, "file with one key a line; then bend wants one of them first"] = ""
     allow_origin: Annotated[tuple[str, ...], "a web page's origin that may ask the API and bend; may be repeated"] = ()

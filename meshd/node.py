@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from forms.blobs import FormBlobs, nearest_first
 from forms.call_message import PROTOCOL as FORM_PROTOCOL
+from forms.foreign import ForeignWorker
 from gossip.addressbook import AddressBook
 from gossip.engine import Engine
 from gossip.lease_message import PROTOCOL as LEASE_PROTOCOL
@@ -114,7 +115,7 @@ class Offering:
     splitting: Splitting
     upstreams: tuple[UpstreamOptions, ...] = ()
     quorum: tuple[str, ...] = ()
-    bend_workers: tuple[Address, ...] = ()
+    bend_workers: tuple[ForeignWorker, ...] = ()
 
     @property
     def host(self) -> Host:

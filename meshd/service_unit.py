@@ -17,9 +17,9 @@ NAME = "meshd.service"
 HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"))
 """What ProtectHome= covers; a file below one of them has to be let in by name."""
 
-_PATHS = ("draft", "engine", "data_dir", "config", "api_key_file", "bend_key_file")
+_PATHS = ("draft", "engine", "data_dir", "config", "api_key_file", "bend_key_file", "bend_worker_key_file")
 _MODELS = ("model", "lazy")
-SECRET_FILES = ("api_key_file", "bend_key_file")
+SECRET_FILES = ("api_key_file", "bend_key_file", "bend_worker_key_file")
 _NOT_FILES = ("hf:", "echo:")
 _NOT_DRAFTS = ("ngram", "none")
 

@@ -12,6 +12,7 @@ from forms.catalogue import Catalogue, shipped
 from forms.computed import Computed
 from forms.errors import WorkerLost
 from forms.evaluate import Evaluator
+from forms.foreign import ForeignWorker
 from forms.forms_fact import read_forms
 from forms.here import Here
 from forms.mesh_door import MeshDoor
@@ -23,7 +24,7 @@ from forms.session import Session
 from forms.worker_pipe import TEXT
 from gossip.view import NodeView, Status, View
 from transport.errors import ProtocolError, StreamReset, Unreachable
-from transport.interface import Address, LinkState, NodeId, Role
+from transport.interface import LinkState, NodeId, Role
 from transport.memory import MemoryNetwork, MemoryTransport
 
 PER_WORK_S = 1e-5
@@ -105,7 +106,10 @@ async def _fenced(node: Node, stream: object) -> None:
 
 @asynccontextmanager
 async def nodes(
-    *slowness: float, foreign: Sequence[Address] = (), role: Role = Role.MEMBER, catalogue: Catalogue | None = None
+    *slowness: float,
+    foreign: Sequence[ForeignWorker] = (),
+    role: Role = Role.MEMBER,
+    catalogue: Catalogue | None = None,
 ) -> AsyncIterator[list[Node]]:
     """As many linked nodes; the first one asks. role: its own."""
     network = MemoryNetwork(delay_s=0.0005)
@@ -122,7 +126,8 @@ async def nodes(
             )
             worker = Throttled(Evaluator(catalogue or shipped()), slow)
             here = Here(catalogue or shipped(), worker, probes=sorts, clock=loop.time)
-            session = Session(here, transport, see(number), Outlook(tuple(foreign)), clock=loop.time)
+            outlook, keys = Outlook(tuple(one.address for one in foreign)), {one.address: one.key for one in foreign}
+            session = Session(here, transport, see(number), outlook, keys=keys, clock=loop.time)
             operations = Operations(here, lambda: Health(0.42, 0, 1), session)
             made.append(Node(f"n{number + 1}", transport, worker, session, operations, MeshDoor(operations)))
         group = await stack.enter_async_context(asyncio.TaskGroup())
