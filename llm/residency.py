@@ -22,16 +22,39 @@ class NoRoom(Exception):
     """There is not enough memory now; the message has the arithmetic."""
 
 
+@dataclass(frozen=True, slots=True)
+class Makeup:
+    """What a reservation's bytes are for, as far as it is known before: a model's weights and caches, or forms."""
+
+    weights: int = 0
+    kv: int = 0
+    forms: int = 0
+
+
+UNKNOWN_MAKEUP = Makeup()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """Bytes held on each device, in the ledger's order."""
+    """Bytes held on each device, in the ledger's order. makeup: of all of them together."""
 
     holder: str
     parts: tuple[int, ...]
+    makeup: Makeup = UNKNOWN_MAKEUP
 
     @property
     def total_bytes(self) -> int:
         return sum(self.parts)
+
+    def uses(self, number: int) -> dict[str, int]:
+        """Bytes of device `number` by what they are for; a reservation of several devices is alike on each.
+
+        "rest": work areas and margins, or all of what nobody has broken down.
+        """
+        held, total = self.parts[number], max(1, self.total_bytes)
+        wanted = {"weights": self.makeup.weights, "kv": self.makeup.kv, "forms": self.makeup.forms}
+        uses = {use: min(size, total) * held // total for use, size in wanted.items()}
+        return uses | {"rest": max(0, held - sum(uses.values()))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,9 @@ from llm.vocabulary import why_no_draft
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.memory import HostMemory
+from meshd.model_needs import makeup_of, needs_of, settings_of
 from meshd.model_specs import EchoSpec, FileSpec
-from meshd.split import Splitting, needs_of, settings_of
+from meshd.split import Splitting
 from transport.identity import NodeKey
 
 logger = logging.getLogger("meshd.models")
@@ -79,6 +80,7 @@ class Kitchen:
             slots=options.slots,
             policy=Policy.LAZY if spec.is_lazy else Policy.PINNED,
             ttl_s=self.config.idle_ttl,
+            makeup=makeup_of(file, options, in_ram=self.memory.is_ram),
         )
         engine = WithSessions(self.residence.add(resident), self._sessions(file, which, options))
         return ServedModel(spec.name, engine, which, file_bytes=file.file_bytes)
@@ -94,6 +96,7 @@ class Kitchen:
                 need_bytes=self._reserved_bytes(file, options.server),
                 slots=options.sequences,
                 ttl_s=self.config.idle_ttl,
+                makeup=makeup_of(file, options.server, in_ram=self.memory.is_ram),
             )
         )
 

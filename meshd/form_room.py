@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forms.errors import Busy
-from llm.residency import NoRoom, Reservation
+from llm.residency import Makeup, NoRoom, Reservation
 
 LOOK_AGAIN_S = 2.0
 """How often a call that lacks memory looks whether another program has given some back."""
@@ -18,7 +18,7 @@ LOOK_AGAIN_S = 2.0
 class Devices(Protocol):
     """The host's memory, device by device: `HostMemory`."""
 
-    def reserve_on(self, device: str, holder: str, need_bytes: int) -> Reservation | None:
+    def reserve_on(self, device: str, holder: str, need_bytes: int, makeup: Makeup) -> Reservation | None:
         """None where that device's memory is nobody's to share out. Raises NoRoom."""
 
     def release(self, reservation: Reservation) -> None: ...
@@ -54,7 +54,7 @@ class FormRoom:
             await self.displace(lambda: self._fits(device, size_bytes))
         while True:
             try:
-                return self.memory.reserve_on(device, _holder(device), size_bytes)
+                return self.memory.reserve_on(device, _holder(device), size_bytes, Makeup(forms=size_bytes))
             except NoRoom as error:
                 left_s = deadline_s - loop.time()
                 if left_s <= 0:
@@ -65,7 +65,7 @@ class FormRoom:
 
     def _fits(self, device: str, size_bytes: int) -> bool:
         try:
-            reservation = self.memory.reserve_on(device, _holder(device), size_bytes)
+            reservation = self.memory.reserve_on(device, _holder(device), size_bytes, Makeup(forms=size_bytes))
         except NoRoom:
             return False
         if reservation is not None:

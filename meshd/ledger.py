@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from llm.residency import NoRoom, Reservation
+from llm.residency import UNKNOWN_MAKEUP, Makeup, NoRoom, Reservation
 
 GB = 1e9
 
@@ -64,7 +64,7 @@ class Ledger:
             raise ValueError(f"expected {len(self.accounts)} devices, got {len(others_bytes)}")
         self._others = tuple(max(0, held) for held in others_bytes)
 
-    def reserve(self, holder: str, need_bytes: int) -> Reservation:
+    def reserve(self, holder: str, need_bytes: int, makeup: Makeup = UNKNOWN_MAKEUP) -> Reservation:
         """Hold `need_bytes` for `holder`: on one device where it fits, the fullest such, else spread by what is free.
 
         Raises NoRoom with the arithmetic; then nothing has changed.
@@ -78,11 +78,11 @@ class Ledger:
             parts[min(fitting, key=lambda number: free[number])] = need_bytes
         else:
             parts = _spread(need_bytes, free)
-        reservation = Reservation(holder, tuple(parts))
+        reservation = Reservation(holder, tuple(parts), makeup)
         self._held[id(reservation)] = reservation
         return reservation
 
-    def reserve_on(self, number: int, holder: str, need_bytes: int) -> Reservation:
+    def reserve_on(self, number: int, holder: str, need_bytes: int, makeup: Makeup = UNKNOWN_MAKEUP) -> Reservation:
         """Hold `need_bytes` of one device. Raises NoRoom; then nothing has changed."""
         left = self.free_by_device[number]
         if need_bytes > left:
@@ -91,7 +91,7 @@ class Ledger:
             raise NoRoom(f"{wants}; {self._arithmetic()}")
         parts = [0] * len(self.accounts)
         parts[number] = need_bytes
-        reservation = Reservation(holder, tuple(parts))
+        reservation = Reservation(holder, tuple(parts), makeup)
         self._held[id(reservation)] = reservation
         return reservation
 

@@ -17,7 +17,7 @@ import psutil
 from gossip.facts import Device, GpuFact
 from llm.changes import Changes
 from llm.memory.need import GPU_CONTEXT_BYTES
-from llm.residency import Reservation
+from llm.residency import UNKNOWN_MAKEUP, Makeup, Reservation
 from meshd.hardware import Limits, nvidia_usage, read_devices
 from meshd.ledger import Account, Ledger
 
@@ -69,19 +69,21 @@ class HostMemory:
         """Bytes that are reserved for `holder` now."""
         return sum(one.total_bytes for one in self._ledger.reservations if one.holder == holder)
 
-    def reserve(self, holder: str, need_bytes: int) -> Reservation:
+    def reserve(self, holder: str, need_bytes: int, makeup: Makeup = UNKNOWN_MAKEUP) -> Reservation:
         """Raises NoRoom."""
-        reservation = self._ledger.reserve(holder, need_bytes)
+        reservation = self._ledger.reserve(holder, need_bytes, makeup)
         self._changes.notify()
         return reservation
 
-    def reserve_on(self, device: str, holder: str, need_bytes: int) -> Reservation | None:
+    def reserve_on(
+        self, device: str, holder: str, need_bytes: int, makeup: Makeup = UNKNOWN_MAKEUP
+    ) -> Reservation | None:
         """Hold memory of "cpu" or of "cuda:0", …; None where the ledger has no such device. Raises NoRoom."""
         kind, _, ordinal = device.partition(":")
         places = [number for number, one in enumerate(self._devices) if one.kind == kind]
         if int(ordinal or 0) >= len(places):
             return None
-        reservation = self._ledger.reserve_on(places[int(ordinal or 0)], holder, need_bytes)
+        reservation = self._ledger.reserve_on(places[int(ordinal or 0)], holder, need_bytes, makeup)
         self._changes.notify()
         return reservation
 

@@ -29,8 +29,9 @@ from meshd.datadir import DataDir
 from meshd.engines import DEFAULT_CONTEXT_TOKENS
 from meshd.hardware import Limits, read_devices
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
+from meshd.model_needs import needs_of, settings_of
 from meshd.model_reader import KnownModel, NotRead
-from meshd.split import needs_of, settings_of, usable_bytes
+from meshd.split import usable_bytes
 from meshd.status import GIB, Situation
 from transport.interface import NodeId
 

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from gossip.facts import read_gpu
@@ -23,19 +22,15 @@ from gossip.view import NodeView, View
 from llm.claims import resource_of
 from llm.engines.interface import Launcher
 from llm.engines.llama_binary import EngineMissing
-from llm.engines.llama_server import Draft, LlamaServerOptions
-from llm.gguf import ModelFile, read_header
+from llm.engines.llama_server import LlamaServerOptions
+from llm.gguf import ModelFile
 from llm.host import Host
-from llm.memory.command_line import read_command_line
-from llm.memory.footprint import footprint
-from llm.memory.host_cache import host_cache
-from llm.memory.need import GPU_CONTEXT_BYTES, MARGIN_SHARE, draft_footprint, projector_bytes
-from llm.memory.settings import EngineSettings
-from llm.memory.shape import UnknownShape, read_shape
+from llm.memory.need import GPU_CONTEXT_BYTES
 from llm.offer import Hosting, MeshModel, catalogue
+from llm.residency import UNKNOWN_MAKEUP, Makeup
 from llm.split.build import EngineBuild, read_build
 from llm.split.engine import Elsewhere, PlacedEngine, PlacedModel, Way
-from llm.split.layout import Holder, Needs, Solo, Split, decide, in_gb, own_layers
+from llm.split.layout import Holder, Needs, Solo, Split, decide, in_gb
 from llm.split.leader import Means, SplitFailed
 from llm.split.message import SERVICE
 from llm.split.weight_cache import WeightCache
@@ -43,11 +38,9 @@ from llm.split.worker import OwnModel, SplitWorker, Workshop
 from meshd.datadir import DataDir
 from meshd.leases import Leases
 from meshd.memory import HostMemory
+from meshd.model_needs import layers_of, makeup_of, needs_of
 from meshd.tunnels import Tunnels
 from transport.interface import NodeId, Transport
-
-UNKNOWN_SHAPE_FACTOR = 1.2
-"""Of the file's size, where the model's shape is unknown and nothing better can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +76,7 @@ class Splitting:
         """An engine for a model on this disk, which is from now on also a model that this node can help with."""
         self._own[options.name] = OwnModel(options.name, fingerprint, file)
         mesh = ModelMesh(self, file, options)
-        model = PlacedModel(fingerprint, _layers(file), mesh.resource, options)
+        model = PlacedModel(fingerprint, layers_of(file), mesh.resource, options)
         return PlacedEngine(model, mesh, self.launcher)
 
     def forget(self, name: str) -> None:
@@ -129,9 +122,9 @@ class Splitting:
         return self.known_build
 
     @contextlib.contextmanager
-    def reserved(self, holder: str, need_bytes: int) -> Iterator[None]:
+    def reserved(self, holder: str, need_bytes: int, makeup: Makeup = UNKNOWN_MAKEUP) -> Iterator[None]:
         """Hold so much of this host's memory while the block lasts. Raises NoRoom."""
-        reservation = self.memory.reserve(holder, need_bytes)
+        reservation = self.memory.reserve(holder, need_bytes, makeup)
         try:
             yield
         finally:
@@ -199,10 +192,10 @@ class ModelMesh:
         workers, settled = [_holder(node) for node in nodes], [_holder(node) for node in nodes if has_settled(node)]
         is_forced = self._splitting.is_forced
         # Each prediction walks a graph, and there may be hundreds of sets of nodes to look at.
-        decision = await asyncio.to_thread(decide, me, settled, needs, _layers(self._file), is_forced=is_forced)
+        decision = await asyncio.to_thread(decide, me, settled, needs, layers_of(self._file), is_forced=is_forced)
         if not isinstance(decision, Solo | Split) and workers != settled:
             # With nothing better to do meanwhile, the others are asked until they give a lease.
-            decision = await asyncio.to_thread(decide, me, workers, needs, _layers(self._file), is_forced=is_forced)
+            decision = await asyncio.to_thread(decide, me, workers, needs, layers_of(self._file), is_forced=is_forced)
         match decision:
             case Solo():
                 return Way(decision, note=_note_on_idle(workers, is_forced=is_forced))
@@ -213,10 +206,11 @@ class ModelMesh:
             case _:
                 return Way(decision)
 
-    def reserved(self, need_bytes: int) -> AbstractContextManager[None]:
+    def reserved(self, need_bytes: int, shares: tuple[float, ...] = ()) -> AbstractContextManager[None]:
         if self._splitting.memory.held_by(self._options.name) >= need_bytes:
             return contextlib.nullcontext()  # it was reserved before the engine was made
-        return self._splitting.reserved(self._options.name, need_bytes)
+        makeup = makeup_of(self._file, self._options, shares, in_ram=self._splitting.memory.is_ram)
+        return self._splitting.reserved(self._options.name, need_bytes, makeup)
 
     def successor(self) -> str:
         return self._leader_but_me(self._look())
@@ -287,71 +281,6 @@ class ModelMesh:
         if in_ram not in self._needs_of:
             self._needs_of[in_ram] = needs_of(self._file, self._options, in_ram=in_ram)
         return self._needs_of[in_ram]
-
-
-def settings_of(options: LlamaServerOptions) -> EngineSettings:
-    """What of these options memory depends on."""
-    return EngineSettings(
-        context_tokens=options.context_tokens * options.slots,
-        slots=options.slots,
-        key_type=options.kv_type,
-        value_type=options.kv_type,
-        drafts=options.draft.tokens if isinstance(options.draft, Draft) else 0,
-    )
-
-
-def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> Needs:
-    """What parts of a model need, as its engine will be started. in_ram: the leader computes on its CPU."""
-    settings = settings_of(options)
-    beside = lru_cache(maxsize=1)(lambda: _beside_bytes(options, settings, in_ram=in_ram))
-    kept = host_cache(file, settings, in_ram=in_ram)
-
-    @lru_cache(maxsize=256)
-    def needs(shares: tuple[float, ...]) -> tuple[int, ...]:
-        try:
-            predicted = _predict(file, settings, shares, in_ram=in_ram)
-        except UnknownShape:
-            whole = file.file_bytes * UNKNOWN_SHAPE_FACTOR
-            predicted = [round(whole * share / sum(shares)) for share in shares] or [round(whole)]
-        predicted[0] += beside()
-        if in_ram:  # elsewhere it is not the model's devices that hold it
-            predicted[0] += (kept.of_a_leader if shares else kept).total_bytes(options.slots)
-        return tuple(round((1 + MARGIN_SHARE) * one) for one in predicted)
-
-    return needs
-
-
-def _beside_bytes(options: LlamaServerOptions, settings: EngineSettings, *, in_ram: bool) -> int:
-    """What the leader holds beside its part: the projector, and in RAM the draft, which the CPU computes."""
-    projector = read_command_line(options.more_arguments).projector
-    total = projector_bytes(read_header(projector)) if projector is not None else 0
-    if isinstance(options.draft, Draft) and in_ram:
-        draft = read_header(options.draft.model)
-        try:
-            total += draft_footprint(draft, settings)[0].total
-        except UnknownShape:
-            total += round(draft.file_bytes * UNKNOWN_SHAPE_FACTOR)
-    return total
-
-
-def _predict(file: ModelFile, settings: EngineSettings, shares: tuple[float, ...], *, in_ram: bool) -> list[int]:
-    """Bytes of each part, the leader's first."""
-    if not shares:
-        parts = footprint(file, settings, () if in_ram else (1.0,))
-        return [parts[0].total]
-    if in_ram:
-        *rest, host = footprint(file, settings, shares[1:], own_layers(shares, _layers(file)))
-        return [host.total, *(one.total for one in rest)]
-    # llama.cpp puts its own devices after those of RPC servers; what stays on the host is not in its GPUs.
-    *rest, first, _ = footprint(file, settings, (*shares[1:], shares[0]))
-    return [first.total, *(one.total for one in rest)]
-
-
-def _layers(file: ModelFile) -> int:
-    with contextlib.suppress(UnknownShape):
-        return len(read_shape(file).layers)
-    count = file.metadata.get(f"{file.architecture}.block_count", 1)
-    return count if isinstance(count, int) and count > 0 else 1
 
 
 def usable_bytes(node: NodeView) -> int:

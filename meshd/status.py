@@ -133,13 +133,18 @@ def _memory(now: MemoryNow) -> list[dict[str, Any]]:
             "total_gb": round(device.total_bytes / GIB, 3),
             "free_gb": round(device.free_bytes / GIB, 3),
             "held": [
-                {"holder": one.holder, "gb": round(one.parts[number] / GIB, 3)}
+                {"holder": one.holder, "gb": round(one.parts[number] / GIB, 3), "uses": _uses(one, number)}
                 for one in now.reservations
                 if one.parts[number]
             ],
         }
         for number, device in enumerate(now.devices)
     ]
+
+
+def _uses(one: Reservation, number: int) -> dict[str, float]:
+    """What it holds of the device, by what that is for."""
+    return {use: round(size / GIB, 3) for use, size in one.uses(number).items() if size}
 
 
 def _mdns(around: Surroundings) -> dict[str, Any]:

@@ -67,7 +67,11 @@ PANELS = (
     Panel("What happened to members", {"{{event}}": rate("meshd_member_events_total", "event")}),
     Panel("Gossip refused", {"{{kind}}": rate("meshd_gossip_refused_total", "kind")}),
     Panel("Elections", {"{{instance}}": rate("meshd_elections_total", "instance")}),
-    Panel("Memory reserved", {"{{instance}} {{device}} {{holder}}": "meshd_memory_reserved_bytes{NODE}"}, "bytes"),
+    Panel(
+        "Memory reserved",
+        {"{{instance}} {{device}} {{holder}} {{use}}": "meshd_memory_reserved_bytes{NODE} > 0"},
+        "bytes",
+    ),
     Panel("Memory free", {"{{instance}} {{name}}": "meshd_memory_free_bytes{NODE}"}, "bytes"),
 )
 

@@ -17,7 +17,7 @@ from llm.changes import Changes
 from llm.engines.interface import Engine, EngineFailed, EngineState, EngineStatus, Reply, Request
 from llm.engines.watched_reply import WatchedReply
 from llm.errors import RequestFailed
-from llm.residency import Loaded, NoRoom, Policy, Reservation, idle_until, to_displace
+from llm.residency import UNKNOWN_MAKEUP, Loaded, Makeup, NoRoom, Policy, Reservation, idle_until, to_displace
 
 logger = logging.getLogger("meshd.llm")
 
@@ -60,7 +60,7 @@ class Room(Protocol):
     @property
     def free_bytes(self) -> int: ...
 
-    def reserve(self, holder: str, need_bytes: int) -> Reservation:
+    def reserve(self, holder: str, need_bytes: int, makeup: Makeup = UNKNOWN_MAKEUP) -> Reservation:
         """Raises NoRoom."""
 
     def release(self, reservation: Reservation) -> None: ...
@@ -70,7 +70,8 @@ class Room(Protocol):
 class Resident:
     """A model that may be in memory. make: its engine, anew for each load.  need_bytes: what a load will take.
 
-    slots: of its engine, known before it runs.  ttl_s: how long a lazy model stays without a request; 0 for ever.
+    makeup: of those bytes.  slots: of its engine, known before it runs.  ttl_s: how long a lazy model stays without a
+    request; 0 for ever.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Resident:
     slots: int
     policy: Policy = Policy.LAZY
     ttl_s: float = 600.0
+    makeup: Makeup = UNKNOWN_MAKEUP
 
 
 class Tenant(Protocol):
@@ -89,6 +91,9 @@ class Tenant(Protocol):
 
     @property
     def need_bytes(self) -> int: ...
+
+    @property
+    def makeup(self) -> Makeup: ...
 
     @property
     def held_bytes(self) -> int: ...
@@ -183,7 +188,7 @@ class Residence:
             async with self._making_room:
                 await self._free_for(tenant.need_bytes)
                 try:
-                    return self.room.reserve(tenant.name, tenant.need_bytes)
+                    return self.room.reserve(tenant.name, tenant.need_bytes, tenant.makeup)
                 except NoRoom as error:
                     tenant.wait_for_memory(str(error))
             await self._pause()
@@ -217,6 +222,7 @@ class ResidentEngine:
         self.name = resident.name
         self.policy = resident.policy
         self.need_bytes = resident.need_bytes
+        self.makeup = resident.makeup
         self.held_bytes = 0
         self.in_flight = 0
         self.last_used = 0.0

@@ -22,7 +22,7 @@ from llm.engines.model_list import BadModelList, read_model_list
 from llm.engines.rename import rename_model
 from llm.engines.resident import PROGRESS_INTERVAL_S, Busy, StillLoading
 from llm.errors import BadRequest, RequestFailed
-from llm.residency import Policy
+from llm.residency import UNKNOWN_MAKEUP, Policy
 
 logger = logging.getLogger("meshd.llm")
 
@@ -87,6 +87,7 @@ class Upstream:
         self.options = options
         self.name = f"upstream {options.name}"
         self.need_bytes = options.memory_bytes
+        self.makeup = UNKNOWN_MAKEUP
         self.in_flight = 0
         self.last_used = 0.0
         self.state = EngineState.LOADING

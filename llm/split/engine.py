@@ -58,8 +58,11 @@ class Mesh(Protocol):
     async def means(self) -> Means:
         """What leading takes. Raises SplitFailed where this node cannot lead: its engine has no RPC."""
 
-    def reserved(self, need_bytes: int) -> AbstractContextManager[None]:
-        """Hold so much of this host's memory for the model while the block lasts. Raises NoRoom."""
+    def reserved(self, need_bytes: int, shares: tuple[float, ...] = ()) -> AbstractContextManager[None]:
+        """Hold so much of this host's memory for the model while the block lasts, for the first of `shares` of it.
+
+        Raises NoRoom.
+        """
 
     async def way(self, left_out: frozenset[NodeId]) -> Way:
         """How the model is to be served now. left_out: workers that would not."""
@@ -185,7 +188,7 @@ class PlacedEngine:
                 self._model.resource(), term, self._model.fingerprint, self._model.layers, split, self._model.options
             )
             leader = Leader(means, what, lambda words: self._show(EngineState.LOADING, words, parts, mode_split=True))
-            with self._mesh.reserved(split.parts[0].needed_bytes):
+            with self._mesh.reserved(split.parts[0].needed_bytes, tuple(part.share for part in split.parts)):
                 async with leader.leading() as engine, self._running(engine):
                     self._note(_describe(split))
                     reason = await self._until_it_ends(leader, engine)

@@ -109,11 +109,13 @@ def _memory(now: Situation) -> Iterator[Metric]:
         labels = [str(number), device.name, device.kind]
         total.add_metric(labels, device.total_bytes)
         free.add_metric(labels, device.free_bytes)
-    held = GaugeMetricFamily("meshd_memory_reserved_bytes", "Reserved, by holder.", labels=["device", "holder"])
-    sums: Counter[tuple[str, str]] = Counter()
+    labels = ["device", "holder", "use"]
+    held = GaugeMetricFamily("meshd_memory_reserved_bytes", "Reserved, by holder and by what it is for.", labels=labels)
+    sums: Counter[tuple[str, str, str]] = Counter()
     for reservation in now.memory.reservations:
-        for number, part in enumerate(reservation.parts):
-            sums[str(number), reservation.holder] += part
-    for (device_number, holder), part in sums.items():
-        held.add_metric([device_number, holder], part)
+        for number in range(len(reservation.parts)):
+            for use, size in reservation.uses(number).items():
+                sums[str(number), reservation.holder, use] += size
+    for key, size in sums.items():
+        held.add_metric(key, size)
     yield from (total, free, held)

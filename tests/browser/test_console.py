@@ -78,6 +78,9 @@ async def chats(page: Page) -> None:
 async def shows_the_hosts_side(page: Page) -> None:
     await expect(page.locator(ROWS).filter(has_text="laptop")).to_contain_text("API tunnel")
     await expect(page.locator("#memory .bar")).to_have_count(1)
+    words = await page.locator("#memory .bar").get_attribute("aria-label") or ""
+    assert all(use in words for use in ("models ", "KV ", "work areas ", "free ")), words
+    await expect(page.locator("#memory .holders")).to_contain_text(f"{MODEL}")
     await page.fill("#plan-model", MODEL)
     await page.click("#plan-form button")
     await expect(page.locator("#plan")).to_contain_text("tokens/s")

@@ -22,7 +22,7 @@ from llm.gguf import read_header
 from llm.split.layout import GB
 from meshd.impaired_agents import ImpairedAgents
 from meshd.local_agents import LocalAgent, LocalAgents
-from meshd.split import needs_of
+from meshd.model_needs import needs_of
 from tests.live.toy import HOUR, LONG_ANSWER, MODEL, SERVES_TOY, chat, engine_process
 from tests.llm.tiny_gguf import write_tiny_gguf
 from tools.scenarios.stage import api_of, ask, entry, until_served

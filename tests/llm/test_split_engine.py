@@ -41,7 +41,7 @@ class ScriptedMesh:
         raise SplitFailed("this engine has no RPC")
 
     @contextlib.contextmanager
-    def reserved(self, need_bytes: int) -> Iterator[None]:
+    def reserved(self, need_bytes: int, shares: tuple[float, ...] = ()) -> Iterator[None]:
         if not self.room:
             raise NoRoom("all of it is taken")
         yield

@@ -9,7 +9,7 @@ import pytest
 
 from forms.errors import Busy
 from llm.changes import Changes
-from llm.residency import NoRoom, Reservation
+from llm.residency import Makeup, NoRoom, Reservation
 from meshd.form_room import FormRoom
 from meshd.ledger import Account, Ledger
 from transport.virtual_time import VirtualTimeLoop
@@ -26,8 +26,8 @@ class Memory:
         self.ledger = Ledger([Account("GPU", "cuda", 10 * GB)])
         self._changes = Changes()
 
-    def reserve_on(self, device: str, holder: str, need_bytes: int) -> Reservation | None:
-        return self.ledger.reserve_on(0, holder, need_bytes) if device == "cuda:0" else None
+    def reserve_on(self, device: str, holder: str, need_bytes: int, makeup: Makeup) -> Reservation | None:
+        return self.ledger.reserve_on(0, holder, need_bytes, makeup) if device == "cuda:0" else None
 
     def release(self, reservation: Reservation) -> None:
         self.ledger.release(reservation)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.residency import NoRoom, Reservation
+from llm.residency import Makeup, NoRoom, Reservation
 from meshd.ledger import Account, Ledger
 
 GB = 10**9
@@ -135,3 +135,15 @@ def test_one_device_by_its_number_and_no_other() -> None:
     with pytest.raises(NoRoom, match=r"forms needs 3.00 GB of GPU 1, where 2.00 GB are left"):
         book.reserve_on(1, "forms", 3 * GB)
     assert book.free_by_device == (24 * GB, 2 * GB)
+
+
+def test_what_a_reservation_is_for_is_told_of_each_device_and_adds_up() -> None:
+    spread = ledger(24, 8).reserve("huge", 28 * GB, Makeup(weights=20 * GB, kv=4 * GB))
+    assert spread.uses(0) == {"weights": 15 * GB, "kv": 3 * GB, "forms": 0, "rest": 3 * GB}
+    assert spread.uses(1) == {"weights": 5 * GB, "kv": GB, "forms": 0, "rest": GB}
+    assert ledger(8).reserve("upstream", GB).uses(0)["rest"] == GB
+
+
+def test_no_use_is_ever_more_than_what_is_held() -> None:
+    held = ledger(8).reserve("misjudged", 2 * GB, Makeup(weights=9 * GB))
+    assert held.uses(0) == {"weights": 2 * GB, "kv": 0, "forms": 0, "rest": 0}

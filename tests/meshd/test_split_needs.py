@@ -15,7 +15,7 @@ from llm.memory.host_cache import host_cache
 from llm.memory.need import projector_bytes
 from llm.memory.settings import EngineSettings
 from llm.split.layout import Needs, own_layers
-from meshd.split import needs_of
+from meshd.model_needs import makeup_of, needs_of
 from tests.llm.tiny_projector import write_tiny_projector
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
@@ -92,3 +92,33 @@ def test_every_layer_is_somebodys(shares: tuple[float, ...]) -> None:
     assert 1 <= kept <= LAYERS
     assert sum(device == place.host for device in place.layers) == kept
     assert place.output != place.host
+
+
+@pytest.mark.parametrize("shares", [(), (0.5, 0.5), (0.3, 0.3, 0.4)])
+@pytest.mark.parametrize("in_ram", [True, False])
+def test_weights_and_caches_are_told_apart_and_are_less_than_what_is_reserved(
+    in_ram: bool, shares: tuple[float, ...]
+) -> None:
+    options = LlamaServerOptions(TOY, "toy", TOY, context_tokens=1024, slots=1)
+    longer = replace(options, context_tokens=4096)
+    file = read_header(TOY)
+
+    makeup, wider = (makeup_of(file, one, shares, in_ram=in_ram) for one in (options, longer))
+
+    assert 0 < makeup.weights < TOY.stat().st_size * 1.05
+    assert (wider.weights, makeup.forms) == (makeup.weights, 0)
+    assert wider.kv > 3 * makeup.kv > 0
+    assert makeup.weights + makeup.kv < needs_of(file, options, in_ram=in_ram)(shares)[0]
+
+
+def test_a_draft_and_a_projector_are_weights_too(tmp_path: Path) -> None:
+    plain = LlamaServerOptions(TOY, "toy", TOY, context_tokens=1024, slots=1)
+    projector = tmp_path / "mmproj.gguf"
+    write_tiny_projector(projector)
+    file, seeing = read_header(TOY), replace(plain, more_arguments=("--mmproj", str(projector)))
+
+    def weights(options: LlamaServerOptions) -> int:
+        return makeup_of(file, options, in_ram=True).weights
+
+    assert weights(replace(plain, draft=DRAFT)) > weights(plain) + 0.9 * DRAFT.model.stat().st_size
+    assert weights(seeing) == weights(plain) + projector_bytes(read_header(projector))

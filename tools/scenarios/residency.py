@@ -20,7 +20,7 @@ from llm.engines.llama_server import LlamaServerOptions
 from llm.gguf import read_header
 from llm.split.layout import GB
 from meshd.local_agents import LocalAgent
-from meshd.split import needs_of
+from meshd.model_needs import needs_of
 from tools.scenarios.stage import ANSWER_S, PATIENCE_S, Answer, Stage, api_of, ask, entry
 
 CONTEXT_TOKENS = 512

@@ -7,7 +7,7 @@ from typing import Any
 from llm.engines.llama_server import LlamaServerOptions
 from llm.gguf import read_header
 from llm.split.layout import GB
-from meshd.split import needs_of
+from meshd.model_needs import needs_of
 from tools.scenarios.stage import PATIENCE_S, Stage, ask, entry, until_served
 
 MODEL = "big"

@@ -10,16 +10,17 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gossip.facts import Device
-from llm.residency import Reservation
+from llm.residency import Makeup, Reservation
 from meshd.metrics.telemetry import Telemetry, make_telemetry
 from meshd.status import MemoryNow
 from tests.meshd.test_status import host, situation, toy
 
+USES = ("weights", "kv", "forms", "rest")
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
 def telemetry() -> Telemetry:
-    memory = MemoryNow((Device("card", "cuda", 100, 40),), (Reservation("toy", (30,)), Reservation("toy", (30,))))
+    memory = MemoryNow((Device("card", "cuda", 100, 40),), (Reservation("toy", (30,), Makeup(20, 6)), Reservation("toy", (30,))))
     now = replace(situation(host(), offers=(toy(),)), memory=memory)
     return make_telemetry(lambda: now, lambda: {"toy": 3})
 
@@ -36,7 +37,8 @@ def test_members_links_models_and_memory_are_there() -> None:
     assert sample("meshd_model_in_flight", model="toy", mode="solo") == 2
     assert sample("meshd_model_queue", model="toy", mode="solo") == 3
     assert sample("meshd_memory_free_bytes", device="0", name="card", kind="cuda") == 40
-    assert sample("meshd_memory_reserved_bytes", device="0", holder="toy") == 60
+    used = {use: sample("meshd_memory_reserved_bytes", device="0", holder="toy", use=use) for use in USES}
+    assert used == {"weights": 20, "kv": 6, "forms": 0, "rest": 34}
     assert sample("meshd_gossip_refused_total", kind="refused") == 2
 
 
