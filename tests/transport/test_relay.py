@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.live
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 GRAIN_S = 0.002
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Endpoint(asyncio.DatagramProtocol):
@@ -197,13 +198,12 @@ async def test_conditions_change_at_run_time(echo: Endpoint, client: Endpoint) -
 async def test_a_rate_spreads_packets_over_time(echo: Endpoint, client: Endpoint) -> None:
     slow = Conditions(rate=Rate(bytes_per_s=100_000, burst_bytes=1000, queue_bytes=100_000))
     async with UdpRelay(echo.address, slow) as relay:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.monotonic()
         client.send(relay.address, *[bytes(1000)] * 11)
         for _ in range(11):
             await client.next()
 
-        assert loop.time() - started >= 0.1  # 10 kB beyond the bucket at 100 kB/s
+        assert time.monotonic() - started >= 0.1 - GRAIN_S  # 10 kB beyond the bucket at 100 kB/s
 
 
 async def test_the_client_idle_longest_makes_room(echo: Endpoint, endpoints: Endpoints) -> None:
