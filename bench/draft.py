@@ -90,7 +90,7 @@ def outcomes(setting: str, settings: ContextSettings, margin: float) -> list[Out
         dice = random.Random(1)
         for kind in ("perfect", "ngram", "random", "adversarial"):
             same = drafted = accepted = 0
-            sessions.chance = 2 / 3  # what the kinds before were worth says nothing of this one
+            sessions.proposals.chance = 2 / 3  # what the kinds before were worth says nothing of this one
             seconds = plain_seconds = 0.0
             for prompt in PROMPTS:
                 plain, plain_s, _, _ = answer(sessions, prompt, Wish(most_tokens=TOKENS), propose)

@@ -1,7 +1,7 @@
 """One `llama_context` of llama.cpp with many sequences in it, called by one thread.
 
 Two threads in one context abort the process, more tokens than a batch has rows too, so this module belongs to the
-child (`child`) alone. What is decoded, and for whom, is `sessions`'s.
+child (`child`) alone. What is decoded, and for whom, is `decoding`'s.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import llama_cpp.llama_cpp as llama
 import numpy
 
+from llm.sessions.batch import Row
+from llm.sessions.sampling import Logits
+
 KvType = Literal["f16", "q8_0", "q4_0"]
-Logits: TypeAlias = "numpy.ndarray[Any, numpy.dtype[numpy.float32]]"
 
 MAX_SEQUENCES = 256
 """llama.cpp's own limit (LLAMA_MAX_SEQ)."""
@@ -44,16 +46,6 @@ class ContextSettings:
     kv_type: KvType = "f16"
     flash_attention: bool = True
     gpu_layers: int = 99
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One token of a batch. wants_logits: what may follow it is asked for."""
-
-    sequence: int
-    token: int
-    position: int
-    wants_logits: bool
 
 
 class Context:

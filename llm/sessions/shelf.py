@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,16 +88,6 @@ class Shelf:
 
     def _path(self, session: str, suffix: str) -> Path:
         return self.folder / f"{session}{suffix}"
-
-
-def pack(tokens: list[int]) -> bytes:
-    return array("i", tokens).tobytes()
-
-
-def unpack(raw: bytes) -> list[int]:
-    tokens = array("i")
-    tokens.frombytes(raw)
-    return tokens.tolist()
 
 
 def _write(path: Path, content: bytes) -> None:

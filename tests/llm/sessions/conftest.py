@@ -11,6 +11,7 @@ import pytest
 
 from llm.sessions.session import Said
 from llm.sessions.shelf import Shelf
+from llm.sessions.tiers import Limits
 from tests.llm.sessions.recall_model import write_recall_model
 
 pytest.importorskip("llama_cpp")  # the extra `llm`
@@ -44,6 +45,7 @@ class Heard:
         return self.said[-1].finish
 
 
+DEFAULT_LIMITS = Limits()
 Make = Callable[..., Sessions]
 
 
@@ -54,11 +56,13 @@ def make(recall_model: Path, tmp_path: Path) -> Iterator[Make]:
     with ExitStack() as stack:
         times = iter(range(1 << 30))
 
-        def sessions(folder: str = "shelf", *, model: Path = recall_model, **settings: object) -> Sessions:
+        def sessions(
+            folder: str = "shelf", *, model: Path = recall_model, limits: Limits = DEFAULT_LIMITS, **settings: object
+        ) -> Sessions:
             chosen = ContextSettings(model, threads=1, **{"cells": 2048, "sequences": 8, **settings})  # type: ignore[arg-type]
             context = Context(chosen)
             stack.callback(context.close)
             kind = f"{chosen.kv_type} {chosen.flash_attention}"
-            return Sessions(context, Shelf(tmp_path / folder), lambda: float(next(times)), kind=kind)
+            return Sessions(context, Shelf(tmp_path / folder), lambda: float(next(times)), limits, kind=kind)
 
         yield sessions

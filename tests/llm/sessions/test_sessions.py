@@ -174,8 +174,7 @@ def test_a_damaged_state_is_noticed(make: Make, tmp_path: Path) -> None:
 
 
 def test_parked_states_have_a_quota_and_lose_no_session(make: Make) -> None:
-    sessions, dice = make(cells=512, sequences=2), random.Random(6)
-    sessions.limits = Limits(parked_bytes=600_000)
+    sessions, dice = make(cells=512, sequences=2, limits=Limits(parked_bytes=600_000)), random.Random(6)
     told = told_each(sessions, dice, 8)
     for session, pair in told:
         sessions.append(session, story(dice, 200, pair))
@@ -197,8 +196,7 @@ def test_a_session_is_its_owners_alone(make: Make) -> None:
 
 
 def test_limits_refuse_in_words_that_say_when_to_come_back(make: Make) -> None:
-    sessions = make()
-    sessions.limits = Limits(sessions=3, of_owner=2, active=1, tokens=50)
+    sessions = make(limits=Limits(sessions=3, of_owner=2, active=1, tokens=50))
     mine = [sessions.create("me", None) for _ in range(2)]
     with pytest.raises(TooManySessions) as of_owner:
         sessions.create("me", None)
@@ -277,7 +275,7 @@ def test_sixty_prompts_say_the_same_with_any_draft(make: Make) -> None:
         prompts.append(([FIRST_WORD + word for word in dice.sample(FILLERS, 29)] * 3)[:60])
 
     def run(drafts: list[Draft] | None) -> tuple[list[list[int]], int, int]:
-        sessions.chance = 0.9  # whatever the drafts before were worth
+        sessions.proposals.chance = 0.9  # whatever the drafts before were worth
         turns = []
         for index, prompt in enumerate(prompts):
             session = sessions.create("me", None)

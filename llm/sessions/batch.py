@@ -1,0 +1,56 @@
+"""What one batch decodes: whose unread tokens, and which drafts behind them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm.sessions.session import Turn
+from llm.sessions.shares import share_rows
+
+NO_DRAFT: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One token of a batch. wants_logits: what may follow it is asked for."""
+
+    sequence: int
+    token: int
+    position: int
+    wants_logits: bool
+
+
+@dataclass(slots=True)
+class Work:
+    """One turn's part of a batch: `count` tokens of what it has not read, and a draft behind the last of them."""
+
+    turn: Turn
+    count: int
+    draft: Sequence[int] = NO_DRAFT
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that the turn has to read is in this batch."""
+        return self.count == len(self.turn.unread)
+
+    @property
+    def answers(self) -> int:
+        """Rows whose logits are wanted: the last token's and every drafted one's."""
+        return len(self.draft) + 1 if self.is_complete and self.turn.wish.most_tokens else 0
+
+
+def compose(turns: Sequence[Turn], room: int) -> list[Work]:
+    """Each turn's part of `room` rows, drafts left out; who gets none is not in it."""
+    shares = share_rows([len(turn.unread) for turn in turns], room)
+    return [Work(turn, share) for turn, share in zip(turns, shares, strict=True) if share]
+
+
+def rows_of(work: Work) -> list[Row]:
+    """The rows of one turn."""
+    turn = work.turn
+    sequence, start = turn.session.sequence, len(turn.session.cached)
+    assert sequence is not None
+    tokens = [*turn.unread[: work.count], *work.draft]
+    answers_from = len(tokens) - work.answers
+    return [Row(sequence, token, start + index, index >= answers_from) for index, token in enumerate(tokens)]

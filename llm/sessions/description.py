@@ -1,0 +1,62 @@
+"""What GET tells of a session, and of all of them together. Pure but for the sizes that the context measures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from llm.sessions.seats import Seats
+from llm.sessions.session import Session
+from llm.sessions.tiers import Tier
+from llm.sessions.window import Bounds
+
+BOUNDED_NOTE = "bounded: recall of what left the window is as good as a lexical search; not full attention's output"
+
+
+def describe(session: Session, seats: Seats) -> dict[str, Any]:
+    """resident_bytes: of the cells that it holds.  live_bytes: its state, measured.  host_bytes: its token ids."""
+    about: dict[str, Any] = {
+        "id": session.id,
+        "object": "session",
+        "tier": tier_of(session).value,
+        "tokens": len(session.tokens),
+        "cells": len(session.cached) if session.sequence is not None else 0,
+        "resident_bytes": seats.resident_bytes(session),
+        "live_bytes": seats.live_bytes(session),
+        "parked_bytes": session.parked_bytes,
+        "host_bytes": 4 * len(session.tokens),
+        "is_busy": session.turn is not None,
+        "draft": {"state": session.drafting.state.value, "speedup": round(session.drafting.speedup, 3)},
+        "policy": _policy(session.bounds),
+    }
+    return about | ({"note": BOUNDED_NOTE} if session.bounds is not None else {})
+
+
+def tier_of(session: Session) -> Tier:
+    if session.sequence is None:
+        return Tier.PARKED
+    return Tier.BOUNDED if session.bounds else Tier.RESIDENT
+
+
+def totals(sessions: Collection[Session], seats: Seats) -> dict[str, int]:
+    """resident: in the context, bounded ones too.  live_bytes: as of each one's last answer."""
+    resident = [session for session in sessions if session.sequence is not None]
+    return {
+        "open": len(sessions),
+        "resident": len(resident),
+        "parked": len(sessions) - len(resident),
+        "cells": seats.context.cells,
+        "used_cells": sum(len(session.cached) for session in resident),
+        "sequences": seats.context.settings.sequences,
+        "live_bytes": sum(session.state_bytes for session in resident),
+        "parked_bytes": sum(session.parked_bytes for session in sessions),
+        "parkings": seats.parkings,
+        "resumptions": seats.resumptions,
+        "rereads": seats.rereads,
+    }
+
+
+def _policy(bounds: Bounds | None) -> dict[str, Any]:
+    if bounds is None:
+        return {"kind": "full"}
+    return {"kind": "bounded", "sink": bounds.sink, "window": bounds.window, "spans": bounds.spans}
