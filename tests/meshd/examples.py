@@ -7,6 +7,7 @@ from meshd.attest.attestation import Findings, attest, encode_fact, lower_flop_p
 from meshd.mesh_facts import encode_delegates, encode_roots
 from tests.golden import Example
 from tests.transport.examples import DELEGATE, MEMBER, SUCCESSION
+from transport import wire
 from transport.identity import NodeKey
 
 VERIFIER = NodeKey(b"\x07" * 32)
@@ -35,6 +36,7 @@ def examples() -> dict[str, Example]:
     delegates = encode_delegates([DELEGATE.node, MEMBER.node])
     attestation = attest(FINDINGS, VERIFIER, b"m" * 16)
     return {
+        "poc_findings": Example("What a verifier signs", "meshd.attest.attestation.Findings", wire.encode(FINDINGS)),
         "fact_poc": Example("The fact `poc`", "meshd.attest.attestation.PocFact", encode_fact([attestation], "idle")),
         "fact_roots": Example("The fact `roots`", "meshd.mesh_facts.RootsFact", encode_roots((SUCCESSION,))),
         "fact_delegates": Example("The fact `delegates`", "meshd.mesh_facts.DelegatesFact", delegates),
