@@ -165,6 +165,7 @@ class ModelMesh:
         self._file = file
         self._options = options
         self._seen_version = 0
+        self._led: frozenset[NodeId] = frozenset()  # the nodes of the split that this node led last
         self._needs_of: dict[bool, Needs] = {}
 
     async def means(self) -> Means:
@@ -189,7 +190,8 @@ class ModelMesh:
         needs = self._needs(view.me)
         me = self._me(view.me)
         nodes = [node for node in _workers(view) if node.node not in left_out]
-        workers, settled = [_holder(node) for node in nodes], [_holder(node) for node in nodes if has_settled(node)]
+        workers = [_holder(node, keeps_weights=node.node in self._led) for node in nodes]
+        settled = [worker for worker, node in zip(workers, nodes, strict=True) if has_settled(node)]
         is_forced = self._splitting.is_forced
         # Each prediction walks a graph, and there may be hundreds of sets of nodes to look at.
         decision = await asyncio.to_thread(decide, me, settled, needs, layers_of(self._file), is_forced=is_forced)
@@ -245,6 +247,7 @@ class ModelMesh:
             return Way(Elsewhere("the nodes that have it choose who leads the split"))
         if why_not := self._splitting.parts.leases.why_not_yet(claim.resource):
             return Way(Elsewhere(why_not))
+        self._led = frozenset(part.holder.node for part in split.parts)
         return Way(split, claim.term)
 
     def _leader_but_me(self, view: View) -> str:
@@ -291,8 +294,8 @@ def usable_bytes(node: NodeView) -> int:
     return max(0, sum(device.free_bytes for device in devices) - contexts)
 
 
-def _holder(node: NodeView) -> Holder:
-    return Holder(node.node, node.name, usable_bytes(node), node.rtt_ms or 0.0)
+def _holder(node: NodeView, *, keeps_weights: bool) -> Holder:
+    return Holder(node.node, node.name, usable_bytes(node), node.rtt_ms or 0.0, keeps_weights)
 
 
 def has_settled(node: NodeView) -> bool:

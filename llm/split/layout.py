@@ -19,6 +19,8 @@ TRIES_PER_COUNT = 24
 NEAREST = 12
 NEAR_MS = 3.0
 """Within it all nodes are alike: on one network the moment decides who is nearer, and size should."""
+KEEPS_NEAR_MS = 50.0
+"""The same for a node that keeps the weights of its part: sending them anew takes longer than many round trips."""
 
 Needs = Callable[[tuple[float, ...]], tuple[int, ...]]
 """Bytes that each part of a split with these shares needs, the leader's first; for no shares, one number: all of it."""
@@ -26,12 +28,16 @@ Needs = Callable[[tuple[float, ...]], tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A node that could hold a part. usable_bytes: what it has free for that.  rtt_ms: from the leader."""
+    """A node that could hold a part. usable_bytes: what it has free for that.  rtt_ms: from the leader.
+
+    keeps_weights: it was part of this model's split before.
+    """
 
     node: NodeId
     name: str
     usable_bytes: int
     rtt_ms: float = 0.0
+    keeps_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ def decide(me: Holder, others: Sequence[Holder], needs: Needs, layers: int, *, i
     """How `me` serves a model of that many layers with the help of `others`.
 
     Solo where it fits here, unless a split is forced and possible; else the split with the fewest nodes, of those the
-    nearest, of those the largest. needs: see `Needs`.
+    nearest, of those such as were part of it before, of those the largest. needs: see `Needs`.
     """
     needs = lru_cache(maxsize=None)(needs)
     (alone_bytes,) = needs(())
@@ -107,21 +113,22 @@ def find_split(me: Holder, others: Sequence[Holder], needs: Needs, layers: int) 
 
 
 def _by_preference(others: Sequence[Holder], count: int) -> Iterator[tuple[Holder, ...]]:
-    """Sets of `count` workers: nearer ones first, then larger ones."""
-    nearest = sorted(others, key=lambda one: (_distance(one), -one.usable_bytes, one.node))
+    """Sets of `count` workers: nearer ones first, then those that keep weights, then larger ones."""
+    nearest = sorted(others, key=lambda one: (_distance(one), not one.keeps_weights, -one.usable_bytes, one.node))
     few = nearest[: max(NEAREST, count)] if count > 1 else nearest
     if count == len(few):
         yield tuple(few)
         return
 
-    def rank(workers: tuple[Holder, ...]) -> tuple[int, int]:
-        return sum(map(_distance, workers)), -sum(one.usable_bytes for one in workers)
+    def rank(workers: tuple[Holder, ...]) -> tuple[int, int, int]:
+        keeping = sum(one.keeps_weights for one in workers)
+        return sum(map(_distance, workers)), -keeping, -sum(one.usable_bytes for one in workers)
 
     yield from sorted(combinations(few, count), key=rank)
 
 
 def _distance(holder: Holder) -> int:
-    return 0 if holder.rtt_ms < NEAR_MS else round(holder.rtt_ms)
+    return 0 if holder.rtt_ms < (KEEPS_NEAR_MS if holder.keeps_weights else NEAR_MS) else round(holder.rtt_ms)
 
 
 def _is_enough(me: Holder, workers: Sequence[Holder], alone_bytes: int) -> bool:

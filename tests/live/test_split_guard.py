@@ -28,13 +28,13 @@ from transport.pipe import connect
 from transport.tunnel import Destination
 from transport.tunnel_message import Denial, ServiceRefused
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
 RESOURCE = "host/meshd-toy"
 # HELLO, and then a SET_TENSOR that claims 2^60 bytes.
 HOSTILE = struct.pack("<BQ", 14, 24) + bytes(24) + struct.pack("<BQ", 6, 1 << 60) + b"\xff" * 4096
-ENDS_S = 20.0
+ENDS_S = 60.0
 
 
 @dataclass
@@ -67,7 +67,8 @@ async def split_mesh(folder: Path) -> AsyncIterator[Mesh]:
         token = await host.token(uses=2)
         mesh = Mesh(host, await agents.start("worker", token, vram_limit=1.0, threads=1), host)
         await until(lambda: is_split(host), "the toy is split")
-        mesh.third = await agents.start("third", token, vram_limit=0.001)
+        # With a byte to offer: a split that comes back would else be as content with it, being the nearer by a hair.
+        mesh.third = await agents.start("third", token, vram_limit=2**-30)
         board = mesh.third.node.transport.board
         await until(lambda: board.state(mesh.worker_id) is LinkState.CONNECTED, "the third member reaches the worker")
         yield mesh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,8 @@ from transport.interface import NodeId
 LAYERS = 31
 
 
-def node(name: str, gb: float, rtt_ms: float = 0.0) -> Holder:
-    return Holder(NodeId(name.encode().ljust(32)), name, round(gb * GB), rtt_ms)
+def node(name: str, gb: float, rtt_ms: float = 0.0, *, keeps_weights: bool = False) -> Holder:
+    return Holder(NodeId(name.encode().ljust(32)), name, round(gb * GB), rtt_ms, keeps_weights)
 
 
 def needs_of(gb: float, overhead_gb: float = 0.0, layers: int = LAYERS) -> Needs:
@@ -74,6 +75,21 @@ def test_of_nodes_that_would_do_the_nearest() -> None:
 
 def test_on_one_network_the_largest_whoever_answers_sooner_just_now() -> None:
     assert names(chosen(15, node("me", 10), node("a", 9, 0.2), node("b", 12, 2.1))) == ["me", "b"]
+
+
+def test_a_split_comes_back_to_the_nodes_that_keep_its_weights() -> None:
+    """Though another answers sooner just now, or is larger; not across the world, nor where it does not fit."""
+    kept, others = node("kept", 9, 12, keeps_weights=True), (node("a", 9, 0.2), node("b", 12, 2.1))
+
+    assert names(chosen(15, node("me", 10), *others, kept)) == ["me", "kept"]
+    assert names(chosen(15, node("me", 10), *others, replace(kept, rtt_ms=80))) == ["me", "b"]
+    assert names(chosen(15, node("me", 10), *others, replace(kept, usable_bytes=GB))) == ["me", "b"]
+
+
+def test_more_nodes_that_keep_weights_go_before_larger_ones() -> None:
+    kept = [node(name, 7, 4, keeps_weights=True) for name in "ab"]
+
+    assert names(chosen(22, node("me", 10), node("c", 9), node("d", 9), *kept)) == ["me", "a", "b"]
 
 
 def test_layers_move_where_a_proportional_share_would_overflow() -> None:

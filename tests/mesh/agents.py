@@ -18,7 +18,7 @@ from meshd.node import Node
 from transport.certificate import MemberCertificate, Membership
 
 DAY_S = 86400.0
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 
 
 @dataclass
