@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from typing import Any
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, ViewportSize, expect
 
 from meshd.local_agents import LocalAgent, LocalAgents
 from tests.browser.conftest import browser, page_of, pictures
 from tests.live.toy import MODEL, SERVES_TOY, sees_ready
 
 ROWS = "#mesh-table tbody tr"
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 async def console_of(agent: LocalAgent) -> str:
@@ -42,6 +44,7 @@ async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: Local
                 await shows_roles(page)
                 await chats(page)
                 await keep_picture(page, "console-client")
+                await fits_a_phone(page)
                 os.kill(worker.child.pid, signal.SIGKILL)
                 await expect(page.locator(ROWS).filter(has_text="old-tower")).to_contain_text("dead", timeout=30_000)
             async with page_of(opened, await console_of(host), color_scheme="dark") as page:
@@ -75,6 +78,28 @@ async def chats(page: Page) -> None:
     await expect(page.locator("#activity-table tbody tr").first).to_contain_text("200")
 
 
+async def fits_a_phone(page: Page) -> None:
+    """The picture is drawn anew for the width, its words beside one another; only tables scroll, in their boxes."""
+    before = page.viewport_size
+    await page.set_viewport_size(PHONE)
+    width = await page.evaluate("document.documentElement.scrollWidth")
+    assert width <= PHONE["width"], "nothing may need scrolling sideways but tables in their boxes"
+    await expect(page.locator("#mesh-picture")).to_have_attribute("viewBox", re.compile(r"^0 0 3\d\d 420$"))
+    overlaps = await page.evaluate(
+        """() => {
+            const boxes = [...document.querySelectorAll("#mesh-picture text")].filter((one) => one.textContent)
+                .map((one) => [one.textContent, one.getBoundingClientRect()]);
+            const meet = (a, b) => a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
+            return boxes.flatMap(([word, box], at) =>
+                boxes.slice(at + 1).filter(([, other]) => meet(box, other)).map(([other]) => `${word} / ${other}`));
+        }"""
+    )
+    assert overlaps == []
+    await keep_picture(page, "console-narrow")
+    assert before is not None
+    await page.set_viewport_size(before)
+
+
 async def shows_the_hosts_side(page: Page) -> None:
     await expect(page.locator(ROWS).filter(has_text="laptop")).to_contain_text("API tunnel")
     await expect(page.locator("#memory .bar")).to_have_count(1)
@@ -100,11 +125,8 @@ async def lets_others_in(page: Page) -> None:
 async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_ran(agents: LocalAgents) -> None:
     async with agents.start("workstation", ["--model", "echo:parrot"]) as host, browser() as opened:
         await host.until(lambda status: sees_ready(status, "parrot"), 30)
-        phone = {"width": 390, "height": 844}
-        async with page_of(opened, await console_of(host), viewport=phone, color_scheme="light") as page:
+        async with page_of(opened, await console_of(host), viewport=PHONE, color_scheme="light") as page:
             await expect(page.locator("#connection")).to_have_text("live")
-            width = await page.evaluate("document.documentElement.scrollWidth")
-            assert width <= phone["width"], "nothing may need scrolling sideways but tables in their boxes"
             await page.focus("#chat-text")
             await page.keyboard.type("**hello** `there` <b>you</b>")
             await page.keyboard.press("Enter")
@@ -120,7 +142,6 @@ async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_r
             await expect(page.locator("#bend-result .why")).to_contain_text("ran on workstation")
             await expect(page.locator("#activity-table tbody tr").first).to_contain_text("cuda-radix-sort")
             await every_control_has_a_name(page)
-            await keep_picture(page, "console-narrow")
 
 
 async def every_control_has_a_name(page: Page) -> None:

@@ -5,6 +5,7 @@ import { byId, make, rows, seconds } from "./dom.js";
 const SHOWN = 20;
 
 export function showActivity(deeds) {
+  byId("no-activity").hidden = deeds.length > 0;
   rows(byId("activity-table"), deeds.slice(0, SHOWN).map((deed) => [
     deed.what, [deed.where, deed.mode].filter(Boolean).join(", "), outcome(deed), seconds(deed.first_s), time(deed),
     deed.tokens ? String(deed.tokens) : "",

@@ -34,7 +34,7 @@ function sum(held, use) {
 }
 
 function slice([name, gb, kind], total) {
-  const slice = make("span", { class: kind, title: `${name}: ${size(gb)}` }, gb / total > 0.08 ? name : "");
+  const slice = make("span", { class: kind, title: `${name}: ${size(gb)}` }, gb / total > 0.3 ? name : "");
   slice.style.width = `${(100 * gb) / total}%`;
   return slice;
 }

@@ -2,8 +2,14 @@
 
 import { byId, fill, make, makeSvg, role, rows } from "./dom.js";
 
-const WIDTH = 720;
-const HEIGHT = 300;
+const LEAST_WIDTH = 280;
+const NARROW = 560;
+const NAME_HEIGHT = 24;
+const MY_RADIUS = 38;
+const PEER_RADIUS = 36;
+const MOST_LABELLED = 8;  // beyond it words would lie on words: they are in the table, and where the pointer rests
+
+let shown = null;
 
 /** What travels on the link with a peer, in words. */
 export function labels(peer, link, workers, isClient) {
@@ -28,7 +34,14 @@ export function showMesh(status) {
   const said = (peer) => labels(peer, linkOf(peer), workers, isClient);
   const linkOf = (peer) => status.links.find((link) => link.name === peer.name);
   fillTable(status, said);
-  draw(status, said, linkOf);
+  shown = () => draw(status, said, linkOf);
+  shown();
+}
+
+window.addEventListener("resize", () => shown?.());
+
+function isGone(state) {
+  return state === "dead" || state === "left";
 }
 
 function memory(vram) {
@@ -41,7 +54,7 @@ function fillTable(status, said) {
   const me = [`${status.node.name} (this node)`, role(status.node.duty), "alive", "", "",
     status.node.role === "client" ? "" : memory({ free_gb: mine[0], total_gb: mine[1], kind })];
   const peers = status.peers.map((peer) => [
-    peer.name, role(peer.duty), make("span", { class: peer.state === "alive" ? "good" : "bad" }, peer.state),
+    peer.name, isGone(peer.state) ? "" : role(peer.duty), make("span", { class: peer.state === "alive" ? "good" : "bad" }, peer.state),
     said(peer).join(", "), peer.rtt_ms === null ? "" : `${peer.rtt_ms.toFixed(1)} ms`,
     peer.role === "client" ? "" : memory(peer.vram),
   ]);
@@ -50,20 +63,26 @@ function fillTable(status, said) {
 
 function draw(status, said, linkOf) {
   const picture = byId("mesh-picture");
-  picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  const middle = { x: WIDTH / 2, y: HEIGHT / 2 };
-  const count = Math.max(1, status.peers.length);
+  const count = status.peers.length;
+  const width = Math.max(LEAST_WIDTH, picture.clientWidth);
+  const isNarrow = width < NARROW;
+  const height = count === 0 ? 120 : count <= 2 && !isNarrow ? 160 : 420;
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  picture.style.height = `${height}px`;
+  const middle = { x: width / 2, y: (height - NAME_HEIGHT) / 2 };
+  const reach = { x: Math.min(300, width / 2 - 60), y: middle.y - PEER_RADIUS - 4 };
   const place = (number) => {
-    const angle = (2 * Math.PI * number) / count - Math.PI / 2 + (count === 2 ? Math.PI / 2 : 0);
-    return { x: middle.x + 0.38 * WIDTH * Math.cos(angle), y: middle.y + 0.32 * HEIGHT * Math.sin(angle) };
+    const angle = (2 * Math.PI * number) / count - Math.PI / 2 + (count === 2 && !isNarrow ? Math.PI / 2 : 0);
+    return { x: middle.x + reach.x * Math.cos(angle), y: middle.y + reach.y * Math.sin(angle) };
   };
+  const places = count === 1 && !isNarrow ? () => ({ x: middle.x + reach.x, y: middle.y }) : place;
   const lines = [];
-  const circles = [node(status.node.name, status.node.duty, "alive", middle, true)];
+  const circles = [node(status.node.name, status.node.duty, "alive", middle, MY_RADIUS)];
   status.peers.forEach((peer, number) => {
-    const there = place(number);
+    const there = places(number);
     const link = linkOf(peer);
-    if (link) lines.push(...edge(middle, there, link, [...said(peer), rtt(peer)].filter(Boolean)));
-    circles.push(node(peer.name, peer.duty, peer.state, there, false));
+    if (link) lines.push(...edge(middle, there, link, said(peer).join(" · "), rtt(peer), count <= MOST_LABELLED));
+    circles.push(node(peer.name, peer.duty, peer.state, there, PEER_RADIUS));
   });
   fill(picture, ...lines, ...circles);
 }
@@ -72,18 +91,27 @@ function rtt(peer) {
   return peer.rtt_ms === null ? "" : `${peer.rtt_ms.toFixed(1)} ms`;
 }
 
-function edge(from, to, link, words) {
-  const x = from.x + 0.55 * (to.x - from.x);
-  const y = from.y + 0.55 * (to.y - from.y);
-  return [
-    makeSvg("line", { x1: from.x, y1: from.y, x2: to.x, y2: to.y, class: link.state }),
-    makeSvg("text", { x, y: y - 4, class: "faint" }, words.join(" · ")),
-  ];
+/** A line from circle to circle, what travels on it above, the round trip below. */
+function edge(from, to, link, carriers, roundTrip, isLabelled) {
+  const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+  const at = (distance) => ({ x: from.x + (distance / length) * (to.x - from.x), y: from.y + (distance / length) * (to.y - from.y) });
+  const [start, end] = [at(MY_RADIUS), at(length - PEER_RADIUS)];
+  const [x, y] = [(start.x + end.x) / 2, (start.y + end.y) / 2];
+  const line = makeSvg("line", { x1: start.x, y1: start.y, x2: end.x, y2: end.y, class: link.state },
+    makeSvg("title", {}, [carriers, roundTrip].filter(Boolean).join(" · ")));
+  if (!isLabelled) return [line];
+  return [line, makeSvg("text", { x, y: y - 5, class: "faint" }, carriers), makeSvg("text", { x, y: y + 14, class: "faint" }, roundTrip)];
 }
 
-function node(name, duty, state, at, isMe) {
+/** What a node does; one that is gone does nothing. */
+function doing(duty, state) {
+  if (isGone(state)) return state;
+  return duty === "idle" ? "idle" : duty.toUpperCase();
+}
+
+function node(name, duty, state, at, radius) {
   return makeSvg("g", { class: `${duty} ${state}`, "data-node": name },
-    makeSvg("circle", { cx: at.x, cy: at.y, r: isMe ? 36 : 32 }),
-    makeSvg("text", { x: at.x, y: at.y + 5 }, duty === "idle" ? "idle" : duty.toUpperCase()),
-    makeSvg("text", { x: at.x, y: at.y + (isMe ? 56 : 51) }, state === "alive" ? name : `${name} (${state})`));
+    makeSvg("circle", { cx: at.x, cy: at.y, r: radius }),
+    makeSvg("text", { x: at.x, y: at.y + 5 }, doing(duty, state)),
+    makeSvg("text", { x: at.x, y: at.y + radius + 18 }, state === "suspect" ? `${name} (suspect)` : name));
 }

@@ -16,13 +16,17 @@ export function listenForPlan() {
   });
 }
 
+function speed(tokens) {
+  return tokens < 10 ? tokens.toFixed(1) : tokens.toFixed(0);
+}
+
 function show(found) {
   const head = ["", "choice", "nodes", "tokens/s", "why"].map((word) => make("th", { scope: "col" }, word));
   const body = found.choices.map((choice) => make("tr", {},
     make("td", { class: choice.advised ? "good" : "" }, choice.advised ? "advised" : choice.possible ? "" : "no"),
     make("td", {}, choice.kind),
     make("td", {}, choice.nodes.map((node) => `${node.name}: ${node.layers} layers, ${node.needed_gb} of ${node.free_gb} GB`).join("; ")),
-    make("td", {}, choice.tokens_per_s ? `${choice.tokens_per_s.likely} (${choice.tokens_per_s.low} to ${choice.tokens_per_s.high})` : ""),
+    make("td", {}, choice.tokens_per_s ? `${speed(choice.tokens_per_s.likely)} (${speed(choice.tokens_per_s.low)} to ${speed(choice.tokens_per_s.high)})` : ""),
     make("td", {}, choice.reason)));
   return [
     make("p", {}, `${found.model}: ${found.memory.total_gb} GB alone, ${found.slots} slots of ${found.context_tokens} tokens`),

@@ -28,6 +28,7 @@ export function showTokens(status) {
   mayInvite = status.node.may_invite;
   byId("token-form").hidden = !mayInvite;
   byId("no-tokens").hidden = mayInvite;
+  byId("token-lists").hidden = !mayInvite;
   look();
 }
 
