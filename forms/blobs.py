@@ -6,12 +6,10 @@ Where they lie and how they move between nodes is `transport`'s; here its failur
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from forms.catalogue import CIRCUIT_FORMS
 from forms.errors import BeyondLimit, FormFailed, NotFound, WorkerLost
 from transport.blob_disk import StoreFailed
 from transport.blob_message import BlobDigest
@@ -23,13 +21,7 @@ from transport.local_blobs import Incoming, LocalBlobs, Outgoing
 
 logger = logging.getLogger("meshd.forms")
 
-NAMED = re.compile(rb'"([0-9a-f]{64})"')
 TOLD_EVERY_BYTES = 64 << 20
-
-
-def digests_in(request: bytes) -> tuple[BlobDigest, ...]:
-    """The blobs that a text call names: its strings of 64 lower-case hex digits, each once, in order."""
-    return tuple(BlobDigest(bytes.fromhex(found.decode())) for found in dict.fromkeys(NAMED.findall(request)))
 
 
 def nearest_first(links: Iterable[Link]) -> tuple[NodeId, ...]:
@@ -65,11 +57,6 @@ class FormBlobs:
                 if outgoing is None:
                     raise NotFound(f"no blob {digest.hex()} on this node")
                 yield outgoing
-
-    async def bring_for(self, form: str, request: bytes) -> None:
-        """Have here what a text call of that form names by digest. Raises NotFound, BeyondLimit, WorkerLost."""
-        if form in CIRCUIT_FORMS:
-            await self.bring(digests_in(request))
 
     async def bring(self, digests: Sequence[BlobDigest]) -> None:
         """Pull what is not here from a peer, once for all who wait for it. Raises NotFound, BeyondLimit, WorkerLost."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from forms.backlog import Backlog
+from forms.blob_names import BlobNames
 from forms.catalogue import CIRCUIT_FORMS, Catalogue
 from forms.computed import Computed
 from forms.cost import CostBook
@@ -21,6 +22,7 @@ from forms.errors import FormFailed, UnknownOperation, WorkerLost
 from forms.forms_fact import FormsFact, fact_of
 from forms.observer import NoObserver, Observer
 from forms.request import Request
+from transport.blob_message import BlobDigest
 
 logger = logging.getLogger("meshd.forms")
 
@@ -37,30 +39,32 @@ class Compute(Protocol):
     async def compute(self, kind: int, request: bytes, deadline_s: float) -> Computed: ...
 
 
-def bring_nothing(name: str, request: bytes) -> Awaitable[None]:
+def bring_nothing(digests: Sequence[BlobDigest]) -> Awaitable[None]:
     """For a node whose blobs come by hand."""
     return asyncio.sleep(0)
 
 
 @dataclass(slots=True)
 class Here:
-    """This node's forms. probes: calls that show what each form costs.  bring: has the blobs here that a call names."""
+    """This node's forms. probes: calls that show what each form costs.  bring: has blobs here."""
 
     catalogue: Catalogue
     worker: Compute
     lanes: int = 1
-    bring: Callable[[str, bytes], Awaitable[None]] = bring_nothing
+    bring: Callable[[Sequence[BlobDigest]], Awaitable[None]] = bring_nothing
     probes: Callable[[Catalogue], Iterable[Request]] = lambda catalogue: ()
     clock: Callable[[], float] = time.monotonic
     costs: CostBook = field(default_factory=CostBook)
     observer: Observer = field(default_factory=NoObserver)
     _backlog: Backlog = field(init=False)
+    _names: BlobNames = field(init=False)
     _is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _is_measured: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._backlog = Backlog(self.lanes)
+        self._names = BlobNames(self.catalogue)
 
     def form_of(self, request: Request) -> str:
         """The name of the form that is called; empty for any other operation. Raises UnknownOperation for a frame."""
@@ -80,7 +84,7 @@ class Here:
         self._notify()
         done: Computed | None = None
         try:
-            await self.bring(name, request.payload)
+            await self.bring_for(name, request)
             began = self.clock()
             done = await self._by_worker(request, deadline_s)
         finally:
@@ -92,6 +96,15 @@ class Here:
         self.costs.learn(spent, len(request.payload), is_text=request.is_text)
         self._is_wanted.set()
         return done
+
+    async def bring_for(self, name: str, request: Request) -> None:
+        """Have here what a call of that form names by digest. Raises FormFailed for one that cannot be read."""
+        if self._names.takes_long(name, request):
+            digests = await asyncio.to_thread(self._names.named, name, request)
+        else:
+            digests = self._names.named(name, request)
+        if digests:
+            await self.bring(digests)
 
     async def _by_worker(self, request: Request, deadline_s: float) -> Computed:
         try:

@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
-from forms.backend import HasFast, HasKernel, HasSample
+from forms.backend import HasFast, HasHostBytes, HasKernel, HasSample
+from forms.blob_folder import BlobFolder
 from forms.blob_frame import MAGICS as BLOB_MAGICS
+from forms.blob_names import NamesBlobs
 from forms.catalogue import CIRCUIT_FORMS, AnyForm, Catalogue, shipped
 from forms.datum import Datum
 from forms.errors import FormFailed
 from forms.form import Measure, SeesFaults
 from forms.frame import MAGIC_BYTES
+from forms.quick_text import HasTextRows
 from forms.request import BEND
 
 logger = logging.getLogger("meshd.forms")
@@ -48,10 +52,16 @@ class Installed:
     problems: tuple[str, ...]
 
 
-def catalogue(more: Iterable[AnyForm] = ()) -> Catalogue:
-    """Every form of this node: those that ship, `more`, and what is installed beside meshd. Logs what is left out."""
+def catalogue(blobs: Path, more: Iterable[AnyForm] = ()) -> Catalogue:
+    """Every form of this node: those that ship, `more`, and what is installed beside meshd. Logs what is left out.
+
+    blobs: the folder in which forms find what their calls name.
+    """
     ours = shipped(more)
     found = find_installed(entry_points(group=GROUP), ours)
+    for form in found.forms:
+        if isinstance(form, NamesBlobs):
+            form.use_blobs(BlobFolder(blobs).blob)
     for problem in found.problems:
         logger.warning("%s", problem)
     return Catalogue([*ours, *found.forms])
@@ -105,7 +115,7 @@ def _checked(form: Any, taken: Sequence[AnyForm]) -> AnyForm:
 
 
 class Fenced:
-    """A form of others, whose mistakes end its call and nothing else. Has `fast`, `kernel`, `sample` where it has."""
+    """A form of others, whose mistakes end its call and nothing else. Has what it has beyond what every form must."""
 
     def __init__(self, form: AnyForm) -> None:
         self.name: str = form.name
@@ -118,6 +128,14 @@ class Fenced:
             self.kernel = form.kernel
         if isinstance(form, HasSample):
             self.sample = partial(self._call, form.sample)
+        if isinstance(form, HasHostBytes):
+            self.host_bytes = partial(self._call, form.host_bytes)
+        if isinstance(form, HasTextRows):
+            self.read_text_rows = partial(self._call, form.read_text_rows)
+            self.text_rows = partial(self._call, form.text_rows)
+        if isinstance(form, NamesBlobs):
+            self.blobs = partial(self._call, form.blobs)
+            self.use_blobs = form.use_blobs
 
     def read_text(self, arguments: list[Datum]) -> Any:
         """Raises FormFailed."""

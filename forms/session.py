@@ -111,7 +111,7 @@ class Session:
             work = self.here.costs.work_of_bytes(form, size, is_text=True)
             return None if work is None else Shape(form, True, work, size, int(size * TEXT_BYTES_PER_BYTE))
         try:
-            await self.here.bring(form, request.payload)
+            await self.here.bring_for(form, request)
             if size <= SMALL_BYTES and self.here.catalogue.find(form) is not None:
                 return shape_of(self.here.catalogue, request, self.operations)
             return await asyncio.to_thread(shape_of, self.here.catalogue, request, self.operations)

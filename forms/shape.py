@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from forms.catalogue import CIRCUIT_FORMS, Catalogue
+from forms.catalogue import CIRCUIT_FORMS, AnyForm, Catalogue
 from forms.choice import Shape
 from forms.datum import Datum, unquoted
 from forms.errors import BadArgument
@@ -35,17 +36,23 @@ CountOperations = Callable[[str], int]
 def shape_of(catalogue: Catalogue, request: Request, operations: CountOperations) -> Shape:
     """The shape of a form's call. Raises FormFailed for one that cannot be read."""
     size = len(request.payload)
-    if not request.is_text:
-        form = catalogue.of_magic(request.payload[:4])
-        call = form.read_frame(request.payload)
-        return Shape(form.name, False, form.work(call), size, form.reply_bytes(call))
-    name, arguments = head_of(read_datum(decode_text(request.payload)))
-    if name in CIRCUIT_FORMS:
+    if request.is_text and request.head in CIRCUIT_FORMS:
+        name, arguments = head_of(read_datum(decode_text(request.payload)))
         work, results = _circuit_work(arguments, operations)
         return Shape(name, True, work, size, CIRCUIT_REPLY_BYTES * results)
+    form, call = read_call(catalogue, request)
+    bytes_out = form.reply_bytes(call) * (TEXT_BYTES_PER_BYTE if request.is_text else 1)
+    return Shape(form.name, request.is_text, form.work(call), size, int(bytes_out))
+
+
+def read_call(catalogue: Catalogue, request: Request) -> tuple[AnyForm, Any]:
+    """A form of the catalogue, and the call that it reads. Raises FormFailed."""
+    if not request.is_text:
+        form = catalogue.of_magic(request.payload[:4])
+        return form, form.read_frame(request.payload)
+    name, arguments = head_of(read_datum(decode_text(request.payload)))
     form = catalogue.named(name)
-    call = form.read_text(arguments)
-    return Shape(name, True, form.work(call), size, int(TEXT_BYTES_PER_BYTE * form.reply_bytes(call)))
+    return form, form.read_text(arguments)
 
 
 def _circuit_work(arguments: Sequence[Datum], operations: CountOperations) -> tuple[float, int]:

@@ -5,14 +5,18 @@ It is meant for forms of other distributions as well as for ours, and is the onl
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forms.arguments import read_byte_strings
 from forms.backend import HasFast, HasKernel
+from forms.blob_folder import BlobFolder
+from forms.blob_names import NamesBlobs, blobs_of
 from forms.cuda.host_build import NoCompiler, find_compiler
 from forms.cuda.host_device import HostDevice
 from forms.datum import Datum, Symbol
@@ -54,13 +58,14 @@ class FormSuite:
 
     calls: text calls, one for each edge worth looking at: no rows, one, sizes around the form's own steps.
     larger: calls that are each more work than the one before.  nonsense: calls that no form takes; say others where
-    yours takes one of them.
+    yours takes one of them.  stored: blobs that the calls name by their SHA-256.
     """
 
     form: Form[Any, Any]
     calls: Sequence[str]
     larger: Sequence[str]
     nonsense: Sequence[str] = NONSENSE
+    stored: Sequence[bytes] = ()
 
     def frame(self, text: str) -> bytes:
         """The frame that asks what `text` asks, written as a client would."""
@@ -70,6 +75,19 @@ class FormSuite:
     def _only_what_the_form_has(self, request: pytest.FixtureRequest) -> None:
         if "frame" in request.node.name and not self.form.magic:
             pytest.skip(f"{self.form.name} is called in text only")
+
+    @pytest.fixture(autouse=True)
+    def _with_blobs(self, tmp_path: Path) -> None:
+        if isinstance(self.form, NamesBlobs):
+            for blob in self.stored:
+                (tmp_path / hashlib.sha256(blob).hexdigest()).write_bytes(blob)
+            self.form.use_blobs(BlobFolder(tmp_path).blob)
+
+    def test_it_names_its_blobs_and_no_others(self) -> None:
+        if not isinstance(self.form, NamesBlobs):
+            pytest.skip(f"{self.form.name} names no blobs")
+        named = {one for text in self.calls for one in blobs_of(self.form, self.form.read_text(arguments_of(text)))}
+        assert {digest.hex() for digest in named} == {hashlib.sha256(blob).hexdigest() for blob in self.stored}
 
     def test_its_faster_way_says_the_same(self) -> None:
         if not isinstance(self.form, HasFast):

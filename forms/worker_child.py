@@ -169,7 +169,7 @@ def main() -> None:
     agent = Agent(socket.socket(fileno=connected), Segment(requests), Segment(replies))
     threading.Thread(target=end_with, args=[agent.socket], name="end with the agent", daemon=True).start()
     try:
-        forms = catalogue(circuit_forms(options.blobs))
+        forms = catalogue(options.blobs, circuit_forms(options.blobs))
         kind, _, ordinal = options.device.partition(":")
         if kind == "cuda":
             serve_cuda(agent, forms, options.limit_bytes, int(ordinal), options.without)

@@ -77,7 +77,7 @@ def make_bending(around: Surroundings) -> Bending:
     room = FormRoom(around.memory, around.displace)
     devices = form_devices([device.kind for device in around.memory.fact().devices], find_spec("cupy") is not None)
     workers = Workers([Worker(around.folder, device=device, room=room) for device in devices])
-    here = Here(catalogue(), workers, len(devices), bring=around.blobs.bring_for, probes=probes)
+    here = Here(catalogue(around.folder), workers, len(devices), bring=around.blobs.bring, probes=probes)
 
     def operations_in(name: str) -> int:
         return circuit_operations(around.folder, name)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from forms.arguments import shown
+from forms.blob_folder import BlobFolder
 from forms.circuits.circuit import Circuit, load_circuit
 from forms.circuits.framing import HEADER_BYTES, MAGIC_RAW, MAGIC_ZSTD, RECORD_BYTES
 from forms.circuits.generator.generate import Algorithm, Arithmetic, algorithms, generate
 from forms.circuits.shelf import KEPT_OPERATIONS, CircuitShelf
 from forms.circuits.simulation import Options
 from forms.errors import NotFound
-from transport.blob_store import COPIES, PARTIAL
 
 
 def _sample(algorithm: Algorithm) -> Callable[[], Circuit]:
@@ -55,28 +54,12 @@ class CircuitFolder:
     """The circuits of one folder and of those below it, by path or by SHA-256, and the loaded ones among them."""
 
     def __init__(self, root: Path | None) -> None:
-        self._root = root.resolve() if root is not None else None
+        self._files = BlobFolder(root)
         self._shelf = CircuitShelf()
 
     def find(self, name: str) -> Path:
-        """Find the file that `name` means. Raises NotFound, also for one that lies outside, by a link or by dots."""
-        if self._root is None:
-            raise NotFound("this node has no folder of blobs, and so no circuits")
-        # What other nodes gave lies apart; only a digest names it, and never what has not come whole.
-        path = self._inside(self._root, name) or self._inside(self._root / COPIES, name)
-        if path is None:
-            raise NotFound(f"no circuit {shown(name)} in this node's folder of blobs")
-        return path
-
-    def _inside(self, folder: Path, name: str) -> Path | None:
-        """The file of that name below `folder`, links followed; None where there is none, or it lies outside."""
-        assert self._root is not None
-        try:
-            path = (folder / name).resolve()
-            is_here = path.is_relative_to(self._root) and path.is_file()
-        except (OSError, ValueError):
-            return None
-        return path if is_here and not path.is_relative_to(self._root / PARTIAL) else None
+        """Find the file that `name` means, by path or by SHA-256. Raises NotFound."""
+        return self._files.find(name)
 
     def load(self, path: Path) -> Circuit:
         """Load the circuit, unless it is loaded and its file has not changed."""

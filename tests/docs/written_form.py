@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "write-a-form.md"
+ENTRY_POINTS = '[project.entry-points."meshd.forms"]\n'
+ENTRY_POINT = re.compile(r"one more line under the entry points: `(.*?)`")
 BLOCK = re.compile(r"`([\w.-]+\.(?:py|toml|cu))`:\n\n```\w+\n(.*?)```\n", re.DOTALL)
 
 
@@ -21,6 +23,9 @@ def write_files(folder: Path) -> None:
     for name, text in blocks():
         with (folder / name).open("a") as file:
             file.write(text)
+    (line,) = ENTRY_POINT.findall(PAGE.read_text("utf-8"))
+    project = folder / "pyproject.toml"
+    project.write_text(project.read_text().replace(ENTRY_POINTS, f"{ENTRY_POINTS}{line}\n"))
 
 
 def install(folder: Path) -> None:

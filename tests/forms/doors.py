@@ -83,7 +83,7 @@ async def doors(
 ) -> AsyncIterator[Doors]:
     """folder: that of the worker's circuits, also of `blobs`."""
     worker = Worker(folder, limit_bytes)
-    here = Here(shipped(more), worker, bring=blobs.bring_for if blobs is not None else bring_nothing)
+    here = Here(shipped(more), worker, bring=blobs.bring if blobs is not None else bring_nothing)
     operations = Operations(here, lambda: Health(0.42, 22777, 1780752288371))
     answers = operations.answer_text, operations.answer_frame, operations.bend_frame
     terms = Terms(operations.catalogue, *answers, keys, limit_bytes, blobs, held or Held())

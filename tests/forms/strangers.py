@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 from forms.arguments import expect_count, hex_rows, read_byte_strings
+from forms.blob_names import FindBlob
 from forms.datum import Datum
 from forms.frame import Body, HeadMeasure
 
@@ -47,6 +48,34 @@ class Mirror:
 
     def fast(self, call: list[bytes]) -> list[bytes]:
         return self.reference(call)
+
+
+class Weigher(Mirror):
+    """`(weigh '("hex" …))`: rows of 32 bytes, each the digest of a blob; the answer is their lengths."""
+
+    name = "weigh"
+    magic = b"BWEI"
+    reply_magic = b"BWEO"
+    find: FindBlob
+
+    def use_blobs(self, find: FindBlob) -> None:
+        self.find = find
+
+    def blobs(self, call: list[bytes]) -> list[str]:
+        return [row.hex() for row in call]
+
+    def read_text(self, arguments: list[Datum]) -> list[bytes]:
+        expect_count(self.name, arguments, 1, 1)
+        return read_byte_strings(arguments[0])
+
+    def measure(self, limit_bytes: int) -> Any:
+        return HeadMeasure(HEAD, lambda fields: Body(length=32 * fields[0]), limit_bytes)
+
+    def read_frame(self, frame: bytes) -> list[bytes]:
+        return [frame[at : at + 32] for at in range(HEAD.size, len(frame), 32)]
+
+    def reference(self, call: list[bytes]) -> list[bytes]:
+        return [self.find(row.hex()).stat().st_size.to_bytes(ROW, "big") for row in call]
 
 
 class OtherMirror(Mirror):

@@ -15,10 +15,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from forms.blobs import FormBlobs, digests_in
+from forms.blob_folder import BlobFolder
+from forms.blob_names import MOST_NAMED, digests_in
+from forms.blobs import FormBlobs
+from forms.catalogue import Catalogue
 from forms.circuits.generator.generate import Algorithm, Arithmetic, generate
-from forms.errors import NotFound
+from forms.errors import BadArgument, BeyondLimit, NotFound
+from forms.evaluate import Evaluator
+from forms.here import Here
+from forms.installed import Fenced
+from forms.request import Request
+from forms.shape import MOST_READ_BYTES
 from tests.forms.doors import Client, doors
+from tests.forms.nodes import Throttled, request
+from tests.forms.strangers import Weigher
 from transport.blob_message import BlobDigest
 from transport.blob_store import BlobStore, digest_of
 from transport.blobs import Blobs
@@ -241,6 +251,45 @@ async def test_what_has_not_come_whole_is_no_circuit(tmp_path: Path) -> None:
         client = await open_doors.connect()
         for name in (f"partial/{NAME}", f"copies/../partial/{NAME}"):
             assert (await client.ask(f'(cuda-sim-ops-bin "{name}" 1)')).startswith("(error (not-found ")
+
+
+def weighing(node: Node) -> Here:
+    """A form of others on that node, as an agent has it and as its worker has it."""
+    catalogues = []
+    for _ in range(2):
+        form = Fenced(Weigher())
+        form.use_blobs(BlobFolder(node.folder).blob)
+        catalogues.append(Catalogue([form]))
+    return Here(catalogues[0], Throttled(Evaluator(catalogues[1])), bring=node.blobs.bring)
+
+
+async def test_what_a_form_of_others_names_comes_from_a_peer_in_text_and_in_frames(tmp_path: Path) -> None:
+    async with nodes_with_blobs(tmp_path, 2) as (here, there):
+        digests = [there.store.add(bytes(length)) for length in (3, 70_000)]
+        computing = weighing(here)
+        text = await computing.compute(request(f'(weigh (quote ("{digests[0].hex()}")))'), 60)
+        assert text.reply == b'(ok ("0000000000000003"))\n'
+        frame = struct.pack("<4sI", b"BWEI", 2) + b"".join(digests)
+        framed = await computing.compute(Request(False, frame), 60)
+        assert framed.reply == struct.pack("<4sI", b"BWEO", 2) + struct.pack(">QQ", 3, 70_000)
+        long = f"(weigh '({' '.join([chr(34) + digests[0].hex() + chr(34)] * 1001)}))"
+        assert (await computing.compute(request(long), 60)).reply.count(b"0000000000000003") == 1001
+        assert there.served == 4, "each was asked for and pulled once"
+
+
+async def test_a_call_of_others_that_names_no_digest_or_one_of_nobody_is_told(tmp_path: Path) -> None:
+    async with nodes_with_blobs(tmp_path, 2) as (here, there):
+        computing = weighing(here)
+        with pytest.raises(BadArgument, match="expected the SHA-256 of a blob"):
+            await computing.compute(request("""(weigh '("00"))"""), 60)
+        with pytest.raises(NotFound, match="none of 1 nodes has blob"):
+            await computing.compute(request(f"""(weigh '("{DIGEST.hex()}"))"""), 60)
+        many = " ".join(f'"{number:064x}"' for number in range(MOST_NAMED + 1))
+        with pytest.raises(BadArgument, match="at most 1024 blobs"):
+            await computing.compute(request(f"(weigh '({many}))"), 60)
+        with pytest.raises(BeyondLimit, match="in text that names blobs"):
+            await computing.compute(request(f"(weigh '({' ' * MOST_READ_BYTES}))"), 60)
+        assert there.served == 1
 
 
 async def test_a_digest_is_told_apart_from_a_path() -> None:

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from forms.backend import HasFast, HasKernel
+from forms.backend import HasFast, HasHostBytes, HasKernel, HasSample
+from forms.blob_names import NamesBlobs
 from forms.catalogue import Catalogue, shipped
 from forms.errors import FormFailed
 from forms.evaluate import Evaluator
 from forms.form import Form
 from forms.installed import GROUP, Fenced, find_installed
+from forms.quick_text import HasTextRows
 from forms.suite import FormSuite, arguments_of
 from tests.forms.doors import doors
-from tests.forms.strangers import Broken, Mirror
+from tests.forms.strangers import Broken, Mirror, text_only
 
 
 def point(name: str, module: str = "tests.forms.strangers") -> EntryPoint:
@@ -58,6 +60,19 @@ def test_a_module_that_cannot_be_imported_is_named_and_left_out(module: str) -> 
     found = find_installed([point("Form", module), point("Mirror")], shipped())
     assert [form.name for form in found.forms] == ["mirror"]
     assert len(found.problems) == 1 and "it cannot be loaded" in found.problems[0]
+
+
+class Rich(Mirror):
+    """Has all that a form may have."""
+
+    kernel = None
+    read_text_rows = text_rows = sample = host_bytes = blobs = use_blobs = Mirror.work
+
+
+@pytest.mark.parametrize("may_have", [HasFast, HasKernel, HasSample, HasHostBytes, HasTextRows, NamesBlobs])
+def test_the_fence_hides_nothing_that_a_form_has_and_adds_nothing(may_have: type) -> None:
+    assert isinstance(Fenced(Rich()), may_have)
+    assert isinstance(Fenced(text_only), may_have) == (may_have is HasFast)
 
 
 def test_what_it_raises_is_an_error_of_its_call() -> None:

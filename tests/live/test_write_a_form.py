@@ -35,12 +35,12 @@ def test_the_form_itself_takes_less_than_sixty_lines() -> None:
 async def test_the_suite_passes_kernel_and_all(tmp_path: Path) -> None:
     write_files(tmp_path / "collatz")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_collatz.py"),
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_collatz.py", "test_records.py"),
         cwd=tmp_path / "collatz",
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         stdout=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
     assert b" passed" in out and b"failed" not in out, out.decode()
@@ -66,8 +66,13 @@ async def test_an_installed_form_is_called_like_any_other_and_one_that_fails_har
         assert await ask_http(http, "(bend (collatz-steps '(27 97)))") == (200, "(ok (111 118))")
         reader, writer = await asyncio.open_connection(*wire.rsplit(":", 1))
         writer.write(struct.pack("<4sI2Q", b"BCOL", 2, 27, 97))
+        blob = bytes(range(256))
+        writer.write(struct.pack("<4sQ", b"BPUT", len(blob)) + blob)
         async with asyncio.timeout(60):
             assert await reader.readexactly(16) == struct.pack("<4sI2I", b"BCOR", 2, 111, 118)
+            digest = (await reader.readexactly(36))[4:].hex()
         writer.close()
+        (said_of_blob,) = await ask_wire(wire, f"""(blob-records '("0000000f" "00000010") "{digest}")""")
+        assert said_of_blob == f'(ok ("{blob[-16:].hex()}" "{bytes(16).hex()}"))'
         log = last_lines(host.log, 200)
         assert "the form 'broken' (no_such_module:Form) is left out" in log
