@@ -19,8 +19,8 @@ from pathlib import Path
 
 from bench.row import Row
 from llm.sessions.context import Context, ContextSettings, be_quiet
-from llm.sessions.ngram import propose
-from llm.sessions.session import Draft, Said, Wish
+from llm.sessions.drafter import NGRAM, Drafter, Recalling
+from llm.sessions.session import Said, Wish
 from llm.sessions.sessions import Sessions
 from llm.sessions.shelf import Shelf
 from tools.scenarios.stage import TOY
@@ -54,14 +54,14 @@ class _Deaf:
         pass
 
 
-def answer(sessions: Sessions, prompt: str, wish: Wish, draft: Draft) -> tuple[list[int], float, int, int]:
+def answer(sessions: Sessions, prompt: str, wish: Wish, drafter: Drafter) -> tuple[list[int], float, int, int]:
     """Its tokens, seconds, drafted, accepted."""
     session = sessions.create("bench", None)
     text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     sessions.append(session, sessions.context.tokenize(text, is_start=True))
     start = len(session.tokens)
     began = time.perf_counter()
-    turn = sessions.begin(session, wish, _Deaf(), draft)
+    turn = sessions.begin(session, wish, _Deaf(), drafter)
     while sessions.has_work:
         sessions.step()
     took_s = time.perf_counter() - began
@@ -70,7 +70,7 @@ def answer(sessions: Sessions, prompt: str, wish: Wish, draft: Draft) -> tuple[l
     return said, took_s, turn.drafted, turn.accepted
 
 
-def known(plain: Sequence[int], start: int, *, is_wrong: bool) -> Draft:
+def known(plain: Sequence[int], start: int, *, is_wrong: bool) -> Drafter:
     """A drafter that has read the answer. is_wrong: at every third token."""
 
     def draft(tokens: Sequence[int], count: int) -> list[int]:
@@ -78,7 +78,7 @@ def known(plain: Sequence[int], start: int, *, is_wrong: bool) -> Draft:
         errs = [(len(tokens) + place) % 3 // 2 if is_wrong else 0 for place in range(len(right))]
         return [max(0, token - error) for token, error in zip(right, errs, strict=True)]
 
-    return draft
+    return Recalling(draft, "known")
 
 
 def outcomes(setting: str, settings: ContextSettings, margin: float) -> list[Outcome]:
@@ -90,15 +90,15 @@ def outcomes(setting: str, settings: ContextSettings, margin: float) -> list[Out
         dice = random.Random(1)
         for kind in ("perfect", "ngram", "random", "adversarial"):
             same = drafted = accepted = 0
-            sessions.proposals.chance = 2 / 3  # what the kinds before were worth says nothing of this one
+            sessions.proposals.chances.clear()  # what the kinds before were worth says nothing of this one
             seconds = plain_seconds = 0.0
             for prompt in PROMPTS:
-                plain, plain_s, _, _ = answer(sessions, prompt, Wish(most_tokens=TOKENS), propose)
+                plain, plain_s, _, _ = answer(sessions, prompt, Wish(most_tokens=TOKENS), NGRAM)
                 start = _start(sessions, prompt)
-                drafts: dict[str, Draft] = {
+                drafts: dict[str, Drafter] = {
                     "perfect": known(plain, start, is_wrong=False),
-                    "ngram": propose,
-                    "random": lambda tokens, count: [dice.randrange(1000) for _ in range(count)],
+                    "ngram": NGRAM,
+                    "random": Recalling(lambda tokens, count: [dice.randrange(1000) for _ in range(count)], "random"),
                     "adversarial": known(plain, start, is_wrong=True),
                 }
                 wish = Wish(most_tokens=TOKENS, drafts=True, least_margin=margin)

@@ -88,7 +88,9 @@ class Kitchen:
     def _sessions(self, file: ModelFile, which: str, server: LlamaServerOptions) -> ResidentEngine:
         """The model's sessions, which load when the first is opened and are parked when nobody uses any."""
         folder = self.directory.root / "sessions" / which[:16]
-        options = SessionOptions(replace(server, draft=None), which, folder, self._node)
+        # llama-server's own way to draft with n-grams is not the sessions'; a draft model is theirs, too.
+        draft = server.draft if isinstance(server.draft, Draft) else None
+        options = SessionOptions(replace(server, draft=draft), which, folder, self._node)
         return self.residence.add(
             Resident(
                 f"{server.name} (sessions)",

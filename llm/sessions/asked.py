@@ -17,12 +17,16 @@ Words = Annotated[str, msgspec.Meta(max_length=8 << 20)]
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """full: everything is attended to.  bounded: `window.Bounds`; a promise of size, not of equal output."""
+    """full: everything is attended to.  bounded: `window.Bounds`; a promise of size, not of equal output.
+
+    draft_model: by its name; "" for n-grams.
+    """
 
     kind: Literal["full", "bounded"] = "full"
     sink: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 4
     window: Annotated[int, msgspec.Meta(ge=16, le=1 << 20)] = 64
     spans: Annotated[int, msgspec.Meta(ge=0, le=64)] = SPANS
+    draft_model: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -41,7 +45,9 @@ class Addition(msgspec.Struct, frozen=True):
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """How to answer; OpenAI's words. draft: where proposals come from.  margin: `accept.settle`'s."""
+    """How to answer; OpenAI's words. draft: where proposals come from; null for what the session's policy says.
+    margin: `accept.settle`'s.
+    """
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
@@ -50,7 +56,7 @@ class Sampling(msgspec.Struct, frozen=True):
     seed: int | None = None
     stop: str | Annotated[list[str], msgspec.Meta(max_length=16)] | None = None
     stream: bool | None = None
-    draft: Literal["ngram", "none"] = "ngram"
+    draft: Literal["ngram", "none"] | None = None
     margin: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     n: Literal[1] | None = None
 
@@ -121,7 +127,7 @@ def timings(turn: Turn) -> dict[str, Any]:
         "predicted_per_second": round(turn.said / said_s, 3),
     }
     if turn.drafted:
-        found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted}
+        found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted, "draft_by": turn.drafter.name}
         found |= {
             "draft_state": turn.session.drafting.state.value,
             "draft_speedup_expected": round(turn.session.drafting.speedup, 3),

@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -21,6 +22,7 @@ import uvicorn
 from llm.sessions.chat_text import ChatText
 from llm.sessions.context import Context, ContextSettings
 from llm.sessions.door import Door
+from llm.sessions.draft_model import DraftModel
 from llm.sessions.names import KEY_VARIABLE, model_tag
 from llm.sessions.sessions import Sessions
 from llm.sessions.shelf import Shelf
@@ -45,6 +47,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--kv-type", choices=("f16", "q8_0", "q4_0"), default="f16")
     parser.add_argument("--gpu-layers", type=int, default=99)
+    parser.add_argument("--draft-model", type=Path, help="a small model of the same vocabulary")
+    parser.add_argument("--draft-name", default="", help="what clients call it")
+    parser.add_argument("--draft-gpu-layers", type=int, default=0)
     parser.add_argument("--parked-bytes", type=int, default=4 << 30)
     return parser.parse_args()
 
@@ -68,7 +73,19 @@ def load(options: argparse.Namespace) -> Sessions:
         model=model_tag(options.name),
         # What makes a state fit: the file, the type of its cells, and how attention is computed.
         kind=f"{options.identity} {settings.kv_type} flash={settings.flash_attention}",
+        draft_model=load_draft(options, settings) if options.draft_model else None,
     )
+
+
+def load_draft(options: argparse.Namespace, settings: ContextSettings) -> DraftModel | None:
+    """The draft model; None where what it refused could not be taken back, so that it is of no use here."""
+    gpu_layers = options.draft_gpu_layers
+    context = Context(replace(settings, model=options.draft_model, kv_type="f16", gpu_layers=gpu_layers))
+    if context.can_cut:
+        return DraftModel(context, options.draft_name, time.monotonic)
+    context.close()
+    logger.warning("%s folds its tokens into one state and cannot draft for sessions", options.draft_name)
+    return None
 
 
 class _Server(uvicorn.Server):

@@ -28,7 +28,7 @@ class Decoding:
     sessions: Mapping[str, Session]
     clock: Callable[[], float]
     limits: Limits
-    proposals: Proposals = field(default_factory=Proposals)
+    proposals: Proposals
     running: list[Turn] = field(default_factory=list)
     waiting: list[Turn] = field(default_factory=list)
     decoded_tokens: int = 0
@@ -215,7 +215,7 @@ class Decoding:
         turn.drafted += drafted
         turn.accepted += verdict.accepted
         turn.blocks += 1
-        self.proposals.note(turn.session, drafted, verdict.accepted, len(self.running), self.clock())
+        self.proposals.note(turn, drafted, verdict.accepted, len(self.running), self.clock())
 
     def _say(self, turn: Turn, tokens: list[int]) -> None:
         turn.first_at = turn.first_at or self.clock()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from llm.sessions.drafter import Drafter
 from llm.sessions.seats import Seats
 from llm.sessions.session import Session
 from llm.sessions.tiers import Tier
-from llm.sessions.window import Bounds
 
 BOUNDED_NOTE = "bounded: recall of what left the window is as good as a lexical search; not full attention's output"
 
 
-def describe(session: Session, seats: Seats) -> dict[str, Any]:
+def describe(session: Session, seats: Seats, drafter: Drafter) -> dict[str, Any]:
     """resident_bytes: of the cells that it holds.  live_bytes: its state, measured.  host_bytes: its token ids."""
     about: dict[str, Any] = {
         "id": session.id,
@@ -26,8 +26,12 @@ def describe(session: Session, seats: Seats) -> dict[str, Any]:
         "parked_bytes": session.parked_bytes,
         "host_bytes": 4 * len(session.tokens),
         "is_busy": session.turn is not None,
-        "draft": {"state": session.drafting.state.value, "speedup": round(session.drafting.speedup, 3)},
-        "policy": _policy(session.bounds),
+        "draft": {
+            "by": drafter.name,
+            "state": session.drafting.state.value,
+            "speedup": round(session.drafting.speedup, 3),
+        },
+        "policy": _policy(session),
     }
     return about | ({"note": BOUNDED_NOTE} if session.bounds is not None else {})
 
@@ -56,7 +60,8 @@ def totals(sessions: Collection[Session], seats: Seats) -> dict[str, int]:
     }
 
 
-def _policy(bounds: Bounds | None) -> dict[str, Any]:
+def _policy(session: Session) -> dict[str, Any]:
+    bounds, drafts = session.bounds, {"draft_model": session.draft_model} if session.draft_model else {}
     if bounds is None:
-        return {"kind": "full"}
-    return {"kind": "bounded", "sink": bounds.sink, "window": bounds.window, "spans": bounds.spans}
+        return {"kind": "full", **drafts}
+    return {"kind": "bounded", "sink": bounds.sink, "window": bounds.window, "spans": bounds.spans, **drafts}

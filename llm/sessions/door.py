@@ -39,6 +39,7 @@ from llm.sessions.asked import (
     wish_of,
 )
 from llm.sessions.chat_text import ChatText
+from llm.sessions.drafter import NGRAM
 from llm.sessions.names import OWNER_HEADER
 from llm.sessions.session import Said, Session, Turn, Wish
 from llm.sessions.sessions import Sessions
@@ -90,7 +91,7 @@ class Door:
         asked = read_body(await request.body(), Opening)
 
         def act(sessions: Sessions) -> dict[str, Any]:
-            session = sessions.create(_owner(request), bounds_of(asked.policy))
+            session = sessions.create(_owner(request), bounds_of(asked.policy), asked.policy.draft_model)
             if asked.text:
                 sessions.append(session, sessions.context.tokenize(asked.text, is_start=True))
             return sessions.describe(session)
@@ -166,7 +167,8 @@ class Door:
         tells_usage: bool = True,
     ) -> Response:
         outlet, wish = Outlet(), wish_of(asked, DEFAULT_TOKENS)
-        turn = await self.thread.call(lambda sessions: sessions.begin(prepare(sessions), wish, outlet))
+        drafter = NGRAM if asked.draft == "ngram" else None
+        turn = await self.thread.call(lambda sessions: sessions.begin(prepare(sessions), wish, outlet, drafter))
         kind = "chat.completion" if is_chat else "text_completion"
         envelope = {
             "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{secrets.token_hex(12)}",

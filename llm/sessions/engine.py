@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llm.engines.interface import Engine, EngineStatus, Headers, Launcher, Reply, Request
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
+from llm.engines.llama_server import Draft, LlamaServerEngine, LlamaServerOptions
 from llm.memory.check import MemoryCheck
 from llm.sessions.names import KEY_VARIABLE, OWNER_HEADER
 
@@ -47,9 +47,7 @@ class SessionEngine(LlamaServerEngine):
         cells = options.server.context_tokens * options.server.slots
         log = options.server.log.with_suffix(".sessions.log")
         # Everybody's turns are the child's own affair.
-        super().__init__(
-            replace(options.server, log=log, context_tokens=cells, slots=options.sequences, draft=None), launcher
-        )
+        super().__init__(replace(options.server, log=log, context_tokens=cells, slots=options.sequences), launcher)
         self._session_options = options
 
     async def answer(self, request: Request) -> Reply:
@@ -65,6 +63,10 @@ class SessionEngine(LlamaServerEngine):
         argv += ["--kv-type", server.kv_type, "--gpu-layers", str(server.gpu_layers)]
         if server.threads is not None:
             argv += ["--threads", str(server.threads)]
+        if isinstance(server.draft, Draft):
+            gpu_layers = 0 if server.draft.device == "none" else server.gpu_layers
+            argv += ["--draft-model", str(server.draft.model), "--draft-name", draft_name(server.draft)]
+            argv += ["--draft-gpu-layers", str(gpu_layers)]
         return argv, {KEY_VARIABLE: key}
 
     def _end_child(self, pid: int) -> None:
@@ -103,6 +105,11 @@ class WithSessions:
 
 def is_of_sessions(path: str) -> bool:
     return re.match(rf"{PREFIX}(/|\?|$)", path) is not None
+
+
+def draft_name(draft: Draft) -> str:
+    """What clients call a draft model in a session's policy: its file's name."""
+    return draft.model.stem
 
 
 def owner_of(caller: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from llm.sessions.batch import NO_DRAFT, Work
+from llm.sessions.batch import Work
+from llm.sessions.drafter import Ask, Drafter
 from llm.sessions.drafting import BatchTimes, Costs, Drafting
-from llm.sessions.session import Session
+from llm.sessions.session import Turn
 
 CHANCE_MEMORY = 0.05
 """Share of the latest block in what new sessions are told of drafts."""
@@ -15,47 +16,83 @@ SEEN_ANEW = 16
 """One of so many new sessions drafts whatever became of others' drafts, or a bad hour would end them for ever."""
 
 
+FIRST_CHANCE = 2 / 3
+
+
 @dataclass(slots=True)
 class Proposals:
-    """times: of batches, as measured.  chance: that a drafted token stands, of late and in all sessions."""
+    """vocabulary: how many tokens there are.  times: of batches, as measured.
 
+    chances: that a drafted token stands, of late and in all sessions, for each drafter.
+    """
+
+    vocabulary: int
     times: BatchTimes = field(default_factory=BatchTimes)
-    chance: float = 2 / 3
+    chances: dict[str, float] = field(default_factory=dict)
     _opened: int = 0
 
-    def controller(self) -> Drafting:
+    def controller(self, drafter: Drafter) -> Drafting:
         """A new session's: what others' drafts were worth, but now and then it is seen anew."""
         self._opened += 1
-        return Drafting() if self._opened % SEEN_ANEW == 0 else Drafting.after(self.chance)
+        if self._opened % SEEN_ANEW == 0:
+            return Drafting()
+        return Drafting.after(self.chances.get(drafter.name, FIRST_CHANCE))
 
     def add(self, works: Sequence[Work], room: int, now: float) -> None:
         """Put drafts behind the works that may have one, `room` rows of the batch together at most."""
         rows = sum(work.count for work in works)
+        costly: dict[str, list[tuple[Work, Ask]]] = {}
         for work in works:
-            work.draft = self._draft(work, rows, (room - rows) // len(works), now)
+            count = self._most(work, (room - rows) // len(works), now)
+            if not count:
+                continue
+            drafter, drafting = work.turn.drafter, work.turn.session.drafting
+            ask = Ask(work.turn.session.id, work.turn.session.tokens, count)
+            if not drafter.is_free:
+                count = min(count, drafting.choose(self._costs(rows, drafter), now).count)
+                if count:
+                    costly.setdefault(drafter.name, []).append((work, replace(ask, count=count)))
+                continue
+            # Asked for first: most often there is none, which is sooner known than whether one would pay.
+            (proposed,) = drafter.propose([ask])
+            if proposed:
+                count = min(count, drafting.choose(self._costs(rows, drafter), now).count)
+                work.draft = self._legible(proposed, count)
+        for asked in costly.values():
+            proposals = asked[0][0].turn.drafter.propose([ask for _, ask in asked])
+            for (work, ask), proposed in zip(asked, proposals, strict=True):
+                work.draft = self._legible(proposed, ask.count)
 
-    def _draft(self, work: Work, rows: int, room: int, now: float) -> Sequence[int]:
-        """What the turn drafts, beside the `rows` of all that is certain."""
+    def _most(self, work: Work, room: int, now: float) -> int:
+        """How many tokens the turn may draft, `room` at most."""
         turn = work.turn
         if not turn.wish.drafts or turn.wish.temperature > 0 or not work.is_complete or not turn.said:
-            return NO_DRAFT
+            return 0
         if turn.alone:
             turn.alone = False
-            return NO_DRAFT
+            return 0
         drafting = turn.session.drafting
-        count = min(drafting.most, room, turn.wish.most_tokens - turn.said - 1)
-        if count <= 0 or drafting.rests(now):
-            return NO_DRAFT
-        # Asked for first: most often there is none, which is sooner known than whether one would pay.
-        proposed = turn.draft(turn.session.tokens, count)
-        return proposed[: min(count, drafting.choose(self._costs(rows), now).count)] if proposed else NO_DRAFT
+        return 0 if drafting.rests(now) else max(0, min(drafting.most, room, turn.wish.most_tokens - turn.said - 1))
 
-    def note(self, session: Session, drafted: int, accepted: int, others: int, now: float) -> None:
-        """A block of the session was verified. others: rows in the batch beside it."""
-        session.drafting.note(drafted, accepted, self._costs(others), now)
+    def _legible(self, proposed: Sequence[int], count: int) -> Sequence[int]:
+        """Up to the first that is no token: llama.cpp would refuse the whole batch, and a drafter may be elsewhere."""
+        kept = proposed[:count]
+        wrong = next((place for place, token in enumerate(kept) if not 0 <= token < self.vocabulary), len(kept))
+        return kept[:wrong]
+
+    def note(self, turn: Turn, drafted: int, accepted: int, others: int, now: float) -> None:
+        """A block of the turn was verified. others: rows in the batch beside it."""
+        drafter = turn.drafter
+        turn.session.drafting.note(drafted, accepted, self._costs(others, drafter), now)
         share = accepted / (accepted + (accepted < drafted))
-        self.chance += CHANCE_MEMORY * (share - self.chance)
+        before = self.chances.get(drafter.name, FIRST_CHANCE)
+        self.chances[drafter.name] = before + CHANCE_MEMORY * (share - before)
 
-    def _costs(self, rows: int) -> Costs:
+    def _costs(self, rows: int, drafter: Drafter) -> Costs:
         """Of a draft beside `rows` others in the batch: a token alone would take as long as that batch without it."""
-        return Costs(self.times.expect(rows), lambda count: self.times.expect(rows + count))
+        return Costs(
+            self.times.expect(rows),
+            lambda count: self.times.expect(rows + count),
+            drafter.draft_s,
+            drafter.round_trip_s,
+        )

@@ -21,6 +21,7 @@ def record_of(session: Session, kind: str) -> KeptSession:
         digest=session.digest if is_parked else "",
         kind=kind,
         bounds=(bounds.sink, bounds.window, bounds.spans) if bounds else None,
+        draft_model=session.draft_model,
     )
 
 
@@ -35,6 +36,7 @@ def session_of(kept: KeptSession, now: float, state_bytes: int) -> Session:
         digest=kept.digest if state_bytes else "",
         parked_bytes=state_bytes,
         last_used=now,
+        draft_model=kept.draft_model,
     )
 
 

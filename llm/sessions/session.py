@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy
 
+from llm.sessions.drafter import NGRAM, Drafter
 from llm.sessions.drafting import Drafting
-from llm.sessions.ngram import propose
 from llm.sessions.pieces import Pieces
 from llm.sessions.window import Bounds
-
-Draft = Callable[[Sequence[int], int], Sequence[int]]
-"""What a session's tokens may go on with, at most so many; whatever it says changes no answer, only its speed."""
 
 
 @dataclass(slots=True)
@@ -22,7 +18,8 @@ class Session:
     """tokens: all of it.  cached: the tokens whose state there is, in the context or parked, by position.
 
     sequence: in the context; None while it is not there.  parked_bytes: of its state on disk.  question: tokens added
-    since its last answer.  state_bytes: of the sequence when an answer last ended.
+    since its last answer.  state_bytes: of the sequence when an answer last ended.  draft_model: that drafts for it; ""
+    for n-grams.
     """
 
     id: str
@@ -36,6 +33,7 @@ class Session:
     parked_bytes: int = 0
     digest: str = ""
     state_bytes: int = 0
+    draft_model: str = ""
     turn: Turn | None = None
     drafting: Drafting = field(default_factory=Drafting)
 
@@ -86,7 +84,7 @@ class Turn:
     session: Session
     wish: Wish
     listener: Listener
-    draft: Draft = propose
+    drafter: Drafter = NGRAM
     unread: list[int] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)
     is_admitted: bool = False

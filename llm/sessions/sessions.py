@@ -15,11 +15,11 @@ from llm.errors import BadRequest
 from llm.sessions import description
 from llm.sessions.context import Context
 from llm.sessions.decoding import Decoding
+from llm.sessions.drafter import NGRAM, Drafter
 from llm.sessions.names import SessionGone, SessionName, read_name
-from llm.sessions.ngram import propose
 from llm.sessions.proposals import Proposals
 from llm.sessions.seats import Seats
-from llm.sessions.session import Draft, Listener, Session, Turn, Wish
+from llm.sessions.session import Listener, Session, Turn, Wish
 from llm.sessions.shelf import Shelf
 from llm.sessions.tiers import Limits, SessionBusy, check_active, check_room
 from llm.sessions.window import Bounds, common
@@ -27,7 +27,10 @@ from llm.sessions.window import Bounds, common
 
 @dataclass(slots=True)
 class Sessions:
-    """node, model: for their names (`SessionName`).  kind: of the context, for states.  clock: seconds."""
+    """node, model: for their names (`SessionName`).  kind: of the context, for states.  clock: seconds.
+
+    draft_model: of the same vocabulary, in a context of its own.
+    """
 
     context: Context
     shelf: Shelf
@@ -36,6 +39,7 @@ class Sessions:
     node: str = "0" * 16
     model: str = "0" * 8
     kind: str = ""
+    draft_model: Drafter | None = None
     _sessions: dict[str, Session] = field(default_factory=dict)
     _seats: Seats = field(init=False)
     _decoding: Decoding = field(init=False)
@@ -43,7 +47,9 @@ class Sessions:
     def __post_init__(self) -> None:
         """Take up the sessions on the shelf: they are parked."""
         self._seats = Seats(self.context, self.shelf, self.kind)
-        self._decoding = Decoding(self._seats, self._sessions, self.clock, self.limits)
+        self._decoding = Decoding(
+            self._seats, self._sessions, self.clock, self.limits, Proposals(self.context.vocabulary_size)
+        )
         self._sessions |= {session.id: session for session in self._seats.take_up(self.clock())}
 
     @property
@@ -51,16 +57,23 @@ class Sessions:
         """What is drafted."""
         return self._decoding.proposals
 
-    def create(self, owner: str, bounds: Bounds | None) -> Session:
-        """A new session, empty. Raises TooManySessions, BadRequest."""
+    def create(self, owner: str, bounds: Bounds | None, draft_model: str = "") -> Session:
+        """A new session, empty. draft_model: "" for n-grams. Raises TooManySessions, BadRequest."""
         check_room(self.limits, owner, Counter(session.owner for session in self._sessions.values()))
         if bounds is not None:
             self._check_bounds(bounds)
+        self._check_draft_model(draft_model)
         name = str(SessionName(self.node, self.model, secrets.token_hex(12)))
-        drafting = self.proposals.controller()
-        session = self._sessions[name] = Session(name, owner, bounds, last_used=self.clock(), drafting=drafting)
+        session = Session(name, owner, bounds, last_used=self.clock(), draft_model=draft_model)
+        session.drafting = self.proposals.controller(self.drafter_of(session))
+        self._sessions[name] = session
         self._seats.keep(session)
         return session
+
+    def drafter_of(self, session: Session) -> Drafter:
+        """Who drafts for it: its draft model, or n-grams where it asked for none, or that is not here any more."""
+        here = self.draft_model
+        return here if here is not None and here.name == session.draft_model else NGRAM
 
     def find(self, name: str, owner: str) -> Session:
         """The session of that name. Raises NotASession, SessionGone, also for somebody else's."""
@@ -89,8 +102,8 @@ class Sessions:
         session.question = len(tokens) - common(session.tokens, tokens)
         session.tokens = list(tokens)
 
-    def begin(self, session: Session, wish: Wish, listener: Listener, draft: Draft = propose) -> Turn:
-        """Answer the session. Raises BadRequest, SessionBusy, TooManyActive."""
+    def begin(self, session: Session, wish: Wish, listener: Listener, drafter: Drafter | None = None) -> Turn:
+        """Answer the session. drafter: instead of its own. Raises BadRequest, SessionBusy, TooManyActive."""
         self.check_idle(session)
         check_active(self.limits, len(self._decoding.running) + len(self._decoding.waiting))
         if not session.tokens:
@@ -98,7 +111,7 @@ class Sessions:
         if session.bounds is None and len(session.tokens) >= self.context.cells:
             cells = self.context.cells
             raise BadRequest(f"the session has {len(session.tokens)} tokens; this model's context has {cells} cells")
-        turn = Turn(session, wish, listener, draft, asked_at=self.clock())
+        turn = Turn(session, wish, listener, drafter or self.drafter_of(session), asked_at=self.clock())
         session.turn = turn
         self._decoding.waiting.append(turn)
         return turn
@@ -114,6 +127,7 @@ class Sessions:
             self._decoding.finish(session.turn, "error")
         if session.sequence is not None:
             self._seats.vacate(session)
+        self.drafter_of(session).forget(session.id)
         del self._sessions[session.id]
         self.shelf.remove(session.id)
 
@@ -124,7 +138,7 @@ class Sessions:
 
     def describe(self, session: Session) -> dict[str, Any]:
         """What GET tells of a session."""
-        return description.describe(session, self._seats)
+        return description.describe(session, self._seats, self.drafter_of(session))
 
     def totals(self) -> dict[str, int]:
         """All sessions together."""
@@ -153,6 +167,13 @@ class Sessions:
     def _check_length(self, tokens: int) -> None:
         if tokens > self.limits.tokens:
             raise BadRequest(f"a session has {self.limits.tokens} tokens at most; this one would have {tokens}")
+
+    def _check_draft_model(self, name: str) -> None:
+        here = self.draft_model.name if self.draft_model is not None else ""
+        if name in ("", here):
+            return
+        has = f"it has {here!r}" if here else "start it with --draft FILE, a small model of the same vocabulary"
+        raise BadRequest(f"no draft model {name!r} is beside this model on its node: {has}", param="draft_model")
 
     def _check_bounds(self, bounds: Bounds) -> None:
         if not self.context.can_cut:

@@ -33,6 +33,7 @@ class KeptSession(msgspec.Struct, frozen=True):
     digest: str = ""
     kind: str = ""
     bounds: tuple[int, int, int] | None = None
+    draft_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,4 +69,6 @@ def find_spans(middle: Sequence[int], question: Sequence[int], count: int) -> li
 def common(before: Sequence[int], after: Sequence[int]) -> int:
     """How many tokens both begin with."""
     limit = min(len(before), len(after))
+    if before[:limit] == after[:limit]:  # most often, and much sooner known
+        return limit
     return next((index for index in range(limit) if before[index] != after[index]), limit)

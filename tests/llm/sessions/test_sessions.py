@@ -9,9 +9,9 @@ import pytest
 
 from bench.recall import LENGTHS, remembered
 from llm.errors import BadRequest
+from llm.sessions.drafter import NGRAM, Drafter, Recalling
 from llm.sessions.names import SessionGone
-from llm.sessions.ngram import propose
-from llm.sessions.session import Draft, Session, Wish
+from llm.sessions.session import Session, Wish
 from llm.sessions.sessions import Sessions
 from llm.sessions.tiers import Limits, SessionBusy, TooManyActive, TooManySessions
 from llm.sessions.window import Bounds
@@ -39,10 +39,10 @@ def told_each(sessions: Sessions, dice: random.Random, count: int) -> list[tuple
     return [(sessions.create("me", None), pair) for _ in range(count) for pair in pairs(dice, 1)]
 
 
-def answer(sessions: Sessions, session: Session, wish: Wish, draft: Draft = propose) -> list[int]:
+def answer(sessions: Sessions, session: Session, wish: Wish, drafter: Drafter = NGRAM) -> list[int]:
     """Its tokens, once everything that was begun has ended."""
     before = len(session.tokens)
-    sessions.begin(session, wish, Heard(), draft)
+    sessions.begin(session, wish, Heard(), drafter)
     finish(sessions)
     return session.tokens[before:]
 
@@ -245,24 +245,24 @@ def test_cancelling_half_way_leaves_the_conversation_usable(make: Make) -> None:
     assert ask(sessions, session, key) == value
 
 
-def perfect(plain: list[int]) -> Draft:
+def perfect(plain: list[int]) -> Drafter:
     """Knows what is going to be said."""
-    return lambda tokens, count: plain[len(tokens) - 60 :][:count]
+    return Recalling(lambda tokens, count: plain[len(tokens) - 60 :][:count], "perfect")
 
 
-def adversary(plain: list[int]) -> Draft:
+def adversary(plain: list[int]) -> Drafter:
     """Right enough to be drafted again, and wrong at every third token."""
 
     def draft(tokens: Sequence[int], count: int) -> list[int]:
         known = plain[len(tokens) - 60 :][:count]
         return [token - (len(tokens) + place) % 3 // 2 for place, token in enumerate(known)]
 
-    return draft
+    return Recalling(draft, "adversary")
 
 
-def by_chance(seed: int) -> Draft:
+def by_chance(seed: int) -> Drafter:
     dice = random.Random(seed)
-    return lambda tokens, count: [dice.randrange(1000) for _ in range(count)]
+    return Recalling(lambda tokens, count: [dice.randrange(1000) for _ in range(count)], "chance")
 
 
 def test_sixty_prompts_say_the_same_with_any_draft(make: Make) -> None:
@@ -274,14 +274,15 @@ def test_sixty_prompts_say_the_same_with_any_draft(make: Make) -> None:
         # the last bit, which depends on where in the cache they lie, would decide.
         prompts.append(([FIRST_WORD + word for word in dice.sample(FILLERS, 29)] * 3)[:60])
 
-    def run(drafts: list[Draft] | None) -> tuple[list[list[int]], int, int]:
-        sessions.proposals.chance = 0.9  # whatever the drafts before were worth
+    def run(drafts: list[Drafter] | None) -> tuple[list[list[int]], int, int]:
+        # Whatever the drafts before were worth.
+        sessions.proposals.chances |= dict.fromkeys(("perfect", "adversary", "chance", "ngram"), 0.9)
         turns = []
         for index, prompt in enumerate(prompts):
             session = sessions.create("me", None)
             sessions.append(session, prompt)
-            draft = drafts[index] if drafts else propose
-            turns.append(sessions.begin(session, Wish(most_tokens=64, drafts=drafts is not None), Heard(), draft))
+            drafter = drafts[index] if drafts else NGRAM
+            turns.append(sessions.begin(session, Wish(most_tokens=64, drafts=drafts is not None), Heard(), drafter))
         finish(sessions)
         said = [turn.session.tokens[60:] for turn in turns]
         assert all(turn.accepted <= turn.drafted for turn in turns)
@@ -292,9 +293,9 @@ def test_sixty_prompts_say_the_same_with_any_draft(make: Make) -> None:
     plain, drafted, _ = run(None)
     assert drafted == 0
     assert len({tuple(said) for said in plain}) > 50
-    kinds: dict[str, list[Draft]] = {
+    kinds: dict[str, list[Drafter]] = {
         "perfect": [perfect(said) for said in plain],
-        "ngram": [propose] * 60,
+        "ngram": [NGRAM] * 60,
         "random": [by_chance(seed) for seed in range(60)],
         "adversarial": [adversary(said) for said in plain],
     }
@@ -317,7 +318,8 @@ def test_an_answer_ends_where_the_model_says_so(make: Make) -> None:
     sessions.append(session, [first, second, END, FIRST_WORD + 400, first])
     heard = Heard()
     draft = [END, FIRST_WORD + 400, first]
-    turn = sessions.begin(session, Wish(most_tokens=20, drafts=True), heard, lambda tokens, count: draft[:count])
+    drafter = Recalling(lambda tokens, count: draft[:count])
+    turn = sessions.begin(session, Wish(most_tokens=20, drafts=True), heard, drafter)
     finish(sessions)
     assert session.tokens[5:] == [second, END]
     assert (heard.finish, heard.text, turn.said) == ("stop", " w6", 2)
