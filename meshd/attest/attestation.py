@@ -39,6 +39,8 @@ _DOMAIN = b"meshd-poc-attestation-v1"
 Devices = Annotated[int, msgspec.Meta(ge=1, le=8)]
 Found = Annotated[int, msgspec.Meta(ge=0, le=MAX_FOUND)]
 Sampled = Annotated[int, msgspec.Meta(ge=0, le=MAX_SAMPLES)]
+PhaseName = Literal["idle", "generate", "validate", "stop"]
+"""As `forms.poc.phases.Phase` has them."""
 Positive = Annotated[float, msgspec.Meta(ge=0, lt=1e18)]
 
 
@@ -82,10 +84,17 @@ class Signed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PocFact(msgspec.Struct, frozen=True):
-    """The fact `poc`: a verifier's attestations, one of each prover. phase: what its own proof does now."""
+    """The fact `poc`: a verifier's attestations, one of each prover, and what it says of itself.
+
+    phase: what its own proof does now.  claimed_flop_per_s: how fast it says it is; 0 where it was never measured.
+    """
 
     attestations: Annotated[tuple[Signed, ...], msgspec.Meta(max_length=MAX_TOLD)]
-    phase: Literal["idle", "generate", "validate", "stop"] = "idle"
+    phase: PhaseName = "idle"
+    claimed_flop_per_s: Positive = 0.0
+
+
+NOTHING = PocFact(())
 
 
 class Signer(Protocol):
@@ -149,6 +158,8 @@ def fault_of(findings: Findings) -> str:
         return "a node attests nothing of itself"
     if not findings.made < findings.expires <= findings.made + LIFETIME_S:
         return f"it lasts {findings.expires - findings.made} s; up to {LIFETIME_S} are allowed"
+    if findings.epoch > findings.made + CLOCK_SLACK_S:
+        return "it was made before its race was called"
     if findings.mismatches > findings.samples:
         return f"{findings.mismatches} of {findings.samples} samples are off"
     profile = PROFILES.get(findings.profile)
@@ -160,10 +171,10 @@ def fault_of(findings: Findings) -> str:
     return ""
 
 
-def encode_fact(attestations: Iterable[Attestation], phase: Literal["idle", "generate", "validate", "stop"]) -> bytes:
+def encode_fact(attestations: Iterable[Attestation], phase: PhaseName, claimed_flop_per_s: float) -> bytes:
     """The fact's bytes: the newest, where there are more than may be told."""
     newest = sorted(attestations, key=lambda one: (one.findings.epoch, one.prover), reverse=True)
-    return wire.encode(PocFact(tuple(one.signed for one in newest[:MAX_TOLD]), phase))
+    return wire.encode(PocFact(tuple(one.signed for one in newest[:MAX_TOLD]), phase, claimed_flop_per_s))
 
 
 def decode_fact(value: bytes, teller: NodeId) -> PocFact:

@@ -43,14 +43,25 @@ def worth(claimed: float, verdicts: Collection[Attested], now: float, trust: Tru
     """The speed to place by, never above the claim. nodes: members in the mesh; in one of two, one verdict is enough.
 
     A live verdict of fraud leaves nothing: give it only those whose transcript was checked here. An older verdict of
-    the same verifier does not count.
+    the same verifier does not count. Age takes from a verdict where only verdicts count; else it would make a member
+    who was proved look slower than one who never was.
     """
     live = _latest(one for one in verdicts if one.made <= now < one.expires)
     if any(not one.is_honest for one in live):
         return 0.0
     if len(live) < (1 if nodes <= 2 else ENOUGH):
         return claimed if trust is Trust.MEMBERS else 0.0
-    return float(min(claimed, median(one.speed * 0.5 ** ((now - one.made) / HALF_LIFE_S) for one in live)))
+    half_lives = 0.0 if trust is Trust.MEMBERS else 1 / HALF_LIFE_S
+    return float(min(claimed, median(one.speed * 0.5 ** ((now - one.made) * half_lives) for one in live)))
+
+
+def share_of_claim(claimed: float, verdicts: Collection[Attested], now: float, trust: Trust, nodes: int) -> float:
+    """What part of its claimed speeds a node is believed, 0 … 1; 0: it gets no work.
+
+    claimed: 0 for a node that claims nothing, of which the best verdict is then taken for its claim.
+    """
+    claim = claimed or max((one.speed for one in verdicts), default=0.0) or 1.0
+    return worth(claim, verdicts, now, trust, nodes) / claim
 
 
 def _latest(verdicts: Iterable[Attested]) -> list[Attested]:

@@ -37,7 +37,9 @@ def examples() -> dict[str, Example]:
     attestation = attest(FINDINGS, VERIFIER, b"m" * 16)
     return {
         "poc_findings": Example("What a verifier signs", "meshd.attest.attestation.Findings", wire.encode(FINDINGS)),
-        "fact_poc": Example("The fact `poc`", "meshd.attest.attestation.PocFact", encode_fact([attestation], "idle")),
+        "fact_poc": Example(
+            "The fact `poc`", "meshd.attest.attestation.PocFact", encode_fact([attestation], "idle", 1.5e9)
+        ),
         "fact_roots": Example("The fact `roots`", "meshd.mesh_facts.RootsFact", encode_roots((SUCCESSION,))),
         "fact_delegates": Example("The fact `delegates`", "meshd.mesh_facts.DelegatesFact", delegates),
     }

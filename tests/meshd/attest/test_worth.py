@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.attest.worth import HALF_LIFE_S, Attested, Trust, lower_rate, worth
+from meshd.attest.worth import HALF_LIFE_S, Attested, Trust, lower_rate, share_of_claim, worth
 from transport.interface import NodeId
 
 NOW = 1_000_000.0
@@ -43,6 +43,21 @@ def test_weight_falls_with_age_and_ends_with_expiry() -> None:
     assert attested(verdict(1, 40, age_s=HALF_LIFE_S), verdict(2, 40, age_s=HALF_LIFE_S)) == pytest.approx(fresh / 2)
     assert attested(verdict(1, 40, left_s=0), verdict(2, 40, left_s=0)) == 0
     assert attested(verdict(1, 40, age_s=-5), verdict(2, 40, age_s=-5)) == 0
+
+
+def test_among_members_age_makes_nobody_slower_than_who_was_never_proved() -> None:
+    old = [verdict(1, 40, age_s=HALF_LIFE_S), verdict(2, 40, age_s=HALF_LIFE_S)]
+    assert worth(100, old, NOW, Trust.MEMBERS, 5) == 40
+    assert worth(40, old, NOW, Trust.MEMBERS, 5) == worth(40, [], NOW, Trust.MEMBERS, 5)
+
+
+def test_a_claim_is_believed_as_far_as_it_was_proved() -> None:
+    proved = [verdict(1, 40), verdict(2, 50)]
+    assert share_of_claim(90, proved, NOW, Trust.MEMBERS, 5) == 0.5
+    assert share_of_claim(30, proved, NOW, Trust.MEMBERS, 5) == 1.0
+    assert share_of_claim(0, proved, NOW, Trust.MEMBERS, 5) == 0.9
+    assert share_of_claim(0, [], NOW, Trust.MEMBERS, 5) == 1.0
+    assert share_of_claim(90, [], NOW, Trust.ATTESTED, 5) == 0.0
 
 
 @pytest.mark.parametrize("trust", list(Trust))
