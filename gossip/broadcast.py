@@ -194,7 +194,8 @@ class _Queue:
         if rumour is None:
             return
         del self._levels[rumour.level][topic]
-        del self._payloads[rumour.payload]
+        if self._payloads.get(rumour.payload) is rumour:  # two topics may read alike
+            del self._payloads[rumour.payload]
         del self._topics[topic.subject][topic]
         if not self._topics[topic.subject]:
             del self._topics[topic.subject]

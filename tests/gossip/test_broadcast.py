@@ -129,3 +129,11 @@ def test_the_queue_is_bounded_and_drops_what_was_told_most() -> None:
         queue.put(Topic(False, NodeId(index.to_bytes(32, "big"))), b"new")
     assert len(queue) == MAX_RUMOURS
     assert b"told" not in queue.fill(9, budget=10**9, max_rumours=10**9).rumours
+
+
+def test_rumours_that_read_alike_are_forgotten_each_by_itself() -> None:
+    queue = Broadcast()
+    queue.put(Topic(False, ALICE), b"alike")
+    queue.put(Topic(False, ALICE, "load"), b"alike")
+    assert queue.fill(1).rumours == [b"alike", b"alike"]
+    assert queue.fill(1).rumours == []
