@@ -8,7 +8,6 @@ one, and its verdicts count no more. Nobody else's quarantine is taken over.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -16,7 +15,6 @@ from meshd.attest.attestation import CLOCK_SLACK_S, LIFETIME_S, MAX_TOLD, Attest
 from meshd.attest.worth import Attested
 from transport.interface import NodeId
 
-MAX_HELD = 8192
 MAX_CHECKS = 4
 """Of one transcript that cannot be had; after that the verdict stays an unproven word."""
 CHECK_AGAIN_S = 30.0
@@ -54,7 +52,8 @@ class Ledger:
 
     node: NodeId
     counters: Counter[str] = field(default_factory=Counter)
-    _held: dict[tuple[NodeId, NodeId], Attestation] = field(default_factory=dict)
+    _held: dict[NodeId, dict[NodeId, Attestation]] = field(default_factory=dict)
+    """By verifier, then by prover."""
     _checks: dict[bytes, _Checks] = field(default_factory=dict)
     _quarantines: dict[NodeId, Quarantine] = field(default_factory=dict)
 
@@ -62,30 +61,33 @@ class Ledger:
 
     def hear(self, attestation: Attestation, now: float) -> bool:
         """Take what a verifier says, its signature checked; the latest epoch counts. Whether it is news."""
-        findings, place = attestation.findings, (attestation.prover, attestation.verifier)
+        findings = attestation.findings
         if not now < findings.expires or findings.made > now + CLOCK_SLACK_S:
             return False
-        known = self._held.get(place)
+        told = self._held.setdefault(attestation.verifier, {})
+        known = told.get(attestation.prover)
         if known is not None and _order(known) >= _order(attestation):
             return False
-        self._held[place] = attestation
-        self._make_room(attestation.verifier, now)
+        told[attestation.prover] = attestation
+        if len(told) > MAX_TOLD:
+            del told[min(told, key=lambda prover: _order(told[prover]))]
         self.counters["heard"] += 1
         if attestation.verifier == self.node and not findings.is_honest:
             self._shut_out(attestation.prover, "its proof failed here", findings.expires)
         return True
 
-    def knows(self, signed: Signed) -> bool:
+    def knows(self, verifier: NodeId, signed: Signed) -> bool:
         """Whether this very attestation is held, so that its signature need not be checked again."""
-        return any(one.signed == signed for one in self._held.values())
+        return any(one.signed == signed for one in self._held.get(verifier, {}).values())
 
     def own(self, now: float) -> list[Attestation]:
         """What this node says of others, to be told."""
-        return [one for one in self._live(now) if one.verifier == self.node]
+        return [one for one in self._held.get(self.node, {}).values() if now < one.findings.expires]
 
     def about(self, prover: NodeId, now: float) -> list[Attestation]:
         """Everything that verifiers who count say of `prover`, the latest first."""
-        found = [one for one in self._live(now) if one.prover == prover and not self.quarantine(one.verifier, now)]
+        said = (told[prover] for told in self._held.values() if prover in told)
+        found = [one for one in said if now < one.findings.expires and not self.quarantine(one.verifier, now)]
         return sorted(found, key=_order, reverse=True)
 
     def verdicts(self, prover: NodeId, now: float) -> list[Attested]:
@@ -96,7 +98,8 @@ class Ledger:
 
     def due(self, now: float) -> list[Attestation]:
         """Attestations whose transcripts are to be checked now, fraud first, then by epoch."""
-        wanted = [one for one in self._live(now) if self._is_due(one, now)]
+        held = (one for told in self._held.values() for one in told.values())
+        wanted = [one for one in held if now < one.findings.expires and self._is_due(one, now)]
         return sorted(wanted, key=lambda one: (one.findings.is_honest, _order(one)))
 
     def settle(self, attestation: Attestation, outcome: Outcome, now: float) -> None:
@@ -125,10 +128,17 @@ class Ledger:
         """All that stand."""
         return [one for one in self._quarantines.values() if now < one.until]
 
-    # Parts
+    def forget_expired(self, now: float) -> None:
+        """Drop what counts no more, once in a while."""
+        for told in self._held.values():
+            for prover in [prover for prover, one in told.items() if one.findings.expires <= now]:
+                del told[prover]
+        transcripts = {one.findings.transcript for told in self._held.values() for one in told.values()}
+        self._checks = {digest: checks for digest, checks in self._checks.items() if digest in transcripts}
+        self._held = {verifier: told for verifier, told in self._held.items() if told}
+        self._quarantines = {node: one for node, one in self._quarantines.items() if now < one.until}
 
-    def _live(self, now: float) -> Iterable[Attestation]:
-        return [one for one in self._held.values() if now < one.findings.expires]
+    # Parts
 
     def _is_confirmed(self, one: Attestation) -> bool:
         checks = self._checks.get(one.findings.transcript)
@@ -152,26 +162,6 @@ class Ledger:
         known = self._quarantines.get(node)
         if known is None or known.until < until:
             self._quarantines[node] = Quarantine(node, reason, until)
-
-    def _make_room(self, verifier: NodeId, now: float) -> None:
-        """No verifier has more than it may tell at once, and all together no more than `MAX_HELD`."""
-        self._forget_expired(now)
-        _trim(self._held, [place for place in self._held if place[1] == verifier], MAX_TOLD)
-        _trim(self._held, list(self._held), MAX_HELD)
-        transcripts = {one.findings.transcript for one in self._held.values()}
-        self._checks = {digest: checks for digest, checks in self._checks.items() if digest in transcripts}
-
-    def _forget_expired(self, now: float) -> None:
-        for place in [place for place, one in self._held.items() if one.findings.expires <= now]:
-            del self._held[place]
-        for node in [node for node, one in self._quarantines.items() if one.until <= now]:
-            del self._quarantines[node]
-
-
-def _trim(held: dict[tuple[NodeId, NodeId], Attestation], places: list[tuple[NodeId, NodeId]], most: int) -> None:
-    if len(places) > most:
-        for place in sorted(places, key=lambda place: _order(held[place]))[: len(places) - most]:
-            del held[place]
 
 
 def _order(one: Attestation) -> tuple[int, int, bytes]:

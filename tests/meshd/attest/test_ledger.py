@@ -197,3 +197,13 @@ def test_no_verifier_fills_the_ledger(ledger: Ledger) -> None:
         ledger.hear(said(prover=prover, epoch=NOW + number, transcript=prover), NOW)
     assert ledger.about(NodeId(bytes(32)), NOW) == []
     assert len(ledger.about(NodeId((MAX_TOLD + 8).to_bytes(32, "big")), NOW)) == 1
+
+
+def test_what_has_expired_is_dropped(ledger: Ledger) -> None:
+    word = said(is_honest=False)
+    ledger.hear(word, NOW)
+    ledger.settle(word, Outcome.CONFIRMED, NOW)
+    assert ledger.knows(word.verifier, word.signed)
+    ledger.forget_expired(NOW + 1000)
+    assert not ledger.knows(word.verifier, word.signed)
+    assert ledger == Ledger(ME.node, ledger.counters)
