@@ -27,11 +27,11 @@ check:
     {{run}} mypy
     {{run}} lint-imports
 
-# Everything that CI runs; three files of tests at a time, since most of their time is waiting
-test: check
-    {{run}} pytest -n 3 --dist loadfile
+# Everything that CI runs; three files of tests at a time, and live ones that failed so once more alone
+test *arguments: check
+    {{run}} python -m tools.second_turn {{arguments}}
 
-# Only the tests that start real processes
+# Only the tests that start real processes, or use real sockets
 test-live:
     {{run}} pytest -m live
 

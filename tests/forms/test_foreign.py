@@ -17,6 +17,8 @@ from tests.forms.doors import doors
 from tests.forms.nodes import measured, nodes, request, sort_call, sorted_reply, until
 from transport.interface import Address
 
+pytestmark = pytest.mark.live
+
 SORT = struct.pack("<4sIQQQ", b"BSRT", 0, 2, 9, 4)
 SORTED = struct.pack("<4sQQQ", b"BSRR", 2, 4, 9)
 

@@ -9,6 +9,8 @@ import pytest
 
 from forms.message_socket import MOST_WAITING, MessageSocket
 
+pytestmark = pytest.mark.live
+
 
 def pair() -> tuple[MessageSocket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

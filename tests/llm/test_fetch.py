@@ -26,6 +26,8 @@ from transport.blobs import Blobs
 from transport.interface import LinkState, NodeId, Role
 from transport.memory import MemoryNetwork, MemoryTransport
 
+pytestmark = pytest.mark.live
+
 SIZE = 5 << 20
 CONTENT = random.Random(5).randbytes(SIZE)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

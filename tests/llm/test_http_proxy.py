@@ -12,6 +12,8 @@ from llm.engines.http_proxy import HttpProxy, HttpReply
 from llm.engines.interface import EngineFailed, Request
 from tests.llm.requests import get, post, read
 
+pytestmark = pytest.mark.live
+
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -32,6 +32,8 @@ from transport.revocation import Names, Revocations
 from transport.rotation import Roots
 from transport.site import Site
 
+pytestmark = pytest.mark.live
+
 CLIENTS_OPEN = {"gossip/1", "chat/1", "form/1", "renew/1"}
 MAY = {Role.CLIENT: CLIENTS_OPEN, Role.MEMBER: set(PROTOCOLS), Role.OWNER: set(PROTOCOLS)}
 

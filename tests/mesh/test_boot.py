@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.mesh.agents import RunningAgent, running_agents, until
+
+pytestmark = pytest.mark.live
 
 
 async def boot_seen_by(agent: RunningAgent, name: str) -> int:

@@ -26,6 +26,8 @@ from transport.quic import QuicTransport
 from transport.quic.connection import QuicPeerConnection
 from transport.site import Site
 
+pytestmark = pytest.mark.live
+
 
 def through(invite: Invite, address: Address) -> Invite:
     """The invitation, as somebody who can lie about addresses would have it (a name server, a network)."""

@@ -32,6 +32,8 @@ from transport.question import ask
 from transport.quic import QuicOptions, QuicTransport
 from transport.renewal import PROTOCOL, Renewed, Renewing
 
+pytestmark = pytest.mark.live
+
 SEEDS = count(100)
 RENEW = StreamHeader(PROTOCOL, "", 5000)
 

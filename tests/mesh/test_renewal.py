@@ -15,6 +15,8 @@ from transport.certificate import LIFETIME_S
 from transport.errors import Refused
 from transport.interface import Role
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:

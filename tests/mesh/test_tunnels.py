@@ -21,6 +21,8 @@ from transport.tunnel import Destination, TunnelListener
 from transport.tunnel_message import Denial, ServiceRefused
 from transport.tunnel_server import TunnelRequest
 
+pytestmark = pytest.mark.live
+
 RPC = "echo"  # not one of the agent's own
 LEASE = "tiny@8f3c"
 ANSWER_S = 20.0

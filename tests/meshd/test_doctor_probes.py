@@ -21,6 +21,8 @@ from meshd.doctor_probes import PROBES, DoctorOptions, EngineFiles, options_for,
 from meshd.launcher import LIBRARY_PATH
 from meshd.ports import Door
 
+pytestmark = pytest.mark.live
+
 
 @contextmanager
 def taken(kind: int) -> Iterator[int]:

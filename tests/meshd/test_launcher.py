@@ -28,7 +28,10 @@ from tests.meshd.processes import (
     open_descriptors,
 )
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd: Linux only")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes by pidfd: Linux only"),
+]
 
 PATIENCE_S = 30.0
 """Against a stuck test on a busy machine; no statement about speed."""

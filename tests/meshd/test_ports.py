@@ -13,6 +13,8 @@ import pytest
 
 from meshd.ports import Door, PortHolder, PortKind, PortTaken, bind_error, free_port_after, holder, naming_the_holder
 
+pytestmark = pytest.mark.live
+
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 

@@ -14,6 +14,8 @@ from transport.interface import Address, Link, Links, NodeId, Stream, StreamHead
 from transport.quic import QuicTransport
 from transport.quic.liveness import SILENCE_S
 
+pytestmark = pytest.mark.live
+
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 

@@ -23,6 +23,8 @@ from transport.errors import MeshError, ProtocolError, Refused, Unreachable
 from transport.identity import NodeKey
 from transport.interface import Address
 
+pytestmark = pytest.mark.live
+
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 LOOPBACK = Address("127.0.0.1", 0)

@@ -26,6 +26,8 @@ from transport.quic.connection import QuicPeerConnection
 from transport.record import encode_record
 from transport.switchboard import MAX_STREAMS_PER_PEER
 
+pytestmark = pytest.mark.live
+
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 Two = tuple[QuicTransport, QuicTransport]

@@ -13,6 +13,8 @@ from transport.interface import Address, Role
 from transport.pairing import PairingDesk, StillWaiting
 from transport.quic import QuicOptions, QuicTransport
 
+pytestmark = pytest.mark.live
+
 PATIENCE_S = 10.0
 
 

@@ -15,6 +15,8 @@ from transport.interface import Address
 from transport.memory_pipe import memory_pipes
 from transport.pipe import Pipe, SocketPipe, connect
 
+pytestmark = pytest.mark.live
+
 WAIT_S = 30.0
 
 

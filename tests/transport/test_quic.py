@@ -12,6 +12,8 @@ from tests.transport.contract import Pair, TransportContract
 from tests.transport.quic_mesh import two_members
 from transport.quic.liveness import SILENCE_S
 
+pytestmark = pytest.mark.live
+
 # uvloop differs where it matters here: timers in milliseconds, a handle without `when`.
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -32,6 +32,8 @@ from transport.record import encode_record
 from transport.switchboard import MAX_STREAMS
 from transport.windows import ALWAYS_BYTES
 
+pytestmark = pytest.mark.live
+
 
 def connection_of(one: QuicTransport, other: QuicTransport, slot: Slot = Slot.CONTROL) -> QuicPeerConnection:
     connection = one._switchboard.connection(other.node, slot)

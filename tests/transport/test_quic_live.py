@@ -20,6 +20,8 @@ from transport.link import Dial
 from transport.quic import QuicOptions, QuicTransport, liveness
 from transport.quic.connection import QuicPeerConnection
 
+pytestmark = pytest.mark.live
+
 SHARED_MACHINE_S = 5.0
 """Allowed on top of a promise, for a machine that others use too."""
 

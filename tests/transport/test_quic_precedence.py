@@ -16,6 +16,8 @@ from transport.quic import endpoint
 from transport.quic.endpoint import Endpoint
 from transport.quic.udp import SocketAddress
 
+pytestmark = pytest.mark.live
+
 NOBODY = ("127.0.0.1", 9)
 
 

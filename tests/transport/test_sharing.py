@@ -14,6 +14,8 @@ from transport.interface import NodeId
 from transport.memory import MemoryNetwork, MemoryTransport
 from transport.quic import QuicTransport
 
+pytestmark = pytest.mark.live
+
 A = NodeId(b"\x01" * 32)
 B = NodeId(b"\x02" * 32)
 

@@ -14,6 +14,8 @@ from transport.quic.bounces import MAX_BOUNCES
 from transport.quic.local_addresses import reachable_addresses
 from transport.quic.udp import MAX_UDP_BYTES, SocketAddress, UdpSocket, _runs, to_address
 
+pytestmark = pytest.mark.live
+
 LOOPBACK = Address("127.0.0.1", 0)
 HERE: SocketAddress = ("192.0.2.1", 1)
 THERE: SocketAddress = ("192.0.2.2", 1)
