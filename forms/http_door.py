@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope, Send
@@ -19,9 +21,14 @@ from forms.reader import MAX_TEXT_BYTES
 from forms.text_framing import TextMeasure, skip_white
 from forms.web_origin import PREFLIGHT_S, is_allowed_origin, is_local_host
 
+logger = logging.getLogger("meshd.forms")
+
 HELP = b"POST one S-expression as text/plain, such as (ping) or (forms)\n"
 UNFINISHED_S = 60.0
+ID_HEADER = "x-request-id"
 Headers = dict[str, str]
+Follow = Callable[[str], AbstractContextManager[str]]
+"""Takes the id that a caller gave, or nothing; the id to follow its call by, in the logs of all it passes."""
 
 
 class _Refused(Exception):
@@ -35,7 +42,7 @@ class _Refused(Exception):
 @dataclass(frozen=True, slots=True)
 class HttpDoor:
     """answer: the reply to a datum.  origins: pages that may ask besides those of this host.  is_local: bound to
-    loopback, so that a Host of another name is a page that tricks a browser (DNS rebinding).
+    loopback, so that a Host of another name is a page that tricks a browser (DNS rebinding).  follow: a call's id.
     """
 
     answer: Callable[[bytes], Awaitable[bytes]]
@@ -44,12 +51,18 @@ class HttpDoor:
     origins: tuple[str, ...] = ()
     is_local: bool = True
     held: Held = field(default_factory=Held)
+    follow: Follow = nullcontext
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One exchange."""
         assert scope["type"] == "http"
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        common, share = self._cors(headers), self.held.share()
+        with self.follow(headers.get(ID_HEADER, "")) as request_id:
+            common = self._cors(headers) | ({ID_HEADER: request_id} if request_id else {})
+            await self._serve(scope, headers, common, receive, send)
+
+    async def _serve(self, scope: Scope, headers: Headers, common: Headers, receive: Receive, send: Send) -> None:
+        share = self.held.share()
         try:
             self._check_caller(headers)
             body = await self._exchange(scope["method"], scope["path"], headers, receive, share)
@@ -71,11 +84,20 @@ class HttpDoor:
             raise _Refused(415, HELP)
         self._check_key(headers)
         try:
-            reply = await self.answer(await self._read(headers, receive, share))
+            request = await self._read(headers, receive, share)
+            reply = await self._logged(request)
             share.add(len(reply))
             return reply
         except Busy as error:
             raise _Refused(503, error_line(error)) from error
+
+    async def _logged(self, request: bytes) -> bytes:
+        """The answer, with a line in the log by which the call can be followed."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        reply = await self.answer(request)
+        logger.info("a call of %d bytes: %d bytes in %.1f ms", len(request), len(reply), 1000 * (loop.time() - began))
+        return reply
 
     def _check_caller(self, headers: Headers) -> None:
         if self.is_local and not is_local_host(headers.get("host", "")):
@@ -94,7 +116,11 @@ class HttpDoor:
         origin = headers.get("origin")
         if origin is None or not is_allowed_origin(origin, self.origins):
             return {"vary": "Origin"}
-        return {"vary": "Origin", "access-control-allow-origin": origin}
+        return {
+            "vary": "Origin",
+            "access-control-allow-origin": origin,
+            "access-control-expose-headers": ID_HEADER,
+        }
 
     async def _read(self, headers: Headers, receive: Receive, share: Share) -> bytes:
         """The one datum of the body. Raises Busy."""
@@ -140,7 +166,7 @@ def _one_datum(received: bytearray, limit_bytes: int) -> bytes:
 def _preflight(headers: Headers) -> Headers:
     answer = {
         "access-control-allow-methods": "POST",
-        "access-control-allow-headers": "authorization, content-type",
+        "access-control-allow-headers": f"authorization, content-type, {ID_HEADER}",
         "access-control-max-age": PREFLIGHT_S,
     }
     if headers.get("access-control-request-private-network") == "true":

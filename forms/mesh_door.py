@@ -140,6 +140,8 @@ class MeshDoor:
         done = await line.while_wanted(_told(self.answers.answer(request, budget_s)))
         if isinstance(done, FormFailed):
             raise done
+        if line.stream.header.request_id:
+            _tell(line.stream, done, loop.time() - began)
         await line.reply(done, loop.time() - began, self.answers.queue_s)
 
     def _measure(self, call: FormCall) -> Callable[[bytearray], int]:
@@ -148,6 +150,12 @@ class MeshDoor:
             text = TextMeasure(min(self.limit_bytes, MAX_TEXT_BYTES))
             return lambda received: text.advance(received) or len(received) + 1
         return _FrameMeasure(self.answers.catalogue, self.limit_bytes)
+
+
+def _tell(stream: Stream, done: Computed, seconds: float) -> None:
+    """A line in the log, for a call that somebody wants to follow."""
+    asker, milliseconds = short(stream.peer.node), 1000 * seconds
+    logger.info("%s for node %s: %d bytes in %.1f ms", done.form or "a call", asker, len(done.reply), milliseconds)
 
 
 class _FrameMeasure:

@@ -54,7 +54,7 @@ def no_operations(name: str) -> int:
 class Session:
     """A node's calls that may run anywhere. operations: how many a circuit has; called in a thread as well.
 
-    keys: of foreign workers that want one.
+    keys: of foreign workers that want one.  request_id: of the call that the current task works for, to follow it by.
     """
 
     here: Here
@@ -64,6 +64,7 @@ class Session:
     operations: CountOperations = no_operations
     keys: Mapping[Address, str] = field(default_factory=dict, repr=False)
     clock: Callable[[], float] = time.monotonic
+    request_id: Callable[[], str] = str
     decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
     _is_asking: bool = False
     _favours: asyncio.Queue[tuple[Place, str]] = field(default_factory=lambda: asyncio.Queue(MOST_FAVOURS))
@@ -211,7 +212,7 @@ class Session:
     async def _at_node(self, place: Place, request: Request, shape: Shape | None, deadline_s: float) -> Computed:
         entry = self._entry(place)
         reply_bytes = shape.bytes_out if shape is not None else 0
-        errand = Errand(entry.node, entry.name, request, deadline_s, reply_bytes=reply_bytes)
+        errand = Errand(entry.node, entry.name, request, deadline_s, self.request_id(), reply_bytes)
         answered = await ask(self.transport, errand)
         if answered.done.is_error and is_unknown_operation(answered.done.reply):
             raise UnknownOperation(request.head)

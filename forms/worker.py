@@ -6,9 +6,12 @@ Calls wait in one short queue and are computed in order. A child that dies takes
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from forms.computed import Computed
@@ -37,6 +40,11 @@ class _Job:
     request: bytes
     deadline_s: float
     reply: asyncio.Future[Computed]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)  # whose call it is, for the log
+
+
+def _within(context: contextvars.Context, note: Callable[[str], None], line: str) -> None:
+    context.run(note, line)
 
 
 @dataclass(slots=True)
@@ -118,7 +126,8 @@ class Worker:
 
                 job.reply.add_done_callback(hurry)
                 try:
-                    return await process.exchange(job.kind, job.request, self.room, job.deadline_s - ANSWER_S)
+                    note = partial(_within, job.context, process.note)
+                    return await process.exchange(job.kind, job.request, self.room, job.deadline_s - ANSWER_S, note)
                 finally:
                     job.reply.remove_done_callback(hurry)
         except TimeoutError:
@@ -141,7 +150,8 @@ class Worker:
         await self._end()
         if isinstance(error, GaveUp) and error.form:
             self._unfit.add(error.form)
-        logger.error("the forms worker of %s died: %s", self.device, str(error))  # not what its frames hold
+        # Not what its frames hold.
+        job.context.run(logger.error, "the forms worker of %s died: %s", self.device, str(error))
         if not job.reply.done():
             why = f": {error}" if isinstance(error, WorkerLost) else ""
             lost = WorkerLost(f"the worker died while computing this call{why}; it is started again")

@@ -104,10 +104,16 @@ class WorkerProcess:
     def is_alive(self) -> bool:
         return self.process.returncode is None
 
-    async def exchange(self, kind: int, request: bytes, room: Room, deadline_s: float) -> Computed:
+    def note(self, line: str) -> None:
+        """Log what the worker has to say."""
+        logger.warning("the forms worker of %s: %s", self.device, line)
+
+    async def exchange(
+        self, kind: int, request: bytes, room: Room, deadline_s: float, note: Callable[[str], None]
+    ) -> Computed:
         """What the worker computes. Memory is held while it does, and waited for until `deadline_s` of the loop's time.
 
-        Raises WorkerLost, OSError.
+        note: told what the worker has to say.  Raises WorkerLost, OSError.
         """
         await self._send_job(kind, request)
         async with AsyncExitStack() as held:
@@ -118,7 +124,7 @@ class WorkerProcess:
                     case Need(size_bytes):
                         await self._send(await self._grant(held, room, size_bytes, deadline_s))
                     case Note(line):
-                        logger.warning("the forms worker of %s: %s", self.device, line)
+                        note(line)
                     case Lost(reason, form):
                         raise GaveUp(reason, form)
                     case other:

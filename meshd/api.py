@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,7 +27,7 @@ from meshd.arrivals import until_here
 from meshd.bringing import Bringing
 from meshd.http_exchange import ClientLeft, send_body, send_head, send_whole, until_client_leaves
 from meshd.ingress import Ingress
-from meshd.logs import during_request
+from meshd.logs import following
 from meshd.metrics.requests import Measured, RequestMeter, unread_meter
 from meshd.progress import Progress
 from transport.identity import short
@@ -74,8 +73,9 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP exchange; nothing but a client's leaving ends it without an answer."""
         assert scope["type"] == "http"
-        exchange = _Exchange(self, scope, receive, send, _request_id(scope))
-        with during_request(exchange.request_id):
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        with following(given) as request_id:
+            exchange = _Exchange(self, scope, receive, send, request_id)
             try:
                 await exchange.run()
             except ClientLeft:
@@ -241,11 +241,6 @@ class _Exchange:
 
 class BrokenAnswer(Exception):
     """An answer with a fixed shape broke off half-way: the connection is cut, so that nobody takes it for whole."""
-
-
-def _request_id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    return given if 0 < len(given) <= 64 and given.isprintable() and given.isascii() else f"req-{secrets.token_hex(8)}"
 
 
 def key_in(headers: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from forms.wire_door import WireDoor
 from meshd.config import BEND_PORT, Config, is_loopback
 from meshd.http_server import listen_tcp, serve_http
 from meshd.keys import read_key_file
+from meshd.logs import following
 from meshd.ports import Door, PortTaken, naming_the_holder
 from transport.address import format_address
 from transport.interface import Address
@@ -54,7 +55,7 @@ class BendDoors:
             self.keys,
             blobs=blobs,
         )
-        http = HttpDoor(operations.answer_text, FRAME_LIMIT, self.keys, self.origins, self.is_local)
+        http = HttpDoor(operations.answer_text, FRAME_LIMIT, self.keys, self.origins, self.is_local, follow=following)
         return {
             "bend": WireDoor(terms).run(self.wire),
             "bend over HTTP": serve_http(http, self.http, asyncio.Event()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from forms.bend_text import calls_in, is_bend
@@ -12,6 +13,8 @@ from forms.evaluate import error_frame, error_line
 from forms.operations import Operations
 from forms.request import Request
 from forms.session import Session
+
+logger = logging.getLogger("meshd.bend")
 
 DEADLINE_S = 120.0
 
@@ -45,7 +48,9 @@ class Bender:
         """The reply, from `on` or from where it finishes first; what is wrong with the call is a reply."""
         told: list[Decision] = []
         try:
-            return await self._at(request, on, deadline_s) if on else await self._anywhere(request, deadline_s, told)
+            bent = await self._at(request, on, deadline_s) if on else await self._anywhere(request, deadline_s, told)
+            logger.info("a call of %d bytes ran on %s", len(request.payload), bent.place or self.name)
+            return bent
         except FormFailed as error:
             return Bent(Computed(error_line(error) if request.is_text else error_frame(error)))
 

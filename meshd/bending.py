@@ -30,6 +30,7 @@ from forms.workers import Workers
 from gossip.view import View
 from meshd.config import Config
 from meshd.form_room import Displace, FormRoom
+from meshd.logs import current_request
 from meshd.memory import HostMemory
 from transport.address import format_address, parse_address
 from transport.blob_store import COPIES
@@ -84,7 +85,7 @@ def make_bending(around: Surroundings) -> Bending:
 
     outlook = Outlook(tuple(worker.address for worker in around.foreign))
     keys = {worker.address: worker.key for worker in around.foreign if worker.key}
-    session = Session(here, around.transport, around.view, outlook, operations_in, keys)
+    session = Session(here, around.transport, around.view, outlook, operations_in, keys, request_id=current_request)
     operations = Operations(here, lambda: health_of(around.memory), session)
     return Bending(workers, operations, session, around.blobs, MeshDoor(operations))
 

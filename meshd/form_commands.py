@@ -16,12 +16,14 @@ from starlette.routing import Route
 from forms.errors import BeyondLimit
 from forms.evaluate import error_line
 from forms.form import FRAME_LIMIT
+from forms.http_door import ID_HEADER
 from forms.request import Request
 from gossip.view import View
 from meshd.bender import Bender
 from meshd.control import Command
 from meshd.form_status import cost_rows, decision_rows
 from meshd.http_exchange import BodyTooLarge, ClientLeft, read_body
+from meshd.logs import following
 
 CALL_PATH = "/form_call"
 LONGEST_CALL_S = 600.0
@@ -56,5 +58,7 @@ class FormCommands:
         except ClientLeft:
             return Response(status_code=400)
         request = Request(payload.lstrip()[:1] == b"(", payload.strip() if payload.lstrip()[:1] == b"(" else payload)
-        bent = await self.bender.answer(request, http.query_params.get("on", ""), LONGEST_CALL_S)
-        return Response(bent.done.reply, headers=bent.headers, media_type="application/octet-stream")
+        with following(http.headers.get(ID_HEADER, "")) as request_id:
+            bent = await self.bender.answer(request, http.query_params.get("on", ""), LONGEST_CALL_S)
+        headers = bent.headers | {ID_HEADER: request_id}
+        return Response(bent.done.reply, headers=headers, media_type="application/octet-stream")

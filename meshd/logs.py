@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
 import sys
 import traceback
-from collections.abc import MutableMapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.contextvars import bound_contextvars, get_contextvars, merge_contextvars
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
 LogFormat = Literal["text", "json"]
@@ -24,6 +25,8 @@ Event = MutableMapping[str, Any]
 
 CHATTY_LIBRARIES = ("aioquic", "asyncio", "aiohttp.access", "uvicorn", "urllib3")
 """Loggers that tell of their own workings at INFO; heard from WARNING up, unless we log at DEBUG."""
+
+MAX_GIVEN_ID = 64
 
 HEAD = ("time", "level", "logger", "event", "exception")
 
@@ -59,6 +62,25 @@ def configure(format: LogFormat, level: str = "INFO", stream: TextIO | None = No
 def during_request(request_id: str) -> AbstractContextManager[None]:
     """Put `request_id` on every line logged inside the block, by the tasks begun inside it too."""
     return bound_contextvars(request_id=request_id)
+
+
+def current_request() -> str:
+    """The id of the request that this task works for; empty where there is none."""
+    return str(get_contextvars().get("request_id", ""))
+
+
+def id_for(given: str) -> str:
+    """The id that a caller gave, or one of ours where it gave none that can be shown."""
+    is_fit = 0 < len(given) <= MAX_GIVEN_ID and given.isprintable() and given.isascii()
+    return given if is_fit else f"req-{secrets.token_hex(8)}"
+
+
+@contextmanager
+def following(given: str) -> Iterator[str]:
+    """The id of a caller's request, on every line logged inside the block. given: by the caller; may be empty."""
+    request_id = id_for(given)
+    with during_request(request_id):
+        yield request_id
 
 
 def _formatter(format: LogFormat) -> logging.Formatter:

@@ -62,6 +62,7 @@ def _object(reply: bytes, told: Mapping[str, str]) -> dict[str, Any]:
     said = {name: told.get(f"x-meshd-{name}", "") for name in ("node", "why", "backend")}
     text = reply.decode("utf-8", "replace").strip() if reply.startswith(b"(") else None
     seconds = float(told.get("x-meshd-seconds", 0))
+    said["request_id"] = told.get("x-request-id", "")
     return {"ok": replied(reply), "reply": text, "reply_bytes": len(reply), **said, "seconds": seconds}
 
 

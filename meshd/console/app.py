@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forms.http_door import ID_HEADER
 from forms.request import Request as FormRequest
 from llm.errors import RequestFailed
 from meshd.api import key_in
@@ -27,6 +28,7 @@ from meshd.bender import Bent
 from meshd.console.feed import Feed, TooManyReaders
 from meshd.control import Command, CommandFailed, command_arguments
 from meshd.ingress import Ingress
+from meshd.logs import following
 
 STATIC = Path(__file__).with_name("static")
 ACTIONS = frozenset(
@@ -123,8 +125,10 @@ class _Routes:
             raise CommandFailed(
                 f"expected one call of at most {MAX_BEND_BYTES >> 20} MiB; larger ones go to bend itself"
             )
-        bent = await self.parts.bend(FormRequest(True, (await request.body()).strip()))
-        return Response(bent.done.reply, headers=bent.headers, media_type="text/plain; charset=utf-8")
+        with following(request.headers.get(ID_HEADER, "")) as request_id:
+            bent = await self.parts.bend(FormRequest(True, (await request.body()).strip()))
+        headers = bent.headers | {ID_HEADER: request_id}
+        return Response(bent.done.reply, headers=headers, media_type="text/plain; charset=utf-8")
 
     async def metrics(self, request: Request) -> Response:
         self._admit(request)

@@ -12,6 +12,7 @@ from forms.choice import Decision
 from forms.computed import Computed
 from forms.here import Here
 from meshd.activity import Activity, Deed
+from meshd.logs import current_request
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 RATIOS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
@@ -53,7 +54,7 @@ class FormMeter:
         outcome = LOST if done is None else ERROR if done.is_error else OK
         self._computed.labels(form, backend, outcome).inc()
         self._seconds.labels(form).observe(seconds)
-        deed = self._activity.begin("form", form, time.time() - seconds)
+        deed = self._activity.begin("form", form, time.time() - seconds, current_request())
         deed.where, deed.mode, deed.outcome, deed.seconds = self._me, backend, outcome, seconds
         self._latest[form] = deed
         self._activity.note()
@@ -72,6 +73,6 @@ class FormMeter:
         form = decision.shape.form
         if decision.place == self._me and form in self._latest:
             return self._latest[form]
-        deed = self._activity.begin("form", form, time.time() - (decision.actual_s or 0.0))
+        deed = self._activity.begin("form", form, time.time() - (decision.actual_s or 0.0), current_request())
         deed.where, deed.mode, deed.outcome, deed.seconds = decision.place, "bend", outcome, decision.actual_s
         return deed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import logging
 import os
 import signal
 import struct
@@ -12,6 +13,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,34 @@ async def test_a_worker_killed_in_the_midst_of_a_long_request_leaves_nothing_beh
         assert isinstance(asked.result(), WorkerLost)
         assert (await workers.compute(TEXT, SORT, 30)).reply == b"(ok (1 2 3))\n"
         assert segments() == 2
+
+
+WHOSE = ContextVar("WHOSE", default="nobody")
+
+
+class TellsWhose(logging.Handler):
+    """Keeps for whom each line was written, as whoever renders request ids would see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((WHOSE.get(), record.getMessage()))
+
+
+async def test_what_is_logged_of_a_lost_call_is_logged_as_its_callers() -> None:
+    handler, logger = TellsWhose(), logging.getLogger("meshd.forms")
+    logger.addHandler(handler)
+    try:
+        async with running("cuda:99") as workers:
+            for caller in ("first", "second"):
+                WHOSE.set(caller)
+                with pytest.raises(WorkerLost):
+                    await workers.compute(TEXT, SORT, 60)
+    finally:
+        logger.removeHandler(handler)
+    assert [whose for whose, line in handler.lines if "died" in line] == ["first", "second"]
 
 
 async def outcome(work: Awaitable[Computed]) -> Computed | FormFailed:
