@@ -174,7 +174,7 @@ class Grants:
         request = asked.request
         held = self._held.get((request.resource, request.purpose))
         if not self._fences.get(request.resource).admits(request.term, asked.host):
-            return [self._stale(request)]
+            return [self._stale(asked)]
         if held is not None and held.lease == request.lease and _is_theirs(held, asked):
             return self._renew(now, held, request)
         if not request.is_new:
@@ -204,12 +204,13 @@ class Grants:
         fence = self._fences.get(asked.request.resource)
         return max(fence.term, asked.claim.term if asked.claim is not None else 0)
 
-    def _stale(self, request: LeaseRequest) -> Answer:
-        fence = self._fences.get(request.resource)
+    def _stale(self, asked: Asked) -> Answer:
+        fence, claim = self._fences.get(asked.request.resource), asked.claim
         words = f"this node has served term {fence.term} of this resource"
-        if fence.term == request.term:
+        if fence.term == asked.request.term:
             words += ", and another host in it"
-        return _refused(RefusalCode.STALE_TERM, words, term=fence.term)
+        is_led = claim is not None and claim.host != asked.host and claim.term >= fence.term
+        return Answer(LeaseRefused(RefusalCode.STALE_TERM, words, fence.term, is_led=is_led))
 
     def _renew(self, now: float, held: Grant, request: LeaseRequest) -> list[Effect]:
         """The same lease once more: also for a first request that comes again because its answer was lost."""

@@ -73,12 +73,16 @@ class LeaseReleased(msgspec.Struct, frozen=True, tag_field="kind", tag="released
 
 
 class LeaseRefused(msgspec.Struct, frozen=True, tag_field="kind", tag="refused"):
-    """term: the highest that the worker knows of, 0 for none.  retry_ms: before that the answer will not change."""
+    """term: the highest that the worker knows of, 0 for none.  retry_ms: before that the answer will not change.
+
+    is_led: another host's claim to that term, or a higher, stands in the worker's view.
+    """
 
     code: RefusalCode
     words: Annotated[str, msgspec.Meta(max_length=200)]
     term: Counter = 0
     retry_ms: Annotated[int, msgspec.Meta(ge=0, le=600_000)] = 0
+    is_led: bool = False
 
 
 Question = LeaseRequest | LeaseRelease

@@ -30,6 +30,9 @@ ASK_S = 2.0
 """For one question: two may go unanswered before a lease runs out."""
 RETRY_S = 0.5
 NO_ROOM_RETRY_S = 3.0
+LED_RETRY_S = 3.0
+"""By then this host has mostly seen the claim that stands above its own, and asks no more."""
+
 LEASE_ID_BYTES = 16
 
 
@@ -124,7 +127,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """A worker has served `term` of this resource: the claim has to be made anew, above it."""
+    """A worker has served `term` of this resource, and nobody leads in it: the claim has to be made anew, above it."""
 
     resource: str
     term: int
@@ -264,8 +267,13 @@ class Tenure:
         state.refusal = f"{refused.code.value}: {refused.words}"
         match refused.code:
             case RefusalCode.STALE_TERM:
+                lost = self._drop(seat, state, state.refusal)
+                if refused.is_led:
+                    # This host slept, and has not heard of its successor yet: no reason to step over it.
+                    state.ask_at = now + LED_RETRY_S
+                    return lost
                 state.ask_at = float("inf")  # until there is a higher term to ask in
-                return [*self._drop(seat, state, state.refusal), Stale(seat.resource, refused.term)]
+                return [*lost, Stale(seat.resource, refused.term)]
             case RefusalCode.NOT_HELD:
                 state.ask_at = now + RETRY_S
                 return self._drop(seat, state, state.refusal)

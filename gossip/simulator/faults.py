@@ -38,11 +38,15 @@ class Kind(Enum):
     JOIN = "joining by token"
     UNWELL = "an engine is unwell"
     CUT_HOST = "the elected host is cut off"
+    STOP_HOST = "the elected host stands still"
 
 
 JOIN_AGAIN_S = 1.0
 QUORUM_SHARE = 0.25
 """Of the meshes that can have one, those whose hosts want a majority."""
+
+STOPPED_SHARE = 0.08
+"""Of the meshes that can go on without it, those whose host stands still for long."""
 
 LARGE = 20
 """Nodes. Of a larger mesh fewer things are asked, since each costs more."""
@@ -130,6 +134,11 @@ def draw_schedule(seed: int, nodes: int | None = None) -> Schedule:
         # Long enough for a successor, and for its workers to let go of the host that cannot be asked.
         faults.append(Fault(dice.uniform(7.0, 10.0), Kind.CUT_HOST, (), dice.uniform(13.0, 16.0)))
         faults_s = max(faults_s, 27.0)
+    sleeper = random.Random(f"sleeper {seed}")
+    if 2 < size <= LARGE and sleeper.random() < STOPPED_SHARE:
+        # Long enough for a successor; when it wakes, it has yet to hear of that one.
+        faults.append(Fault(sleeper.uniform(7.0, 10.0), Kind.STOP_HOST, (), sleeper.uniform(10.0, 17.0)))
+        faults_s = max(faults_s, 34.0)
     faults.sort(key=lambda fault: fault.at_s)
     wants_quorum = 2 < size <= LARGE and random.Random(f"quorum {seed}").random() < QUORUM_SHARE
     return Schedule(
@@ -181,7 +190,7 @@ def _draw_fault(dice: random.Random, nodes: int, faults_s: float) -> Fault:
             return Fault(at_s, kind, order, faults_s - at_s, dice.choice((1, 1, 2)))
         case Kind.ALL_CRASH:
             return Fault(at_s, kind, order, dice.uniform(0.2, 3.0))
-        case Kind.LIE | Kind.SAY | Kind.UNWELL | Kind.CUT_HOST:
+        case Kind.LIE | Kind.SAY | Kind.UNWELL | Kind.CUT_HOST | Kind.STOP_HOST:
             return Fault(at_s, kind, order[:1], lasts_s)
 
 
@@ -218,6 +227,9 @@ class Faults:
                 self._block(fault, hosts)
             case Kind.CUT_HOST:
                 self._cut_host(fault)
+            case Kind.STOP_HOST:
+                for host in self._claimants():
+                    self._pause(host, fault.lasts_s)
             case Kind.PAUSE:
                 for host in hosts:
                     self._pause(host, fault.lasts_s)
@@ -300,14 +312,17 @@ class Faults:
 
     def _cut_host(self, fault: Fault) -> None:
         """Whoever hosts now reaches nobody, and nobody reaches it."""
-        for host in self._hosts:
-            if host.is_up and self._hosting.agents[host.node].claim is not None:
-                ways = [(host.node, other.node) for other in self._hosts if other is not host]
-                ways += [(other, one) for one, other in ways]
-                self._world.network.block(ways)
-                self._world.carrier.vanished(host)
-                self._world.agenda.after(fault.lasts_s, partial(self._world.network.unblock, ways))
-                return
+        for host in self._claimants():
+            ways = [(host.node, other.node) for other in self._hosts if other is not host]
+            ways += [(other, one) for one, other in ways]
+            self._world.network.block(ways)
+            self._world.carrier.vanished(host)
+            self._world.agenda.after(fault.lasts_s, partial(self._world.network.unblock, ways))
+
+    def _claimants(self) -> list[Host]:
+        """The elected host, where there is one that runs."""
+        up = (host for host in self._hosts if host.is_up)
+        return [host for host in up if self._hosting.agents[host.node].claim is not None][:1]
 
     def _pause(self, host: Host, lasts_s: float) -> None:
         if host.is_up and not host.is_paused:

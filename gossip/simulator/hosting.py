@@ -16,7 +16,15 @@ from gossip.event import Effect, Event, LocalUpdate
 from gossip.facts import GPU, Device, GpuFact, read_gpu
 from gossip.fence import Fences
 from gossip.lease import CLAIMS, GIB, Candidate, Claim, Election, Yield, encode_claims, standing_claim
-from gossip.lease_message import LeaseGranted, LeaseRelease, LeaseRequest, Reply, read_question, read_reply
+from gossip.lease_message import (
+    LeaseGranted,
+    LeaseRefused,
+    LeaseRelease,
+    LeaseRequest,
+    Reply,
+    read_question,
+    read_reply,
+)
 from gossip.quorum import quorum, voters
 from gossip.simulator.host import Host, OnReply, Process
 from gossip.simulator.world import World
@@ -48,6 +56,8 @@ class Hosting:
     """The part of a world that elects and grants. Add it to `World.watchers` before hosts start.
 
     on_served: told of every use of a lease that a worker allowed.  on_gained: of every lease that a host may use.
+    on_refused: of every refusal, with worker and host.  on_stepping_up: of every host that is about to claim a higher
+    term than its own.
     """
 
     def __init__(self, world: World, seed: int | str, step_s: float = STEP_S, *, wants_quorum: bool = False) -> None:
@@ -58,6 +68,8 @@ class Hosting:
         self.unwell: dict[NodeId, bool] = {}
         self.on_served: list[Callable[[Served], object]] = []
         self.on_gained: list[Callable[[Agent, tenure.Lease], object]] = []
+        self.on_refused: list[Callable[[Agent, Agent, LeaseRefused], object]] = []
+        self.on_stepping_up: list[Callable[[Agent], object]] = []
         self._dice = random.Random(f"hosting {seed}")
         self._capacity: dict[NodeId, int] = {}
         self._read: dict[bytes, int | None] = {}
@@ -170,6 +182,9 @@ class Agent:
             self._after_saving(partial(self._publish, claim))
 
     def _publish(self, claim: Claim) -> None:
+        if self.claim is not None:
+            for watcher in self.hosting.on_stepping_up:
+                watcher(self)
         self.claim = claim
         self.hosting.world.handle(self.process, LocalUpdate(CLAIMS, encode_claims([claim]), is_urgent=True))
 
@@ -257,6 +272,9 @@ class Agent:
             request, now = event.request, self.hosting.world.now
             if self.grants.find(now, event.host, event.boot, request.lease, request.term) is None:
                 return
+        if isinstance(reply, LeaseRefused) and isinstance(event, grant.Asked):
+            for watcher in self.hosting.on_refused:
+                watcher(self, self.hosting.agents[event.host], reply)
         if on_reply is not None:
             on_reply(wire.encode(reply))
 

@@ -11,6 +11,7 @@ from gossip.broadcast import MAX_RUMOURS
 from gossip.event import Disconnected, Effect, Event, Hint, LocalUpdate, Notify, ReliableReceived, SendDatagram
 from gossip.fence import Fences
 from gossip.lease import all_claims
+from gossip.lease_message import LeaseRefused, RefusalCode
 from gossip.member import Standing, merge
 from gossip.message import Delta, decode_reliable
 from gossip.quorum import MIN_MEMBERS
@@ -79,10 +80,13 @@ class Invariants:
         self._served: dict[NodeId, tuple[int, NodeId]] = {}
         self._samples: dict[NodeId, dict[Standing, None]] = {}
         self._disks: dict[NodeId, Disk] = {}
+        self._refusals: dict[tuple[NodeId, int], list[bool]] = {}
         self._accused: dict[tuple[NodeId, int, int, NodeId], None] = {}
         if hosting is not None:
             hosting.on_served.append(self._check_served)
             hosting.on_gained.append(self._check_gained)
+            hosting.on_refused.append(self._note_refusal)
+            hosting.on_stepping_up.append(self._check_stepping_up)
 
     # -- at every step
 
@@ -235,6 +239,26 @@ class Invariants:
             if other is not agent and other.majority() == members:
                 names = agent.process.host.name, other.process.host.name
                 raise Violation("one majority", f"{names[0]} and {names[1]} both have one of {len(members)} members")
+
+    def _note_refusal(self, worker: Agent, host: Agent, refused: LeaseRefused) -> None:
+        """Whether somebody leads in the term for which `worker` refuses `host`, and to the worker's knowledge."""
+        assert self._hosting is not None
+        if refused.code is not RefusalCode.STALE_TERM or host.claim is None:
+            return
+        fence = worker.fences.get(RESOURCE)
+        leader = self._hosting.agents.get(fence.host)
+        claim = leader.claim if leader is not None else None
+        is_led = claim is not None and claim.term == fence.term and claim.rank > host.claim.rank
+        is_known = inside.status(worker.process.engine, fence.host) in (Status.ALIVE, Status.SUSPECT)
+        self._refusals.setdefault((host.process.node, host.claim.term), []).append(is_led and is_known)
+
+    def _check_stepping_up(self, agent: Agent) -> None:
+        """Some worker refused it while nobody led: who slept does not unseat its successor."""
+        assert agent.claim is not None
+        was_led = self._refusals.get((agent.process.node, agent.claim.term), [])
+        if all(was_led):
+            what = f"{agent.process.host.name} steps over whoever leads at the {len(was_led)} that refused it"
+            raise Violation("the incumbent stays", what)
 
     def _check_promise(self, lease: tenure.Lease) -> None:
         """What a worker has told its host is on its disk, so that it knows of it after a crash."""

@@ -111,6 +111,7 @@ def _leases() -> Iterator[tuple[str, Example]]:
         "granted": ("Yes", LeaseGranted(10_000)),
         "released": ("It is not held", LeaseReleased()),
         "refused": ("No", LeaseRefused(RefusalCode.STALE_TERM, "this node has served term 7 of this resource", 7)),
+        "refused_led": ("Another leads", LeaseRefused(RefusalCode.STALE_TERM, "term 7 was served", 7, is_led=True)),
         "refused_busy": ("Not yet", LeaseRefused(RefusalCode.BUSY, "this node has just started", 0, 8500)),
     }
     for name, (about, word) in words.items():

@@ -117,6 +117,11 @@ def _lease_stop(patch: Patch) -> None:
     patch.setattr(gossip.tenure, "USABLE_SHARE", 1.5)
 
 
+def _step_over(patch: Patch) -> None:
+    stale = gossip.grant.Grants._stale
+    patch.setattr(gossip.grant.Grants, "_stale", lambda self, asked: stale(self, replace(asked, claim=None)))
+
+
 def _supersede(patch: Patch) -> None:
     patch.setattr(gossip.grant.Grants, "_supersede", lambda self, now, asked, held: self._grant(now, asked))
 
@@ -212,7 +217,8 @@ MUTATIONS = (
     Mutation("a fence is on disk before the grant is told", "Grants.handle", _fsync, 2),
     Mutation("a host stops before its worker's time is up", "tenure.USABLE_SHARE", _lease_stop, 500),
     Mutation("a lease is waited out before the next begins", "Grants._supersede", _supersede, 39),
-    Mutation("a vote given to another is not one's own", "Grants.has_own_vote", _own_vote, 20_263),
+    Mutation("who slept does not step over its successor", "Grants._stale", _step_over, 35),
+    Mutation("a vote given to another is not one's own", "Grants.has_own_vote", _own_vote, 39),
     Mutation("a token has so many uses", "token_book._check_grant", _token_uses, 0),
 )
 

@@ -88,6 +88,21 @@ def test_a_lower_term_is_stale_and_so_is_another_host_in_the_same() -> None:
         assert isinstance(refused, LeaseRefused) and refused.term == 5
 
 
+def test_who_is_refused_as_stale_hears_whether_somebody_else_leads() -> None:
+    worker = served_by(BOB, 5)
+    refused = worker.ask(ALICE, request(4))
+    assert isinstance(refused, LeaseRefused) and refused.is_led
+    worker.claims.clear()  # Bob has gone, or given up
+    refused = worker.ask(ALICE, request(4))
+    assert isinstance(refused, LeaseRefused) and not refused.is_led
+    worker.sees(ALICE, 4)
+    refused = worker.ask(ALICE, request(4))
+    assert isinstance(refused, LeaseRefused) and not refused.is_led
+    worker.sees(CAROL, 4)  # leads in a term that is over here: Carol has to step up as well
+    refused = worker.ask(ALICE, request(4))
+    assert isinstance(refused, LeaseRefused) and not refused.is_led
+
+
 def test_a_claim_that_is_not_seen_gets_nothing_and_raises_nothing() -> None:
     worker = Worker()
     assert code(worker.ask(ALICE, request(9))) is RefusalCode.NOT_CLAIMED

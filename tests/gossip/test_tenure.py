@@ -21,6 +21,7 @@ from gossip.lease_message import (
 )
 from gossip.tenure import (
     ASK_S,
+    LED_RETRY_S,
     NO_ROOM_RETRY_S,
     RETRY_S,
     Answered,
@@ -168,6 +169,17 @@ def test_a_stale_term_ends_the_lease_and_asks_for_no_other_in_it() -> None:
 
     ask = the_ask(host.hold(7, WORKER))
     assert (ask.request.term, ask.request.is_new) == (7, True)
+
+
+def test_a_stale_term_with_somebody_who_leads_is_no_reason_to_claim_anew_and_is_asked_again() -> None:
+    host = holding()
+    led = LeaseRefused(RefusalCode.STALE_TERM, "", 6, is_led=True)
+    effects = host.answered(the_ask(host.tick(RENEW_S)), led)
+    assert [type(effect) for effect in effects] == [Lost, LetGo]
+    # Until the claim above is heard of, or the one who led is seen no more by the worker either.
+    again = the_ask(host.tick(LED_RETRY_S))
+    assert again.request.is_new
+    assert host.answered(again, refusal(RefusalCode.STALE_TERM, 6)) == [Stale(MODEL, 6)]
 
 
 def test_a_lease_that_the_worker_does_not_hold_is_lost_and_asked_for_anew() -> None:
