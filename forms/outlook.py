@@ -16,6 +16,7 @@ from forms.forms_fact import FormsFact, cost_in, costs_in, read_forms
 from forms.health import HealthBook
 from forms.places import HERE, Place, free_vram
 from forms.ways import Carried, WayBook
+from gossip.belief import Believe, believe_everybody
 from gossip.view import NodeView, View
 from transport.interface import Address
 
@@ -41,10 +42,11 @@ class Mine:
 
 @dataclass(slots=True)
 class Outlook:
-    """foreign: workers in no mesh."""
+    """foreign: workers in no mesh.  believe: how far what a node says of its speed goes."""
 
     foreign: tuple[Address, ...] = ()
     health: HealthBook[Place] = field(default_factory=HealthBook)
+    believe: Believe = believe_everybody
     _ways: WayBook[Place] = field(default_factory=WayBook)
     _sent: dict[Place, Backlog] = field(default_factory=dict)
     _heard: dict[Place, tuple[float, float]] = field(default_factory=dict)
@@ -76,8 +78,11 @@ class Outlook:
         return all(self.health.is_down(option.target, now) for option in options)
 
     def _nodes(self, form: str, view: View, now: float) -> list[NodeView]:
-        able = [entry for entry in view.nodes[1:] if entry.is_usable and entry.linked]
+        able = [entry for entry in self._linked(view) if self.believe(entry.node) > 0]
         return [entry for entry in able if not self._lacks(Place(node=entry.node), form, now)]
+
+    def _linked(self, view: View) -> list[NodeView]:
+        return [entry for entry in view.nodes[1:] if entry.is_usable and entry.linked]
 
     def _foreign(self, form: str, now: float) -> list[Place]:
         places = [Place(address=address) for address in self.foreign]
@@ -94,7 +99,9 @@ class Outlook:
         way = self._ways.way(place, shape, now, round_trip_s(entry))
         queue_s, stretch = self._queue_s(place, fact.queue_s, now), self._stretch(place, now)
         noticed = stretch if stretch > NOTICED else 1.0
-        return Option(place, cost, way, queue_s, not fact.is_warm, free_vram(entry), noticed)
+        believed = self.believe(entry.node)
+        expected = cost if believed == 1.0 else scaled(cost, 1 / believed)
+        return Option(place, expected, way, queue_s, not fact.is_warm, free_vram(entry), noticed)
 
     def _foreign_option(self, shape: Shape, place: Place, now: float) -> Option[Place] | None:
         cost = self._costs_of(place).cost(shape.form, is_text=shape.is_text)
@@ -161,8 +168,7 @@ class Outlook:
 
     def unmeasured(self, view: View, now: float) -> list[NodeView]:
         """Nodes that do not say what their forms cost, and should be asked to find out; each once in a while."""
-        able = [entry for entry in view.nodes[1:] if entry.is_usable and entry.linked]
-        silent = [entry for entry in able if not read_forms(entry).is_warm]
+        silent = [entry for entry in self._linked(view) if not read_forms(entry).is_warm]
         return [entry for entry in silent if self._may_ask(Place(node=entry.node), "", now)]
 
     def unprobed(self, form: str, now: float) -> list[Place]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+from gossip.belief import Believe, believe_everybody
 from gossip.view import View
 from llm.affinity import Affinity, prefixes
 from llm.chat import MAX_BODY_BYTES
@@ -53,13 +54,22 @@ class Router:
     """Answers any request for any model of the mesh.
 
     hint: told of a node that did not answer although its facts say it would, for gossip to probe it at once.
+    believe: how far what a node says of its speed goes.
     """
 
-    def __init__(self, host: Host, transport: Transport, views: Views, hint: Callable[[NodeId, str], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        transport: Transport,
+        views: Views,
+        hint: Callable[[NodeId, str], None],
+        believe: Believe = believe_everybody,
+    ) -> None:
         self._host = host
         self._transport = transport
         self._views = views
         self._hint = hint
+        self._believe = believe
         self._busy: Counter[NodeId] = Counter()
         self._silences = Silences()
         self._sightings = Sightings()
@@ -117,7 +127,8 @@ class Router:
         model, view, now = request.model, self._views.view, asyncio.get_running_loop().time()
         failed = tries.failed | self._silences.among(view, now)
         try:
-            choices = rank(model, view, self._host.offers(), Experience(self._busy, failed, tries.left_out, holder))
+            known = Experience(self._busy, failed, tries.left_out, holder, self._believe)
+            choices = rank(model, view, self._host.offers(), known)
         except UnknownModel as error:
             if self._sightings.is_recent(model, now):
                 raise NoHost(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from gossip.belief import Believe, believe_everybody
 from gossip.view import Status, View
 from llm.errors import NoHost, UnknownModel
 from llm.offer import Hosting, MeshModel, Offer, catalogue, find
@@ -32,12 +33,14 @@ class Experience:
 
     busy: requests of ours that run there now.  failed: nodes that failed this request or fell silent, ranked last.
     left_out: nodes not to be asked, each with its reason.  holder: the node that has read the request's beginning.
+    believe: how far a node's claims of its speed go; who is believed half counts as twice as busy.
     """
 
     busy: Mapping[NodeId, int] = field(default_factory=dict)
     failed: Collection[NodeId] = ()
     left_out: Mapping[NodeId, str] = field(default_factory=dict)
     holder: NodeId | None = None
+    believe: Believe = believe_everybody
 
 
 READINESS = {"ready": 0, "loading": 1, "unloaded": 2}
@@ -53,7 +56,7 @@ def rank(
 
     local: this node's own offers, fresher than its fact in `view`.  Order: no failure lately, not suspected,
     reachable without dialling, ready before loading before unloaded, holding the request's beginning with a slot free,
-    less load per slot, here rather than there, lower round trip, lower NodeId.
+    less load per slot (more where its speed is doubted), here rather than there, lower round trip, lower NodeId.
     Raises UnknownModel with the names that exist, or NoHost with every host's reason.
     """
     model = find(name, view, local)
@@ -75,6 +78,8 @@ def _why_not(hosting: Hosting, experience: Experience) -> str:
         return "a client does not host"
     if node.node in experience.left_out:
         return experience.left_out[node.node]
+    if experience.believe(node.node) <= 0:
+        return "its speed is not believed here: `meshd status` says why"
     if offer.state not in READINESS:
         return f"{offer.state}: {printable(offer.reason, 512)}" if offer.reason else offer.state
     return ""
@@ -96,7 +101,7 @@ def _order(
         not (is_local or node.linked),
         READINESS.get(hosting.offer.state, len(READINESS)),
         not _holds_beginning(hosting, experience),
-        _in_flight(hosting, experience) / hosting.offer.slots,
+        _in_flight(hosting, experience) / (hosting.offer.slots * experience.believe(node.node)),
         not is_local,
         0.0 if is_local else node.rtt_ms if node.rtt_ms is not None else float("inf"),
         node.node,

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gossip.belief import Believe, believe_everybody
 from gossip.facts import read_gpu
 from gossip.lease import claims
 from gossip.lease_message import LEASE_S, LeaseRefused, LeaseRequest, RefusalCode
@@ -45,13 +46,14 @@ from transport.interface import NodeId, Transport
 
 @dataclass(frozen=True, slots=True)
 class MeshParts:
-    """What of the node split models stand on."""
+    """What of the node split models stand on. believe: how far what a node says of its speed goes."""
 
     gossip: GossipRunner
     transport: Transport
     tunnels: Tunnels
     host: Host
     leases: Leases
+    believe: Believe = believe_everybody
 
 
 @dataclass(slots=True)
@@ -189,7 +191,8 @@ class ModelMesh:
         view = self._look()
         needs = self._needs(view.me)
         me = self._me(view.me)
-        nodes = [node for node in _workers(view) if node.node not in left_out]
+        believe = self._splitting.parts.believe
+        nodes = [node for node in _workers(view) if node.node not in left_out and believe(node.node) > 0]
         workers = [_holder(node, keeps_weights=node.node in self._led) for node in nodes]
         settled = [worker for worker, node in zip(workers, nodes, strict=True) if has_settled(node)]
         is_forced = self._splitting.is_forced

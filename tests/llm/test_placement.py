@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossip.belief import Believe
 from gossip.view import NodeView, Status
 from llm.errors import NoHost, UnknownModel
 from llm.placement import Experience, rank
 from tests.llm.views import FILE_A, FILE_B, node, node_id, offer, view
-from transport.interface import Role
+from transport.interface import NodeId, Role
 
 
 def names(*nodes: NodeView, experience: Experience | None = None) -> list[str]:
     return [choice.node_name for choice in rank("tiny", view(*nodes), experience=experience or Experience())]
+
+
+def believing(shares: dict[NodeId, float]) -> Believe:
+    return lambda node: shares.get(node, 1.0)
 
 
 def test_here_first_when_load_is_equal() -> None:
@@ -144,3 +149,13 @@ def test_every_ranking_is_of_one_file_and_the_same_in_whatever_order_nodes_are_k
     assert len({choice.offer.fingerprint for choice in ranked}) == 1
     assert all(choice.offer.state == "ready" for choice in ranked)
     assert ranked == rank("tiny", view(node(1), *shuffled))
+
+
+def test_who_is_not_believed_is_not_asked_and_who_is_believed_half_counts_as_twice_as_busy() -> None:
+    doubted, other = node(2, [offer(in_flight=1)], rtt_ms=1.0), node(3, [offer(in_flight=1)], rtt_ms=9.0)
+    assert names(node(1), doubted, other) == ["n2", "n3"]
+    for share, order in ((0.5, ["n3", "n2"]), (0.0, ["n3"])):
+        experience = Experience(believe=believing({node_id(2): share}))
+        assert names(node(1), doubted, other, experience=experience) == order
+    with pytest.raises(NoHost, match="not believed"):
+        names(node(1), doubted, experience=Experience(believe=lambda node: 0.0))
