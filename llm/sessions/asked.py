@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from llm.draft.message import MOST_DRAFTED
 from llm.errors import BadRequest
 from llm.sessions.session import Said, Turn, Wish
 from llm.sessions.window import SPANS, Bounds
@@ -45,7 +46,8 @@ class Addition(msgspec.Struct, frozen=True):
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """How to answer; OpenAI's words. draft: where proposals come from; null for what the session's policy says.
+    """How to answer; OpenAI's words. draft: where proposals come from; null for what the session's policy says, or
+    another host where that pays.  draft_tokens: so many at a time from another host, whether it pays or not.
     margin: `accept.settle`'s.
     """
 
@@ -56,7 +58,8 @@ class Sampling(msgspec.Struct, frozen=True):
     seed: int | None = None
     stop: str | Annotated[list[str], msgspec.Meta(max_length=16)] | None = None
     stream: bool | None = None
-    draft: Literal["ngram", "none"] | None = None
+    draft: Literal["ngram", "far", "none"] | None = None
+    draft_tokens: Annotated[int, msgspec.Meta(ge=0, le=MOST_DRAFTED)] = 0
     margin: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     n: Literal[1] | None = None
 
@@ -106,6 +109,7 @@ def wish_of(asked: Sampling, default_tokens: int) -> Wish:
         stops=tuple(stops),
         least_margin=asked.margin,
         drafts=asked.draft != "none",
+        block=asked.draft_tokens,
     )
 
 
@@ -127,11 +131,11 @@ def timings(turn: Turn) -> dict[str, Any]:
         "predicted_per_second": round(turn.said / said_s, 3),
     }
     if turn.drafted:
-        found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted, "draft_by": turn.drafter.name}
-        found |= {
-            "draft_state": turn.session.drafting.state.value,
-            "draft_speedup_expected": round(turn.session.drafting.speedup, 3),
-        }
+        by, drafting = turn.drafted_by or turn.drafter, turn.session.drafting
+        if by is turn.far and turn.session.far_drafting is not None:
+            drafting = turn.session.far_drafting
+        found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted, "draft_by": by.name}
+        found |= {"draft_state": drafting.state.value, "draft_speedup_expected": round(drafting.speedup, 3)}
     return found
 
 

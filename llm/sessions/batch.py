@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llm.sessions.drafter import Drafter
 from llm.sessions.session import Turn
 from llm.sessions.shares import share_rows
 
@@ -23,11 +24,12 @@ class Row:
 
 @dataclass(slots=True)
 class Work:
-    """One turn's part of a batch: `count` tokens of what it has not read, and a draft behind the last of them."""
+    """One turn's part of a batch: `count` tokens of what it has not read, and a draft `by` somebody behind the last."""
 
     turn: Turn
     count: int
     draft: Sequence[int] = NO_DRAFT
+    by: Drafter | None = None
 
     @property
     def is_complete(self) -> bool:

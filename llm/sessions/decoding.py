@@ -154,7 +154,7 @@ class Decoding:
     # One batch
 
     def _plan(self) -> list[Work]:
-        turns = [turn for turn in self.running if turn.listener.has_room]
+        turns = [turn for turn in self.running if turn.listener.has_room and not self._awaits_draft(turn)]
         room = min(self.seats.context.settings.rows, self._free_cells(turns))
         if room < len(turns):
             return self._plan() if self._give_way() else []
@@ -162,6 +162,9 @@ class Decoding:
         if self.seats.context.can_cut:  # else what is refused of a draft could not be taken back
             self.proposals.add(works, room, self.clock())
         return works
+
+    def _awaits_draft(self, turn: Turn) -> bool:
+        return self.seats.context.can_cut and self.proposals.sits_out(turn, len(self.running), self.clock())
 
     def _free_cells(self, turns: list[Turn]) -> int:
         """Cells for the next batch: slides the windows that are full, and parks who is idle."""
@@ -209,13 +212,13 @@ class Decoding:
             self._go_on(work, verdict, accepted[-1] if accepted else last)
 
     def _note_draft(self, work: Work, verdict: Verdict) -> None:
-        if not work.draft:
+        if not work.draft or work.by is None:
             return
         turn, drafted = work.turn, len(work.draft)
         turn.drafted += drafted
         turn.accepted += verdict.accepted
         turn.blocks += 1
-        self.proposals.note(turn, drafted, verdict.accepted, len(self.running), self.clock())
+        self.proposals.note(turn, work.by, drafted, verdict.accepted, len(self.running), self.clock())
 
     def _say(self, turn: Turn, tokens: list[int]) -> None:
         turn.first_at = turn.first_at or self.clock()

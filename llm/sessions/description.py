@@ -33,6 +33,8 @@ def describe(session: Session, seats: Seats, drafter: Drafter) -> dict[str, Any]
         },
         "policy": _policy(session),
     }
+    if (far := session.far_drafting) is not None:
+        about["far_draft"] = {"state": far.state.value, "speedup": round(far.speedup, 3)}
     return about | ({"note": BOUNDED_NOTE} if session.bounds is not None else {})
 
 

@@ -39,7 +39,7 @@ from llm.sessions.asked import (
     wish_of,
 )
 from llm.sessions.chat_text import ChatText
-from llm.sessions.drafter import NGRAM
+from llm.sessions.drafter import NGRAM, NONE
 from llm.sessions.names import OWNER_HEADER
 from llm.sessions.session import Said, Session, Turn, Wish
 from llm.sessions.sessions import Sessions
@@ -167,8 +167,11 @@ class Door:
         tells_usage: bool = True,
     ) -> Response:
         outlet, wish = Outlet(), wish_of(asked, DEFAULT_TOKENS)
-        drafter = NGRAM if asked.draft == "ngram" else None
-        turn = await self.thread.call(lambda sessions: sessions.begin(prepare(sessions), wish, outlet, drafter))
+        drafter = {"ngram": NGRAM, "far": NONE}.get(asked.draft or "")
+        is_near = asked.draft == "ngram"
+        turn = await self.thread.call(
+            lambda sessions: sessions.begin(prepare(sessions), wish, outlet, drafter, is_near=is_near)
+        )
         kind = "chat.completion" if is_chat else "text_completion"
         envelope = {
             "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{secrets.token_hex(12)}",

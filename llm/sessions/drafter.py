@@ -63,3 +63,4 @@ class Recalling:
 
 
 NGRAM = Recalling(propose)
+NONE = Recalling(lambda tokens, count: (), "none")

@@ -18,6 +18,8 @@ MOST_TOKENS = 8
 LOSSES = 4
 PROBE_BLOCKS = 2
 PROBE_EVERY_S = 5.0
+LONGEST_REST_S = 80.0
+"""Each probe that loses doubles the rest before the next: far from its drafter a slow model lost 13 % by probing."""
 MEMORY = 0.9
 """What an accepted or refused token weighs after one block more."""
 
@@ -93,6 +95,12 @@ class Drafting:
     _off_since: float = field(default=0.0)
     _probing: int = 0
     _has_begun: bool = False
+    _rest_s: float = PROBE_EVERY_S
+
+    @classmethod
+    def unproven(cls) -> Drafting:
+        """For a drafter of which nothing is known yet: its first blocks are a probe."""
+        return cls(state=State.OFF, _off_since=float("-inf"))
 
     @classmethod
     def after(cls, chance: float) -> Drafting:
@@ -130,20 +138,34 @@ class Drafting:
         self._fell = MEMORY * self._fell + (accepted < drafted)
         self.speedup, _ = self._best(costs)
         wins = self.speedup > LEAST_SPEEDUP
+        self._judge(now, wins=wins)
+
+    def miss(self, now: float) -> None:
+        """A block's draft did not come in time."""
+        self._judge(now, wins=False)
+
+    def best(self, costs: Costs) -> int:
+        """How many tokens to draft at a time, if any."""
+        return self._best(costs)[1]
+
+    def rests(self, now: float) -> bool:
+        """Whether nothing is to be drafted, whatever it would cost."""
+        return self.state is State.OFF and not self._probing and now - self._off_since < self._rest_s
+
+    def _judge(self, now: float, *, wins: bool) -> None:
         if self._probing:
             self._probing -= 1
-            if not self._probing:
-                self.state, self._losses = State.ON, 0
-                if not wins:
-                    self._turn_off(now)
+            if self._probing:
+                return
+            if not wins:
+                self._rest_s = min(2 * self._rest_s, LONGEST_REST_S)
+                self._turn_off(now)
+                return
+            self.state, self._losses, self._rest_s = State.ON, 0, PROBE_EVERY_S
             return
         self._losses = 0 if wins else self._losses + 1
         if self._losses >= LOSSES:
             self._turn_off(now)
-
-    def rests(self, now: float) -> bool:
-        """Whether nothing is to be drafted, whatever it would cost."""
-        return self.state is State.OFF and not self._probing and now - self._off_since < PROBE_EVERY_S
 
     def _turn_off(self, now: float) -> None:
         self.state, self._off_since, self._losses = State.OFF, now, 0
@@ -153,10 +175,18 @@ class Drafting:
         return max((costs.speedup(expected_accepted(self.chance, count), count), count) for count in counts)
 
 
+SMALL_ROWS = 64
+"""Of a batch in which blocks are verified; how long a prompt's takes says nothing of it."""
+
+
 @dataclass(slots=True)
 class BatchTimes:
-    """How long a batch takes by its rows: a line through what was measured, later ones weighing more."""
+    """How long a batch takes by its rows: as measured for so many, else by a line through what was.
 
+    Later measurements weigh more. Where no small batch was measured, larger ones have to do.
+    """
+
+    _measured: dict[int, float] = field(default_factory=dict)
     _weight: float = 0.0
     _rows: float = 0.0
     _seconds: float = 0.0
@@ -164,6 +194,13 @@ class BatchTimes:
     _product: float = 0.0
 
     def note(self, rows: int, seconds: float) -> None:
+        if rows <= SMALL_ROWS:
+            if not self._measured:
+                self._weight = self._rows = self._seconds = self._rows_squared = self._product = 0.0
+            before = self._measured.get(rows, seconds)
+            self._measured[rows] = before + 0.2 * (seconds - before)
+        elif self._measured:
+            return
         keep = 0.98
         self._weight = keep * self._weight + 1
         self._rows = keep * self._rows + rows
@@ -175,8 +212,11 @@ class BatchTimes:
         """Seconds; 1 before anything was measured, so that more rows seem to cost nothing."""
         if not self._weight:
             return 1.0
+        if rows in self._measured:
+            # Noise may say otherwise: no batch is faster for having more rows.
+            return max(seconds for count, seconds in self._measured.items() if count <= rows)
         mean_rows, mean_s = self._rows / self._weight, self._seconds / self._weight
         spread = self._rows_squared / self._weight - mean_rows**2
         slope = (self._product / self._weight - mean_rows * mean_s) / spread if spread > 1e-9 else 0.0
-        # Noise may tilt the line: no batch is free, and none is faster for having more rows.
+        # Nor is one free, however the line tilts.
         return max(mean_s + max(0.0, slope) * (rows - mean_rows), 0.05 * mean_s)

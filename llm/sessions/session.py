@@ -9,6 +9,7 @@ import numpy
 
 from llm.sessions.drafter import NGRAM, Drafter
 from llm.sessions.drafting import Drafting
+from llm.sessions.far_drafter import FarDrafter
 from llm.sessions.pieces import Pieces
 from llm.sessions.window import Bounds
 
@@ -19,7 +20,7 @@ class Session:
 
     sequence: in the context; None while it is not there.  parked_bytes: of its state on disk.  question: tokens added
     since its last answer.  state_bytes: of the sequence when an answer last ended.  draft_model: that drafts for it; ""
-    for n-grams.
+    for n-grams.  drafting: by that.  far_drafting: by a drafter on another host, once there was one.
     """
 
     id: str
@@ -36,13 +37,14 @@ class Session:
     draft_model: str = ""
     turn: Turn | None = None
     drafting: Drafting = field(default_factory=Drafting)
+    far_drafting: Drafting | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What an answer should be. seed: for a temperature above 0.  most_tokens: 0 reads the question only.
 
-    least_margin: see `accept.settle`.
+    least_margin: see `accept.settle`.  block: tokens to draft at a time whether that pays or not; 0 lets it be decided.
     """
 
     most_tokens: int = 256
@@ -52,6 +54,7 @@ class Wish:
     stops: tuple[str, ...] = ()
     least_margin: float = 0.0
     drafts: bool = False
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,15 @@ class Turn:
     """An answer in the making. listener: whom it is told.
 
     unread: tokens to be decoded next.  wanted: what it attended to when it had to leave the context.  alone: the next
-    row is decoded without a draft.
+    row is decoded without a draft.  far: a drafter on another host.  drafted_by: whose the latest draft was.
     """
 
     session: Session
     wish: Wish
     listener: Listener
     drafter: Drafter = NGRAM
+    far: FarDrafter | None = None
+    drafted_by: Drafter | None = None
     unread: list[int] = field(default_factory=list)
     wanted: list[int] = field(default_factory=list)
     is_admitted: bool = False
@@ -104,3 +109,8 @@ class Turn:
     def __post_init__(self) -> None:
         self.pieces = Pieces(self.wish.stops)
         self.dice = numpy.random.default_rng(self.wish.seed)
+
+    @property
+    def may_draft(self) -> bool:
+        """Whether what it says next may be drafted: plain decoding has begun, and goes by the best token."""
+        return self.wish.drafts and self.wish.temperature <= 0 and self.said > 0 and not self.alone

@@ -16,6 +16,7 @@ from llm.sessions import description
 from llm.sessions.context import Context
 from llm.sessions.decoding import Decoding
 from llm.sessions.drafter import NGRAM, Drafter
+from llm.sessions.far_drafter import FarDrafter
 from llm.sessions.names import SessionGone, SessionName, read_name
 from llm.sessions.proposals import Proposals
 from llm.sessions.seats import Seats
@@ -29,7 +30,7 @@ from llm.sessions.window import Bounds, common
 class Sessions:
     """node, model: for their names (`SessionName`).  kind: of the context, for states.  clock: seconds.
 
-    draft_model: of the same vocabulary, in a context of its own.
+    draft_model: of the same vocabulary, in a context of its own.  far: a drafter on another host.
     """
 
     context: Context
@@ -40,6 +41,7 @@ class Sessions:
     model: str = "0" * 8
     kind: str = ""
     draft_model: Drafter | None = None
+    far: FarDrafter | None = None
     _sessions: dict[str, Session] = field(default_factory=dict)
     _seats: Seats = field(init=False)
     _decoding: Decoding = field(init=False)
@@ -102,8 +104,13 @@ class Sessions:
         session.question = len(tokens) - common(session.tokens, tokens)
         session.tokens = list(tokens)
 
-    def begin(self, session: Session, wish: Wish, listener: Listener, drafter: Drafter | None = None) -> Turn:
-        """Answer the session. drafter: instead of its own. Raises BadRequest, SessionBusy, TooManyActive."""
+    def begin(
+        self, session: Session, wish: Wish, listener: Listener, drafter: Drafter | None = None, *, is_near: bool = False
+    ) -> Turn:
+        """Answer the session. drafter: instead of its own.  is_near: and not one on another host.
+
+        Raises BadRequest, SessionBusy, TooManyActive.
+        """
         self.check_idle(session)
         check_active(self.limits, len(self._decoding.running) + len(self._decoding.waiting))
         if not session.tokens:
@@ -113,6 +120,9 @@ class Sessions:
             raise BadRequest(f"the session has {len(session.tokens)} tokens; this model's context has {cells} cells")
         turn = Turn(session, wish, listener, drafter or self.drafter_of(session), asked_at=self.clock())
         session.turn = turn
+        if self.far is not None and wish.drafts and not (is_near or session.draft_model):
+            turn.far = self.far
+            self.far.begin(session.id, session.tokens)
         self._decoding.waiting.append(turn)
         return turn
 
@@ -128,6 +138,8 @@ class Sessions:
         if session.sequence is not None:
             self._seats.vacate(session)
         self.drafter_of(session).forget(session.id)
+        if self.far is not None:
+            self.far.forget(session.id)
         del self._sessions[session.id]
         self.shelf.remove(session.id)
 

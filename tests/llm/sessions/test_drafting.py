@@ -53,6 +53,8 @@ def test_it_drafts_while_that_wins_stops_when_it_loses_and_looks_again_with_two_
         controller.note(8, 0, near, now)
     assert controller.choose(near, now).count == 0
     now = 2 * PROBE_EVERY_S
+    assert controller.choose(near, now).count == 0, "a probe that loses doubles the rest"
+    now = 3 * PROBE_EVERY_S
     for _ in range(PROBE_BLOCKS):
         assert controller.choose(near, now).count > 0
         controller.note(8, 8, near, now)
@@ -78,6 +80,34 @@ def test_the_best_count_is_the_one_whose_last_token_still_pays() -> None:
     values = [steep.speedup(expected_accepted(controller.chance, count), count) for count in range(1, 9)]
     assert values[chosen - 1] == max(values)
     assert 1 <= chosen < 8
+
+
+def test_the_first_blocks_of_an_unknown_drafter_are_a_probe() -> None:
+    for stands, after in ((0, State.OFF), (8, State.ON)):
+        controller = Drafting.unproven()
+        for _ in range(PROBE_BLOCKS):
+            assert controller.choose(costs(0.04), 0).count > 0
+            controller.note(8, stands, costs(0.04), 0)
+        assert controller.state is after
+
+
+def test_drafts_that_come_too_late_are_losses() -> None:
+    controller = Drafting.after(0.95)
+    assert controller.choose(costs(), 0).state is State.ON
+    for _ in range(LOSSES):
+        assert controller.state is State.ON
+        controller.miss(0)
+    assert controller.choose(costs(), 0).count == 0
+
+
+def test_what_a_prompt_took_says_nothing_of_blocks() -> None:
+    times = BatchTimes()
+    times.note(512, 5.0)
+    for rows in (1, 9):
+        times.note(rows, 0.040 + 0.004 * rows)
+    times.note(512, 5.0)
+    assert times.expect(9) == pytest.approx(0.076)
+    assert times.expect(5) == pytest.approx(0.060)
 
 
 def test_batch_times_are_a_line_that_never_falls() -> None:

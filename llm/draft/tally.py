@@ -1,0 +1,48 @@
+"""What a host's sessions make of their drafter, told by their process to its agent, for status, metrics and plans."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from llm.draft.message import Seconds
+from transport import wire
+from transport.interface import Record, RecordKind
+from transport.wire import Counter
+
+MAX_MESSAGE_BYTES = 1024
+
+Ratio = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
+
+
+class Tally(msgspec.Struct, frozen=True, tag="tally"):
+    """state: of the session that drafted, or thought of it, last.  speedup: max of S(k), at k = `best`.
+
+    chance: that a drafted token stands.  plain_s: one token, t₁.  verify_s, draft_s: of a block of `best` tokens.
+    break_even_s: RTT* of such a block.  blocks, drafted, accepted, missed: so far; missed: their deadline.
+    """
+
+    drafter: Annotated[str, msgspec.Meta(max_length=200)]
+    state: Literal["on", "off", "never"]
+    speedup: Ratio
+    best: Counter
+    chance: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    plain_s: Seconds
+    verify_s: Seconds
+    draft_s: Seconds
+    round_trip_s: Seconds
+    break_even_s: float
+    blocks: Counter
+    drafted: Counter
+    accepted: Counter
+    missed: Counter
+
+
+def to_record(tally: Tally) -> Record:
+    return Record(RecordKind.MESSAGE, wire.encode(tally))
+
+
+def read_tally(record: Record) -> Tally:
+    """Raises ProtocolError."""
+    return wire.decode(record.payload, Tally, peer=None, max_bytes=MAX_MESSAGE_BYTES, source="a session process")
