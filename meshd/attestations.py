@@ -30,6 +30,7 @@ from meshd.attest.attestation import (
 )
 from meshd.attest.ledger import Ledger, Outcome, Quarantine
 from meshd.attest.worth import Trust, share_of_claim
+from meshd.poc_status import Proof, Proofs
 from transport.errors import ProtocolError
 from transport.identity import node_id, short
 from transport.interface import NodeId, Role
@@ -152,6 +153,17 @@ class Attestations:
             return PocFact((), self._phase, self._claimed_flop_per_s)
         return self._read.get(node, (b"", NOTHING))[1]
 
+    def now(self) -> Proofs:
+        """Everything that is known of others' proofs, and of this node's, for status."""
+        by_node = {entry.node: self._proof(entry.node) for entry in self.mesh.view.nodes}
+        return Proofs(self.trust.value, self.clock(), by_node, self.counts())
+
+    def _proof(self, node: NodeId) -> Proof:
+        said, quarantine = self.said(node), self.ledger.quarantine(node, self.clock())
+        attested = tuple(self.ledger.about(node, self.clock()))
+        reason = quarantine.reason if quarantine else ""
+        return Proof(said.phase, said.claimed_flop_per_s, attested, self.believed(node), reason)
+
     def quarantines(self) -> list[Quarantine]:
         """Who is shut out now."""
         return self.ledger.quarantines(self.clock())
@@ -230,8 +242,8 @@ class Attestations:
         self._shares.clear()
 
     def counts(self) -> dict[str, int]:
-        """How many attestations were heard, checks came out how, nodes are in quarantine."""
-        return {**self.ledger.counters, "quarantined": len(self.quarantines())}
+        """How many attestations were heard, and how checks came out."""
+        return dict(self.ledger.counters)
 
 
 def _in_words(findings: Findings) -> str:

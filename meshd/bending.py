@@ -27,6 +27,7 @@ from forms.session import Session
 from forms.shape import operations_of
 from forms.worker import CPU, Worker
 from forms.workers import Workers
+from gossip.belief import Believe, believe_everybody
 from gossip.view import View
 from meshd.config import Config
 from meshd.form_room import Displace, FormRoom
@@ -41,7 +42,7 @@ from transport.interface import Address, Transport
 class Surroundings:
     """What of the node forms have to do with. folder: where blobs lie.  foreign: workers in no mesh.
 
-    displace: as of `FormRoom`.
+    displace: as of `FormRoom`.  believe: how far what a node says of its speed goes.
     """
 
     memory: HostMemory
@@ -51,6 +52,7 @@ class Surroundings:
     blobs: FormBlobs
     foreign: tuple[ForeignWorker, ...] = ()
     displace: Displace | None = None
+    believe: Believe = believe_everybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def make_bending(around: Surroundings) -> Bending:
     def operations_in(name: str) -> int:
         return circuit_operations(around.folder, name)
 
-    outlook = Outlook(tuple(worker.address for worker in around.foreign))
+    outlook = Outlook(tuple(worker.address for worker in around.foreign), believe=around.believe)
     keys = {worker.address: worker.key for worker in around.foreign if worker.key}
     session = Session(here, around.transport, around.view, outlook, operations_in, keys, request_id=current_request)
     operations = Operations(here, lambda: health_of(around.memory), session)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 BulkMode = Literal["auto", "off"]
+Trust = Literal["members", "attested"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 
 
@@ -43,8 +44,13 @@ class Config:
     ] = ()
     client: Annotated[bool, "be a lite client: an API of its own, no engine, hosts nothing"] = False
     split: Annotated[bool, "share the models of this node with others, also where it could serve them alone"] = False
-    draft: Annotated[str, "who proposes tokens to this node's models: a small GGUF file, hf:…, ngram, or none"] = ""
+    draft: Annotated[
+        str, "who proposes tokens to this node's models: a small GGUF file, hf:…, ngram, auto, or none"
+    ] = ""
     displace: Annotated[bool, "let calls of forms end lazy models that are idle, where they need the memory"] = False
+    trust: Annotated[
+        Trust, "place work by what members say of their speed, or only by what proofs of compute attested"
+    ] = "members"
     quorum: Annotated[
         tuple[str, ...], "a model that is led only with the leave of most members, or `all`; may be repeated"
     ] = ()

@@ -38,6 +38,8 @@ from llm.split.message import PROTOCOL as SPLIT_PROTOCOL
 from llm.split.worker import SplitWorker
 from llm.upstream_models import serve_upstream
 from meshd.api import Api
+from meshd.attest.worth import Trust
+from meshd.attestations import Attestations
 from meshd.banner import Welcome, welcome_lines
 from meshd.bend import BendDoors
 from meshd.bender import Bender
@@ -45,6 +47,8 @@ from meshd.bending import Bending, make_bending
 from meshd.bending import Surroundings as FormSurroundings
 from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
+from meshd.clocks import PROTOCOL as CLOCK_PROTOCOL
+from meshd.clocks import Clocks
 from meshd.commands import DEFAULT_TTL_S, Commands
 from meshd.console.door import ConsoleDoor, url_of
 from meshd.control import Command, control_app
@@ -174,6 +178,7 @@ class Node:
     neighbourhood: Neighbourhood
     desk: PairingDesk
     has_founded: bool
+    attestations: Attestations = field(init=False)
     tunnels: Tunnels = field(init=False)
     leases: Leases = field(init=False)
     bringer: Bringer = field(init=False)
@@ -184,6 +189,7 @@ class Node:
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self.attestations = self._make_attestations()
         self.tunnels = make_tunnels(self.transport)
         fences = self.standing.belonging.directory.root / "fences"
         room, quorum = self.offering.splitting.room, self.offering.quorum
@@ -220,7 +226,14 @@ class Node:
     def _works(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs while the node does, by name. accepting: set once the API and the control socket are open."""
         worker = self.offering.splitting.attach(
-            MeshParts(self.gossip, self.transport, self.tunnels, self.offering.host, self.leases)
+            MeshParts(
+                self.gossip,
+                self.transport,
+                self.tunnels,
+                self.offering.host,
+                self.leases,
+                self.attestations.believed,
+            )
         )
         renewals = Renewals(self.standing, self.transport, self.gossip, random.Random())
         works: dict[str, Coroutine[Any, Any, None]] = {
@@ -230,6 +243,7 @@ class Node:
             "renewals": renewals.run(),
             "telemetry": self.telemetry.follow(self.gossip),
             "lapses": watch_lapses(self.standing, self.transport, self.gossip),
+            "attestations": self.attestations.run(),
         }
         return works | self._local_services(accepting) | self._form_works() | self._hosting_works(worker)
 
@@ -245,13 +259,14 @@ class Node:
             TUNNEL_PROTOCOL: self.tunnels.server.serve,
             LEASE_PROTOCOL: self.leases.service.serve,
             SPLIT_PROTOCOL: worker.serve,
+            CLOCK_PROTOCOL: self._clocks().serve,
             FILES_PROTOCOL: self.offering.pantry.lending.serve,
             BLOB_PROTOCOL: self.blobs.serve,
         }
 
     def _local_services(self, accepting: list[asyncio.Event]) -> dict[str, Coroutine[Any, Any, None]]:
         """What programs on this host talk to."""
-        router = Router(self.offering.host, self.transport, self.gossip, self.gossip.hint)
+        router = Router(self.offering.host, self.transport, self.gossip, self.gossip.hint, self.attestations.believed)
         situation = self.situation
         api: ASGIApp = Api(
             router,
@@ -267,6 +282,7 @@ class Node:
             | self._pairing_commands().table()
             | self._model_commands().table()
             | self._plan_command().table()
+            | self._clocks().table()
             | BlobCommands(self.bending.blobs).table()
         )
         calls = FormCommands(self._bender(), lambda: self.gossip.view)
@@ -284,6 +300,11 @@ class Node:
         doors = bend.works(bending.operations, bending.blobs) if bend is not None else {}
         return doors | bending.works(None if self.identity.role is Role.CLIENT else self.gossip.publish)
 
+    def _make_attestations(self) -> Attestations:
+        standing, trust = self.standing, Trust(self.offering.pantry.kitchen.config.trust)
+        key, clock = standing.belonging.key, standing.unix_time
+        return Attestations(key, self.identity.mesh_id, self.gossip, trust, clock)
+
     def _make_bending(self) -> Bending:
         """A client asks no node for a blob, for none would answer; members may ask a client."""
         is_client = self.identity.role is Role.CLIENT
@@ -298,6 +319,7 @@ class Node:
             blobs=blobs,
             foreign=self.offering.bend_workers,
             displace=kitchen.residence.make_room if kitchen.config.displace else None,
+            believe=self.attestations.believed,
         )
         return make_bending(around)
 
@@ -352,6 +374,9 @@ class Node:
         hosts = self.identity.role is not Role.CLIENT
         return ModelCommands(self.offering.pantry, self.bringer, self.situation, hosts, self.upstreams)
 
+    def _clocks(self) -> Clocks:
+        return Clocks(self.transport, lambda: self.gossip.view, self.standing.unix_time)
+
     def _plan_command(self) -> PlanCommand:
         reader = ModelReader(self.offering.pantry, self.bringer.finder, self.transport)
         return PlanCommand(self.situation, self.standing.belonging.directory, reader.read)
@@ -376,6 +401,7 @@ class Node:
             leases=self.leases.now(),
             bringings=self.bringer.bringings,
             may_invite=self._may_invite(),
+            proofs=self.attestations.now(),
             memory=MemoryNow(self.offering.memory.fact().devices, self.offering.memory.reservations),
         )
 

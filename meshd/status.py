@@ -20,6 +20,7 @@ from llm.residency import Reservation
 from meshd.bringing import Bringing
 from meshd.duty import Duty, duties, reason
 from meshd.form_status import form_rows
+from meshd.poc_status import NO_PROOFS, Proofs, proof_row, proof_totals
 from transport.address import format_address
 from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
@@ -87,6 +88,7 @@ class Situation:
     bringings: tuple[Bringing, ...] = ()
     memory: MemoryNow = MemoryNow()
     may_invite: bool = False
+    proofs: Proofs = NO_PROOFS
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -104,10 +106,14 @@ def build_status(now: Situation) -> dict[str, Any]:
             "may_invite": now.may_invite,
             "version": meshd.__version__,
             "uptime_s": round(now.uptime_s, 1),
+            "poc": proof_row(me.node, now.proofs, now.view),
         },
         "mesh": {"id": now.mesh_id.hex(), "name": now.mesh_name},
         "host": any(claim.host == me.node for claim in terms.values()),
-        "peers": [_peer(node, now.links, doing[node.node]) for node in now.view.nodes[1:]],
+        "peers": [
+            _peer(node, now.links, doing[node.node]) | {"poc": proof_row(node.node, now.proofs, now.view)}
+            for node in now.view.nodes[1:]
+        ],
         "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
         "models": [_model(model, terms, now.view) for model in models] + _coming(now, models),
         "downloads": [one.as_json() for one in now.bringings if not one.is_settled],
@@ -121,6 +127,7 @@ def build_status(now: Situation) -> dict[str, Any]:
         "claims": [_claim(terms[resource], models, now.view) for resource in sorted(terms)],
         "leases": _leases(now.leases, now.view),
         "memory": _memory(now.memory),
+        "poc": proof_totals(now.proofs),
     }
 
 

@@ -62,6 +62,7 @@ def _page(status: dict[str, Any]) -> Any:
         _mdns(status["mdns"]),
         "",
         _peers(status),
+        *_proofs(status),
         "",
         _models(status),
         *_downloads(status["downloads"]),
@@ -149,6 +150,26 @@ def _peers(status: dict[str, Any]) -> Any:
         memory = "" if peer["role"] == "client" else vram
         table.add_row(peer["name"], peer["id"][:8], peer["role"], peer["state"], rtt, peer["carrier"] or "", memory)
     return table
+
+
+def _proofs(status: dict[str, Any]) -> list[str]:
+    """What was proved of nodes' speed, a line each; nothing where there is nothing to say."""
+    nodes = [(one["name"], one["poc"]) for one in (status["node"], *status["peers"])]
+    lines = [f"{name}: {words}" for name, poc in nodes if (words := _proof_words(poc))]
+    return ["", *lines, "proofs are of speed; no figure for VRAM is attested"] if lines else []
+
+
+def _proof_words(poc: dict[str, Any]) -> str:
+    words = [f"in quarantine: {poc['quarantine']}"] if poc["quarantine"] else []
+    if poc["attested_tflops"] is not None:
+        by = ", ".join(poc["by"])
+        words.append(f"{poc['attested_tflops']:.3g} TFLOP/s or more, proved {poc['age_s']} s ago to {by}")
+        words += [f"believed at {poc['believed']:.0%} of its claims"] if poc["believed"] < 1 else []
+    if poc["accused_by"]:
+        words.append(f"called a cheat by {', '.join(poc['accused_by'])}")
+    if poc["phase"] != "idle":
+        words.append(f"its proof: {poc['phase']}")
+    return "; ".join(words)
 
 
 def _models(status: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from gossip.lease import claims
 from gossip.view import Status
 from llm.offer import Offer
 from meshd.metrics.members import EVENTS, MemberEvents
+from meshd.poc_status import attested_flop_per_s
 from meshd.status import Situation
 from transport.interface import Link, LinkState
 
@@ -39,6 +40,7 @@ class MeshCollector(Collector):
         yield from _links(now.links)
         yield from _models(now.offers, self._queued())
         yield from _memory(now)
+        yield from _proofs(now)
         gossip = CounterMetricFamily("meshd_gossip_refused", "What gossip refused or could not judge.", labels=["kind"])
         for kind, count in now.gossip.items():
             gossip.add_metric([kind], count)
@@ -99,6 +101,24 @@ def _models(offers: Iterable[Offer], queued: dict[str, int]) -> Iterator[Metric]
         running.add_metric(labels, offer.in_flight)
         waiting.add_metric(labels, queued.get(offer.name, 0))
     yield from (ready, running, waiting)
+
+
+def _proofs(now: Situation) -> Iterator[Metric]:
+    """Of nodes whose speed was proved, or that are shut out."""
+    rates = GaugeMetricFamily("meshd_poc_attested_flop_per_s", "Median of the attested lower bounds.", labels=["peer"])
+    believed = GaugeMetricFamily("meshd_poc_believed", "What part of its claims a node is believed.", labels=["peer"])
+    shut_out = GaugeMetricFamily("meshd_poc_quarantined", "1 for a node that was shut out here.", labels=["peer"])
+    for node in now.view.nodes:
+        proof = now.proofs.of(node.node)
+        if proof.attested or proof.quarantine:
+            rates.add_metric([node.name], attested_flop_per_s(proof))
+            believed.add_metric([node.name], proof.believed)
+            shut_out.add_metric([node.name], float(bool(proof.quarantine)))
+    yield from (rates, believed, shut_out)
+    checks = CounterMetricFamily("meshd_poc_events", "Attestations heard, and checks by outcome.", labels=["event"])
+    for event, count in (now.proofs.counts or {}).items():
+        checks.add_metric([event], count)
+    yield checks
 
 
 def _memory(now: Situation) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 
+import msgspec
 from rich.console import Console
 
 from gossip.facts import GPU, Device, GpuFact
@@ -16,11 +17,14 @@ from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.offer import MODELS_FACT, Offer, encode_offers
 from llm.residency import Policy
+from meshd.attest.attestation import attest
 from meshd.bringing import Bringing, Stage
 from meshd.cli.status import _page
+from meshd.poc_status import Proof, Proofs
 from meshd.status import LeasesNow, Situation, Surroundings, build_health, build_models, build_status
+from tests.meshd.examples import FINDINGS, VERIFIER
 from transport.advertisement import OtherMesh
-from transport.identity import node_text
+from transport.identity import node_text, short
 from transport.interface import Address, Link, LinkState, NodeId, Role
 from transport.wire import encode
 
@@ -49,6 +53,19 @@ def node(
 
 def toy(state: str = "ready", in_flight: int = 2) -> Offer:
     return Offer("toy", "ab" * 32, "", "llama_server", "solo", state, "why", 4096, 4, in_flight, 0.0)  # type: ignore[arg-type]
+
+
+UNPROVED = {
+    "phase": "idle",
+    "claimed_tflops": 0.0,
+    "attested_tflops": None,
+    "age_s": None,
+    "by": [],
+    "accused_by": [],
+    "believed": 1.0,
+    "quarantine": "",
+    "vram": "not attested",
+}
 
 
 def situation(*others: NodeView, offers: tuple[Offer, ...] = ()) -> Situation:
@@ -108,6 +125,7 @@ def test_the_shape_that_scripts_rely_on() -> None:
         "may_invite": False,
         "version": "",
         "uptime_s": 0,
+        "poc": UNPROVED,
     }
     assert status["mesh"] == {"id": "01" * 16, "name": "home"}
     assert status["refusals"] == {"token_spent": 1}
@@ -136,6 +154,7 @@ def test_a_peer_with_its_link_and_memory() -> None:
         "rtt_ms": 1.5,
         "carrier": "quic",
         "vram": {"total_gb": 24.0, "free_gb": 12.0, "kind": "cuda"},
+        "poc": UNPROVED,
     }
 
 
@@ -199,3 +218,27 @@ def test_a_model_on_its_way_is_loading_and_says_how_far_it_is() -> None:
     page = Console(width=200, file=StringIO(), record=True)
     page.print(_page(status))
     assert "m-Q4_0: bringing: 12.0 of 40.0 MB" in page.export_text()
+
+
+def test_what_was_proved_of_a_node_is_shown_with_its_age_and_by_whom_and_that_memory_is_not() -> None:
+    attestation = attest(msgspec.structs.replace(FINDINGS, prover=HOST), VERIFIER, b"m" * 16)
+    proof = Proof("generate", 4e9, (attestation,), 0.5, "the transcript of its proof fails")
+    proofs = Proofs("attested", FINDINGS.made + 90, {HOST: proof}, {"refuted": 1})
+    status = build_status(replace(situation(host()), proofs=proofs))
+    (peer,) = status["peers"]
+    assert peer["poc"] == {
+        "phase": "generate",
+        "claimed_tflops": 0.004,
+        "attested_tflops": float(f"{FINDINGS.flop_per_s / 1e12:.3g}"),
+        "age_s": 90,
+        "by": [short(VERIFIER.node)],
+        "accused_by": [],
+        "believed": 0.5,
+        "quarantine": "the transcript of its proof fails",
+        "vram": "not attested",
+    }
+    assert status["poc"] == {"trust": "attested", "quarantined": 1, "counts": {"refuted": 1}, "vram": "not attested"}
+    page = Console(width=200, file=StringIO(), record=True)
+    page.print(_page(status))
+    shown = page.export_text()
+    assert "proved 90 s ago" in shown and "no figure for VRAM is attested" in shown and "in quarantine" in shown

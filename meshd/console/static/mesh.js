@@ -48,15 +48,25 @@ function memory(vram) {
   return `${vram.free_gb.toFixed(1)} / ${vram.total_gb.toFixed(1)} GB ${vram.kind}`;
 }
 
+/** What was proved of a node's speed, by whom, how long ago; what it proves now; why it is shut out. */
+export function proved(poc) {
+  const words = [];
+  if (poc.quarantine) words.push(`in quarantine: ${poc.quarantine}`);
+  if (poc.attested_tflops !== null)
+    words.push(`${poc.attested_tflops} TFLOP/s or more, ${Math.round(poc.age_s / 60)} min ago, by ${poc.by.join(", ")}`);
+  if (poc.phase !== "idle") words.push(poc.phase);
+  return words.join("; ");
+}
+
 function fillTable(status, said) {
   const mine = status.memory.reduce((sum, device) => [sum[0] + device.free_gb, sum[1] + device.total_gb], [0, 0]);
   const kind = status.memory[0]?.kind ?? "none";
   const me = [`${status.node.name} (this node)`, role(status.node.duty), "alive", "", "",
-    status.node.role === "client" ? "" : memory({ free_gb: mine[0], total_gb: mine[1], kind })];
+    status.node.role === "client" ? "" : memory({ free_gb: mine[0], total_gb: mine[1], kind }), proved(status.node.poc)];
   const peers = status.peers.map((peer) => [
     peer.name, isGone(peer.state) ? "" : role(peer.duty), make("span", { class: peer.state === "alive" ? "good" : "bad" }, peer.state),
     said(peer).join(", "), peer.rtt_ms === null ? "" : `${peer.rtt_ms.toFixed(1)} ms`,
-    peer.role === "client" ? "" : memory(peer.vram),
+    peer.role === "client" ? "" : memory(peer.vram), proved(peer.poc),
   ]);
   rows(byId("mesh-table"), [me, ...peers]);
 }
