@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from meshd.doctor_mesh_probes import (
     probe_agent,
     probe_bind,
+    probe_clocks,
     probe_gpu,
     probe_membership,
     probe_multicast,
@@ -17,6 +18,7 @@ from meshd.doctor_probes import PROBES, Probe
 ALL_PROBES: Mapping[str, Probe] = {
     **PROBES,
     "api-key": probe_bind,
+    "clocks": probe_clocks,
     "cupy": probe_gpu,
     "membership": probe_membership,
     "multicast": probe_multicast,

@@ -8,9 +8,11 @@ from typing import Any
 
 from llm.offer import OTHER_BUILD
 from meshd.doctor import Check
+from transport.validity import CLOCK_TOLERANCE_S
 
 MIN_PATH_MTU_BYTES = 1280
 """What meshd's datagrams need, and the least that IPv6 allows (RFC 8200 §5)."""
+MOST_APART_S = 60
 OPEN_UDP = "let UDP port 7842 through on both hosts, as with: sudo ufw allow 7842/udp"
 
 
@@ -30,6 +32,40 @@ def judge_peers(status: Mapping[str, Any]) -> Iterable[Check]:
         names = ", ".join(cut_off)
         return [Check("peers", False, f"no link with {names}: {others}", f"between this host and {names}, {OPEN_UDP}")]
     return [Check("peers", True, f"{len(peers)} linked")]
+
+
+SET_CLOCK = "sudo timedatectl set-ntp true"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClock:
+    """How far a member's clock is ahead of this host's, give or take `within_s`."""
+
+    peer: str
+    ahead_s: float
+    within_s: float
+
+    @property
+    def is_apart(self) -> bool:
+        return abs(self.ahead_s) - self.within_s > MOST_APART_S
+
+
+def judge_clocks(clocks: Sequence[PeerClock]) -> Check:
+    """Whose clock is off: this host's where most others differ from it, else those few."""
+    name = "clocks"
+    apart = [clock for clock in clocks if clock.is_apart]
+    if not clocks:
+        return Check(name, True, "no other node to compare with")
+    if not apart:
+        return Check(name, True, f"within {MOST_APART_S} s of {len(clocks)} other nodes'")
+    shown = ", ".join(
+        f"{one.peer} {abs(one.ahead_s):.0f} s {'ahead' if one.ahead_s > 0 else 'behind'}" for one in apart
+    )
+    why = f"this host's clock and others' differ: {shown}; tokens and memberships bear {CLOCK_TOLERANCE_S} s"
+    names = ", ".join(one.peer for one in apart)
+    if len(clocks) == 1:
+        return Check(name, False, why, f"on this host and on {names}: {SET_CLOCK}")
+    return Check(name, False, why, SET_CLOCK if 2 * len(apart) > len(clocks) else f"on {names}: {SET_CLOCK}")
 
 
 def judge_multicast(problem: str) -> Check:

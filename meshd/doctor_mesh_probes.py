@@ -23,8 +23,10 @@ from meshd.doctor_mesh import (
     SINCE_CUDA_13,
     GpuFacts,
     PathFacts,
+    PeerClock,
     judge_bind,
     judge_builds,
+    judge_clocks,
     judge_gpu,
     judge_membership,
     judge_multicast,
@@ -47,9 +49,23 @@ def probe_agent(options: DoctorOptions) -> Iterable[Check]:
     return [] if status is None else [*judge_peers(status), judge_builds(status)]
 
 
+def probe_clocks(options: DoctorOptions) -> Iterable[Check]:
+    """What time it is for others, as a running agent asks them; nothing without one."""
+    told = _ask(options, "clocks")
+    return (
+        []
+        if told is None
+        else [judge_clocks([PeerClock(one["name"], one["ahead_s"], one["within_s"]) for one in told["clocks"]])]
+    )
+
+
 def _status(options: DoctorOptions) -> dict[str, Any] | None:
+    return _ask(options, "status")
+
+
+def _ask(options: DoctorOptions, command: str) -> dict[str, Any] | None:
     try:
-        return ControlClient(DataDir(options.data_dir).control_socket).call("status")
+        return ControlClient(DataDir(options.data_dir).control_socket).call(command)
     except (NotRunning, CommandFailed):
         return None
 

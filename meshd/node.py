@@ -49,6 +49,8 @@ from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
 from meshd.clocks import PROTOCOL as CLOCK_PROTOCOL
 from meshd.clocks import Clocks
+from meshd.clocks import PROTOCOL as CLOCK_PROTOCOL
+from meshd.clocks import Clocks
 from meshd.commands import DEFAULT_TTL_S, Commands
 from meshd.console.door import ConsoleDoor, url_of
 from meshd.control import Command, control_app
@@ -260,6 +262,7 @@ class Node:
             LEASE_PROTOCOL: self.leases.service.serve,
             SPLIT_PROTOCOL: worker.serve,
             CLOCK_PROTOCOL: self._clocks().serve,
+            CLOCK_PROTOCOL: self._clocks().serve,
             FILES_PROTOCOL: self.offering.pantry.lending.serve,
             BLOB_PROTOCOL: self.blobs.serve,
         }
@@ -282,6 +285,7 @@ class Node:
             | self._pairing_commands().table()
             | self._model_commands().table()
             | self._plan_command().table()
+            | self._clocks().table()
             | self._clocks().table()
             | BlobCommands(self.bending.blobs).table()
         )
@@ -373,6 +377,9 @@ class Node:
     def _model_commands(self) -> ModelCommands:
         hosts = self.identity.role is not Role.CLIENT
         return ModelCommands(self.offering.pantry, self.bringer, self.situation, hosts, self.upstreams)
+
+    def _clocks(self) -> Clocks:
+        return Clocks(self.transport, lambda: self.gossip.view, self.standing.unix_time)
 
     def _clocks(self) -> Clocks:
         return Clocks(self.transport, lambda: self.gossip.view, self.standing.unix_time)

@@ -17,6 +17,7 @@ OPENERS: dict[str, frozenset[Role]] = {
     "form/1": _EVERYONE,
     "renew/1": _EVERYONE,  # a client's certificate ends as well
     "join/1": _MEMBERS,  # passing on a joiner vouches for its session
+    "clock/1": _MEMBERS,
     "lease/1": _MEMBERS,  # a client neither hosts nor works for a host
     "split/1": _MEMBERS,
     "tunnel/1": _MEMBERS,

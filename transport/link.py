@@ -52,7 +52,7 @@ class Slot(Enum):
 DIAL_PROTOCOL = "dial/1"
 """A stream of it asks the end that dialled the control connection for a data connection. Nothing else is said."""
 
-_CONTROL_PROTOCOLS = frozenset(("gossip/1", "join/1", "renew/1", "lease/1", DIAL_PROTOCOL))
+_CONTROL_PROTOCOLS = frozenset(("gossip/1", "join/1", "renew/1", "lease/1", "clock/1", DIAL_PROTOCOL))
 
 
 def slot_for(protocol: str) -> Slot:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from gossip.message import MAX_FACT_BYTES
 from meshd.attest.attestation import decode_fact, open_attestation
+from meshd.clocks import MAX_MESSAGE_BYTES, ClockReading
 from meshd.mesh_facts import read_delegates, read_roots
 from tests.fuzzing import Decoder, seeds_of
+from transport import wire
 from transport.interface import NodeId
 
 PEER = NodeId(b"\x05" * 32)
@@ -20,6 +22,12 @@ def read_attestations(data: bytes) -> None:
 
 
 DECODERS = (
+    Decoder(
+        "clock/1",
+        lambda data: wire.decode(data, ClockReading, peer=PEER, max_bytes=MAX_MESSAGE_BYTES),
+        seeds_of("meshd", "clock"),
+        MAX_MESSAGE_BYTES,
+    ),
     Decoder("fact-poc", read_attestations, seeds_of("meshd", "fact_poc"), MAX_FACT_BYTES),
     Decoder("fact-roots", lambda data: read_roots(data, PEER), seeds_of("meshd", "fact_roots"), MAX_FACT_BYTES),
     Decoder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forms.poc.profile import TINY
 from meshd.attest.attestation import Findings, attest, encode_fact, lower_flop_per_s
+from meshd.clocks import ClockReading
 from meshd.mesh_facts import encode_delegates, encode_roots
 from tests.golden import Example
 from tests.transport.examples import DELEGATE, MEMBER, SUCCESSION
@@ -39,6 +40,9 @@ def examples() -> dict[str, Example]:
         "poc_findings": Example("What a verifier signs", "meshd.attest.attestation.Findings", wire.encode(FINDINGS)),
         "fact_poc": Example(
             "The fact `poc`", "meshd.attest.attestation.PocFact", encode_fact([attestation], "idle", 1.5e9)
+        ),
+        "clock": Example(
+            "What time it is for a node", "meshd.clocks.ClockReading", wire.encode(ClockReading(1_790_000_000.25))
         ),
         "fact_roots": Example("The fact `roots`", "meshd.mesh_facts.RootsFact", encode_roots((SUCCESSION,))),
         "fact_delegates": Example("The fact `delegates`", "meshd.mesh_facts.DelegatesFact", delegates),
