@@ -23,7 +23,7 @@ MAX_DATAGRAM_BYTES = 1100
 """Larger DATAGRAM frames wedge aioquic's send queue for good (measured: 1,170 B on a 1,200 B path)."""
 
 BULK_FROM_BYTES = 32 << 10
-"""What is larger is worth a bulk stream: on an open lane it takes half as long at most (`python -m bench.carriers`), and
+"""What is larger is worth a bulk stream: an open lane takes half as long at most (`python -m bench.carriers`), and
 opening one, as long as ten such calls take, is done once for each pair of nodes."""
 
 
