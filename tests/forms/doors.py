@@ -20,7 +20,7 @@ from forms.wire_door import WireDoor
 from forms.worker import Worker
 from meshd.http_server import serve_http
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

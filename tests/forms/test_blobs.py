@@ -77,7 +77,7 @@ async def nodes_with_blobs(root: Path, count: int = 1, quota: int = QUOTA) -> As
                     await nodes[number].blobs.blobs.serve(stream)
 
         tasks = [group.create_task(serve(number)) for number in range(count)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for transport in transports:
                 while sum(link.state is LinkState.CONNECTED for link in transport.links()) < count - 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)

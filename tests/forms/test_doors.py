@@ -187,7 +187,7 @@ async def test_a_page_elsewhere_may_ask_this_network_once_it_is_named() -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - it has nothing that one could wait for
             await asyncio.sleep(0.01)
 

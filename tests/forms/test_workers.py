@@ -95,7 +95,7 @@ LONG += b") '(" + (b'"' + b"d" * 1024 + b'" ') * 2000 + b"))"
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - it has nothing that one could wait for
             await asyncio.sleep(0.01)
 

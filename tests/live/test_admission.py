@@ -20,7 +20,7 @@ from tests.live.toy import HOUR, LONG_ANSWER, SERVES_TOY, api_of, chat
 from transport.identity import NodeKey
 from transport.invite import format_token, parse_token
 
-SOON_S = 30.0
+SOON_S = 60.0
 
 
 async def until_they_meet(*agents: LocalAgent) -> None:

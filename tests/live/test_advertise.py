@@ -8,7 +8,7 @@ from meshd.local_agents import LocalAgents, last_lines
 from transport.address import format_address
 from transport.invite import parse_token
 
-EXIT_TIMEOUT_S = 30
+EXIT_TIMEOUT_S = 90
 
 
 async def test_tokens_and_doors_name_the_advertised_addresses(agents: LocalAgents) -> None:

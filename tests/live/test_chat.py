@@ -44,7 +44,7 @@ async def trio(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trio]:
 
 
 async def sdk(agent: LocalAgent) -> AsyncOpenAI:
-    return AsyncOpenAI(base_url=f"{await api_of(agent)}/v1", api_key="unused", max_retries=0, timeout=30)
+    return AsyncOpenAI(base_url=f"{await api_of(agent)}/v1", api_key="unused", max_retries=0, timeout=60)
 
 
 EVERYWHERE = pytest.mark.parametrize("place", ["founder", "member", "client"])

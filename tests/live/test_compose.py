@@ -60,7 +60,7 @@ async def test_three_services_become_a_mesh_that_answers_its_client(agents: Loca
     key = {"authorization": "Bearer sk-a-key-that-a-person-made"}
     async with container("founder", agents, "founder") as founder:
         await founder.until(lambda status: True, 60)
-        async with container("invite", agents, "founder") as invite, asyncio.timeout(30):
+        async with container("invite", agents, "founder") as invite, asyncio.timeout(60):
             assert await invite.child.wait() == 0
         async with container("member", agents, "member") as member, container("client", agents, "client") as client:
             await member.until(lambda status: len(status["peers"]) == 2, 60)

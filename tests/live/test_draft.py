@@ -13,7 +13,7 @@ from tests.llm.tiny_gguf import write_tiny_gguf
 from tools.scenarios.stage import ask, until_served
 
 MODEL = "meshd-toy"
-EXIT_TIMEOUT_S = 30
+EXIT_TIMEOUT_S = 90
 
 
 async def test_a_draft_of_another_vocabulary_is_refused_with_the_reason(agents: LocalAgents, tmp_path: Path) -> None:

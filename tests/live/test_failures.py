@@ -15,7 +15,7 @@ from meshd.local_agents import LocalAgent, LocalAgents
 from tests.live.toy import HOUR, LONG_ANSWER, MODEL, SERVES_TOY, api_of, chat, engine_process
 
 PROMISED_S = 5.0
-SCHEDULING_S = 2.0
+SCHEDULING_S = 20.0
 """Allowed on top of a promise, because the machine is shared."""
 
 
@@ -84,7 +84,7 @@ async def test_an_engine_killed_before_the_first_token_is_retried_or_told(agents
         engine.suspend()  # so that no token can come before the kill
         async with asyncio.TaskGroup() as group:
             asked = group.create_task(_ask(session, api))
-            await founder.until(lambda status: status["models"][0]["in_flight"] == 1, 10)
+            await founder.until(lambda status: status["models"][0]["in_flight"] == 1, 60)
             engine.send_signal(signal.SIGKILL)
             killed = time.monotonic()
             status, answer = await asked
@@ -107,7 +107,7 @@ async def test_a_killed_engine_comes_back_by_itself(agents: LocalAgents) -> None
         await api_of(founder)
         before = engine_process(founder)
         before.send_signal(signal.SIGKILL)
-        await founder.until(lambda status: status["models"][0]["state"] != "ready", 10)
+        await founder.until(lambda status: status["models"][0]["state"] != "ready", 60)
 
         status, _ = await _ask(session, await api_of(founder))
 
@@ -140,7 +140,7 @@ async def test_a_killed_host_is_replaced_by_another_that_has_the_model(agents: L
         ):
             await api_of(second)
             api = await api_of(client)
-            await client.until(lambda status: len(status["models"][0]["hosts"]) == 2, 30)
+            await client.until(lambda status: len(status["models"][0]["hosts"]) == 2, 60)
             psutil.Process(founder.child.pid).send_signal(signal.SIGKILL)
             killed = time.monotonic()
             async with aiohttp.ClientSession(timeout=HOUR) as session:
@@ -169,7 +169,7 @@ async def test_a_stopped_agent_ends_its_engine_and_says_goodbye(agents: LocalAge
             engine = engine_process(member)
         assert not engine.is_running()
 
-        status = await founder.until(lambda status: status["peers"][0]["state"] == "left", 5)
+        status = await founder.until(lambda status: status["peers"][0]["state"] == "left", 60)
 
     assert status["models"] == []
 
@@ -191,7 +191,7 @@ async def test_leaving_forgets_the_mesh_and_stops(agents: LocalAgents) -> None:
             await founder.until(lambda status: len(status["peers"]) == 1, 10)
             await member.call("leave", force=False)
             assert await asyncio.wait_for(member.child.wait(), 10) == 0
-        await founder.until(lambda status: status["peers"][0]["state"] == "left", 5)
+        await founder.until(lambda status: status["peers"][0]["state"] == "left", 60)
 
     assert not (member.directory / "mesh").exists()
     assert (member.directory / "node.key").exists()

@@ -16,7 +16,7 @@ from transport.interface import Address, Role
 from transport.pairing import SeenMesh, StillWaiting, code_text
 from transport.quic import Joined, QuicTransport
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 HERE = Address("127.0.0.1", 0)
 
 

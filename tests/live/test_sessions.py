@@ -56,7 +56,7 @@ async def test_a_session_is_one_wherever_it_is_asked_for(agents: LocalAgents) ->
             assert (await asked(http, "GET", f"{here}/v1/sessions/{session}"))["status"] == 410
             session = await opened(http, there)
             await host.call("leave", force=True)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (answer := await asked(http, "GET", f"{there}/v1/sessions/{session}"))["status"] != 410:
                     assert answer["status"] in (200, 502, 503), answer
                     await asyncio.sleep(0.2)

@@ -30,7 +30,7 @@ from transport.impairment import CLEAR
 
 pytestmark = pytest.mark.timeout(240)
 
-SCHEDULING_S = 10.0
+SCHEDULING_S = 30.0
 """Allowed on top of a promise, because the machine is shared."""
 CUT_S = 5.0
 LEADS = (*SERVES_TOY, "--split", "--vram-limit", "2")
@@ -126,7 +126,7 @@ async def test_a_link_that_is_away_for_seconds_only_pauses_the_answer(agents: Lo
             await asyncio.sleep(CUT_S)
             for relay in impaired.relays:
                 relay.mend()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 for _ in range(200):
                     event = json.loads((await next_event(response)).removeprefix(b"data: "))
                     assert "error" not in event

@@ -16,7 +16,7 @@ from meshd.local_agents import LocalAgent
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
 MODEL = TOY.stem
 SERVES_TOY = ("--model", str(TOY), "--threads", "1")
-LOAD_TIMEOUT_S = 60.0
+LOAD_TIMEOUT_S = 120.0
 HOUR = aiohttp.ClientTimeout(total=60)
 
 

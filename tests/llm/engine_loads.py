@@ -17,7 +17,7 @@ from llm.engines.llama_server import LISTENING
 
 ALWAYS = ("--host", "127.0.0.1", "--port", "0", "--offline", "--no-webui", "--no-warmup")
 SAID = ("--log-colors", "off", "--verbosity", "4")
-LOAD_TIMEOUT_S = 60.0
+LOAD_TIMEOUT_S = 120.0
 LOOK_S = 0.02
 
 

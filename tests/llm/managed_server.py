@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-END_TIMEOUT_S = 20.0
+END_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ async def linked(
     async with asyncio.TaskGroup() as group:
         here.keep(B, there.addresses)
         there.keep(A, here.addresses)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(link.state is LinkState.CONNECTED for link in here.links()):
                 await here.board.changed()
         serving = group.create_task(_run(there, serve))

@@ -19,7 +19,7 @@ from llm.split.build import EngineBuild, read_build, why_not_together
 from meshd.launcher import ProcessLauncher
 from transport.interface import Address
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 LAUNCHER = ProcessLauncher(os.environ)
 OURS = EngineBuild("0.25.3", "0c1e570", 101)

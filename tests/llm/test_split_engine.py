@@ -68,7 +68,7 @@ async def running(mesh: ScriptedMesh) -> AsyncIterator[PlacedEngine]:
 
 
 async def until(engine: PlacedEngine, state: EngineState, words: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while engine.status.state is not state or words not in engine.status.reason:
             await engine.changed()
 

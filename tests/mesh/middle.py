@@ -51,7 +51,7 @@ async def in_the_middle(key: NodeKey, server: Address, play: Callable[[Middle], 
         async def meet(victim: QuicPeerConnection) -> None:
             onward = endpoint.dial((server.host, server.port))
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     middle.bindings += [await victim.secured, await onward.secured]
                     await play(middle)(victim, onward)
             except MeshError:

@@ -70,6 +70,6 @@ async def meet(one: StandingNode, other: StandingNode) -> None:
     """Connect two nodes and wait until each knows the other."""
     one.gossip.seed([(other.node, other.transport.addresses)])
     other.gossip.seed([(one.node, one.transport.addresses)])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (one.sees(other) and other.sees(one)):  # noqa: ASYNC110 - several tasks away
             await asyncio.sleep(0.02)

@@ -39,7 +39,7 @@ def uses_left(house: House, invite: Invite) -> int:
 
 
 async def counted(transport: QuicTransport) -> dict[str, int]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not transport.refusals:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(0.01)
     return transport.refusals
@@ -106,7 +106,7 @@ async def test_what_a_server_said_is_worth_nothing_to_another_client() -> None:
             start(house.mesh.joiner_site()) as joiner,
         ):
             with pytest.raises(Refused) as refused:
-                await joiner.join(through(invite, middle.address), deadline_s=10)
+                await joiner.join(through(invite, middle.address), deadline_s=60)
         assert refused.value.code is RefusalCode.BAD_PROOF
         assert "server's signature" in str(refused.value)
 
@@ -122,7 +122,7 @@ async def test_a_joiner_does_not_enter_through_somebody_in_the_middle() -> None:
             start(house.mesh.joiner_site()) as joiner,
         ):
             with pytest.raises(Refused) as refused:
-                await joiner.join(through(invite, middle.address), deadline_s=10)
+                await joiner.join(through(invite, middle.address), deadline_s=60)
             await middle.has_played.wait()
 
             assert refused.value.code is RefusalCode.BAD_PROOF
@@ -132,7 +132,7 @@ async def test_a_joiner_does_not_enter_through_somebody_in_the_middle() -> None:
             assert uses_left(house, invite) == 1
 
             # What failed was the one in the middle: the same token is good at the true address.
-            await joiner.join(invite, deadline_s=10)
+            await joiner.join(invite, deadline_s=60)
             assert uses_left(house, invite) == 0
 
 

@@ -27,6 +27,6 @@ async def test_verdict_of_gossip_is_put_to_the_test_by_the_transport(
         await meet(owner, guest)
         owner.gossip._perform(Doubt(guest.node, "as the engine would say"))
         assert link_state(owner, guest) is LinkState.RECONNECTING
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while link_state(owner, guest) is not LinkState.CONNECTED:  # noqa: ASYNC110 - the events are gossip's
                 await asyncio.sleep(0.01)

@@ -50,7 +50,7 @@ def member(folder: Path, owner: Standing) -> Standing:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - several tasks away
             await asyncio.sleep(0.02)
 

@@ -80,7 +80,7 @@ async def with_members(folder: Path, number: int) -> AsyncIterator[tuple[Founder
         invite = founder.invite(uses=number)
         for _ in range(number):
             member = await stack.enter_async_context(founder.joins())
-            await member.join(invite, deadline_s=10)
+            await member.join(invite, deadline_s=60)
             await connect(member, founder.transport)
             members.append(member)
         yield founder, members
@@ -105,7 +105,7 @@ async def renewal(member: QuicTransport, founder: Founder) -> Membership | None:
 async def test_a_joiner_enters_at_a_member_and_the_use_is_on_disk(tmp_path: Path) -> None:
     async with with_members(tmp_path, 1) as (founder, (member,)), founder.joins() as joiner:
         invite = founder.invite()
-        joined = await joiner.join(at(invite, member), deadline_s=10)
+        joined = await joiner.join(at(invite, member), deadline_s=60)
         assert joined.peer.node == member.node
         assert {peer.node for peer in member.peers()} == {founder.transport.node, joiner.node}
         kept = load(DataDir(tmp_path), os.urandom).tokens
@@ -121,11 +121,11 @@ async def test_a_token_spent_at_one_member_is_spent_at_another(tmp_path: Path) -
         founder.joins() as second,
     ):
         invite = founder.invite()
-        await first.join(at(invite, one), deadline_s=10)
+        await first.join(at(invite, one), deadline_s=60)
         with pytest.raises(Refused) as refused:
-            await second.join(at(invite, two), deadline_s=10)
+            await second.join(at(invite, two), deadline_s=60)
         assert refused.value.code is RefusalCode.TOKEN_SPENT
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not two.refusals:  # noqa: ASYNC110 - counted after the answer has left
                 await asyncio.sleep(0.01)
         assert two.refusals == {"token_spent": 1}
@@ -137,7 +137,7 @@ async def test_a_member_without_a_link_to_the_issuer_says_so(tmp_path: Path) -> 
         founder.transport.drop(member.node, "test")
         member.drop(founder.transport.node, "test")
         with pytest.raises(Refused, match="cannot be reached now") as refused:
-            await joiner.join(invite, deadline_s=10)
+            await joiner.join(invite, deadline_s=60)
         assert refused.value.code is RefusalCode.NOT_ISSUER
 
 
@@ -150,7 +150,7 @@ async def test_a_full_disk_at_the_issuer_keeps_the_joiner_out(tmp_path: Path, mo
 
         monkeypatch.setattr(DataDir, "write", full)
         with pytest.raises(Refused, match="cannot write its token book") as refused:
-            await joiner.join(invite, deadline_s=10)
+            await joiner.join(invite, deadline_s=60)
         assert refused.value.code is RefusalCode.BUSY
         assert joiner.peers() == ()
 
@@ -163,7 +163,7 @@ async def test_strangers_take_only_so_much_of_an_issuers_time_through_a_member(t
         for _ in range(forwarding.BURST + 8):
             async with founder.joins() as stranger:
                 with pytest.raises(Refused) as refused:
-                    await stranger.join(forgery, deadline_s=10)
+                    await stranger.join(forgery, deadline_s=60)
             codes.append(refused.value.code)
             if refused.value.code is RefusalCode.BUSY:
                 break
@@ -202,8 +202,8 @@ async def test_who_is_revoked_while_its_token_is_written_down_is_not_let_in(tmp_
         start(joiner_site) as joiner,
     ):
         with contextlib.suppress(Refused, Unreachable):
-            await joiner.join(mesh.invite_to(owner), deadline_s=10)
-        async with asyncio.timeout(5):
+            await joiner.join(mesh.invite_to(owner), deadline_s=60)
+        async with asyncio.timeout(60):
             while joiner.peers() or not owner.refusals:  # noqa: ASYNC110 - nobody announces it
                 await asyncio.sleep(0.01)
         assert owner.peers() == () and owner.refusals == {"revoked": 1}
@@ -220,7 +220,7 @@ async def test_who_is_revoked_while_the_issuer_is_asked_is_not_let_in(
 
         monkeypatch.setattr(Standing, "save_redemption", save_and_revoke)
         with pytest.raises(Refused):
-            await joiner.join(at(founder.invite(), member), deadline_s=10)
+            await joiner.join(at(founder.invite(), member), deadline_s=60)
         assert joiner.node not in {peer.node for peer in member.peers()} and joiner.peers() == ()
 
 
@@ -260,7 +260,7 @@ async def test_a_handshake_brings_news_of_a_new_root_key_to_the_end_that_dials(t
     async with founder_in(tmp_path) as founder:
         joiner = founder.joins()
         async with joiner:
-            await joiner.join(founder.invite(), deadline_s=10)
+            await joiner.join(founder.invite(), deadline_s=60)
         learned: list[Membership] = []
         site = joiner.site
         founder.standing.rotate_root()
@@ -275,7 +275,7 @@ async def test_and_to_the_end_that_is_dialled(tmp_path: Path) -> None:
         sites = []
         for _ in range(2):
             async with founder.joins() as joiner:
-                await joiner.join(invite, deadline_s=10)
+                await joiner.join(invite, deadline_s=60)
                 sites.append(joiner.site)
         founder.standing.rotate_root()
         knows = await stack.enter_async_context(start(sites[0]))
@@ -285,7 +285,7 @@ async def test_and_to_the_end_that_is_dialled(tmp_path: Path) -> None:
         options = QuicOptions(learn=learned.append)
         hears = await stack.enter_async_context(QuicTransport(sites[1], LOOPBACK, options))
         knows.keep(hears.node, hears.addresses)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not learned:  # noqa: ASYNC110 - nobody announces it
                 await asyncio.sleep(0.01)
         assert learned[0].root_public == founder.standing.membership.root_public
@@ -296,7 +296,7 @@ async def test_and_to_the_end_that_is_dialled(tmp_path: Path) -> None:
 
 async def over_the_lane(member: QuicTransport, owner: QuicTransport) -> tuple[Stream, Stream]:
     """Both ends of a stream on the bulk lane; on a loaded machine the first may have gone over QUIC instead."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             here = await member.open(owner.node, HEADER, bulk=True)
             await here.send(message(b"over the lane"))
@@ -318,7 +318,7 @@ async def test_whoever_is_revoked_loses_the_bulk_lane_too() -> None:
 
         owner.revise(replace(owner.site, revoked=frozenset({member.node})))
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for stream in (here, there):
                 with pytest.raises(Unreachable):
                     await stream.receive()

@@ -20,7 +20,7 @@ async def served(app: ASGIApp, listener: socket.socket | None = None) -> AsyncIt
     accepting = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         server = group.create_task(serve_http(app, listener, accepting))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await accepting.wait()
         try:
             yield port

@@ -28,7 +28,7 @@ from transport.blob_message import BlobDigest
 from transport.interface import Role
 from transport.memory import MemoryNetwork
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

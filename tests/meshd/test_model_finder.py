@@ -126,7 +126,7 @@ async def test_the_same_bytes_get_the_name_that_was_asked_for(tmp_path: Path, na
     async with here, there, asyncio.TaskGroup() as group:
         here.keep(there.node, there.addresses)
         there.keep(here.node, here.addresses)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(link.state is LinkState.CONNECTED for link in here.links()):
                 await here.board.changed()
         serving = group.create_task(serve())

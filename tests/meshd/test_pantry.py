@@ -84,7 +84,7 @@ async def test_a_model_that_changes_while_it_is_hashed_is_hashed_all_the_same(tm
     async with asyncio.TaskGroup() as group:
         hashing = group.create_task(here.run())
         await here.load("m", Policy.PINNED, now=False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not here.host.offers()[0].digest:
                 await here.host.changed()
         hashing.cancel()

@@ -22,6 +22,7 @@ from meshd.datadir import DataDir
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
 from meshd.model_reader import KnownModel, NotRead
 from meshd.planning import PlanCommand, PlanRequest, plan_offline
+from meshd.poc_status import Proof, Proofs
 from meshd.status import Situation
 from tests.llm.architectures import Plan, write_architecture
 from tests.llm.tiny_gguf import write_tiny_gguf
@@ -72,6 +73,23 @@ async def test_every_member_is_a_choice_and_clients_and_the_dead_are_not(model: 
     alone = [choice["nodes"][0]["name"] for choice in found["choices"] if choice["kind"] == "solo"]
     assert sorted(alone) == ["host", "me"]
     assert [choice["advised"] for choice in found["choices"]].count(True) == 1
+
+
+async def test_who_is_believed_half_is_half_as_fast_and_who_is_not_believed_is_no_choice(
+    model: Path, directory: DataDir
+) -> None:
+    now = mesh_of(400, with_free(node(HOST, "host"), 500))
+
+    async def speed_of_host(believed: float) -> float | None:
+        proofs = Proofs(by_node={HOST: Proof(believed=believed)})
+        choices = (await ask(replace(now, proofs=proofs), directory, model))["choices"]
+        found = [one["tokens_per_s"]["likely"] for one in choices if one["nodes"][0]["name"] == "host"]
+        return found[0] if found else None
+
+    whole, half = await speed_of_host(1.0), await speed_of_host(0.5)
+    assert whole is not None
+    assert half == pytest.approx(whole / 2, rel=0.01)
+    assert await speed_of_host(0.0) is None
 
 
 async def test_memory_is_given_item_by_item(model: Path, directory: DataDir) -> None:

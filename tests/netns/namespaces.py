@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-_COMMAND_S = 20.0
+_COMMAND_S = 60.0
 _CLONE_NEWNET = 0x40000000
 _NAMES = re.compile(r"meshd-(\d+)-\d+")
 _numbers = itertools.count(1)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from tests.netns.namespaces import Namespace
 
 MDNS_GROUP = ("224.0.0.251", 5353)
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 async def ping_s(here: Namespace, there: Namespace, *, within_s: float = PATIENCE_S) -> float:

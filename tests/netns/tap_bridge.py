@@ -34,7 +34,7 @@ _LOST = {errno.EAGAIN, errno.EIO}
 """A device that is full, or not up yet, loses frames as a real one does."""
 
 _MAX_FRAME_BYTES = 65_536
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 @cache

@@ -16,7 +16,7 @@ from tests.netns.namespaces import Namespace
 from tests.netns.tap_bridge import TapBridge
 from transport.impairment import Conditions
 
-PATIENCE_S = 45.0
+PATIENCE_S = 90.0
 ROOT = Path(__file__).parents[2]
 MESH = "11" * 16
 OTHER_MESH = "22" * 16

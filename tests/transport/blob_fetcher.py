@@ -50,7 +50,7 @@ async def fetch(bind: str, server: str, directory: str, digest: str) -> None:
         Blobs(transport, BlobStore(Path(directory), QUOTA_BYTES)) as blobs,
     ):
         transport.keep(mesh.owner.node, (parse_address(server),))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not is_connected(transport, mesh.owner.node):  # noqa: ASYNC110 - its events are nobody's here
                 await asyncio.sleep(0.01)
         wanted = BlobDigest(bytes.fromhex(digest))

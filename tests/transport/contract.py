@@ -31,7 +31,7 @@ from transport.interface import (
 from transport.quic import liveness
 
 HEADER = StreamHeader("echo/1", "r-1", 5000)
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Opener(Protocol):

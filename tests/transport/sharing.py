@@ -17,7 +17,7 @@ FAIR = 0.8
 """What a sibling gets beside stalled streams, of what it gets without them."""
 
 PIECE = Record(RecordKind.DATA, b"s" * 16384)
-OPEN_S = 20.0
+OPEN_S = 60.0
 QUIET_S = 0.1
 ENDLESS = float("inf")
 

@@ -21,7 +21,7 @@ from transport.interface import LinkState, NodeId, Record, RecordKind, Stream, S
 from transport.memory import MemoryNetwork, MemoryTransport
 
 QUOTA = 64 << 20
-WAIT_S = 30.0
+WAIT_S = 60.0
 DATA = random.Random(1).randbytes(8 * PIECE_BYTES + 777)
 DIGEST = digest_of(DATA)
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.live
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 LOOPBACK = Address("127.0.0.1", 0)
-WAIT_S = 10.0
+WAIT_S = 60.0
 DICE = random.Random(1)
 
 

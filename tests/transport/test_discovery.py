@@ -20,7 +20,7 @@ from transport.interface import Address, NodeId
 pytestmark = pytest.mark.live
 
 LOOPBACK = ["127.0.0.1"]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(autouse=True, scope="module")

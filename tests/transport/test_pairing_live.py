@@ -15,7 +15,7 @@ from transport.quic import QuicOptions, QuicTransport
 
 pytestmark = pytest.mark.live
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from transport.pipe import Pipe, SocketPipe, connect
 
 pytestmark = pytest.mark.live
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 async def socket_pipes() -> tuple[SocketPipe, SocketPipe]:

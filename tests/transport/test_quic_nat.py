@@ -18,7 +18,7 @@ from transport.relay import UdpRelay
 
 pytestmark = pytest.mark.live
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @asynccontextmanager

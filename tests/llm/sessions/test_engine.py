@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
 NODE = "0123456789abcdef"
-READY_S = 60.0
+READY_S = 120.0
 
 
 def engine_in(folder: Path, *, sequences: int = 8, cells: int = 2048) -> SessionEngine:
