@@ -52,10 +52,10 @@ class Installed:
     problems: tuple[str, ...]
 
 
-def catalogue(blobs: Path, more: Iterable[AnyForm] = ()) -> Catalogue:
+def catalogue(blobs: Path | None = None, more: Iterable[AnyForm] = ()) -> Catalogue:
     """Every form of this node: those that ship, `more`, and what is installed beside meshd. Logs what is left out.
 
-    blobs: the folder in which forms find what their calls name.
+    blobs: the folder in which forms find what their calls name; None where none is called.
     """
     ours = shipped(more)
     found = find_installed(entry_points(group=GROUP), ours)
