@@ -1,8 +1,8 @@
 """The data directory: keys, membership, tokens and the boot counter, each written whole or not at all.
 
-Layout: node.key, root.key and root.next (founder only), mesh (membership), revoked, tokens (issuers only), delegates
-(founder only), boot, addresses, fences, keys.json, models.json, digests.json, control.sock, meshd.lock, logs/,
-engines/, models/, blobs/.
+Layout: format (of the layout), node.key, root.key and root.next (founder only), mesh (membership), revoked, tokens
+(issuers only), delegates (founder only), boot, addresses, fences, keys.json, models.json, digests.json, control.sock,
+meshd.lock, logs/, engines/, models/, blobs/.
 The directory is 0700, files 0600.
 """
 
@@ -24,6 +24,15 @@ class DataDirBusy(Exception):
 
 class DataDirDamaged(Exception):
     """A file of the data directory does not hold what it should; the message names it."""
+
+
+class DataDirTooNew(DataDirDamaged):
+    """A later version wrote it, in a way that this one may misread."""
+
+
+FORMAT = 1
+"""Of what lies in the directory. It is raised only by a version whose files an earlier one would misread; every version
+reads what earlier ones wrote (tests/meshd/data_dirs has one of each)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,25 @@ class DataDir:
         for folder in (self.root, self.logs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.root.chmod(0o700)
+
+    def claim_format(self) -> None:
+        """Note that this version writes here. Raises DataDirTooNew where a later one has, DataDirDamaged."""
+        self.check_format()
+        if self.read("format") != str(FORMAT).encode():
+            self.write("format", str(FORMAT).encode())
+
+    def check_format(self) -> None:
+        """Raises DataDirTooNew, DataDirDamaged. Directories of before there were formats are as those of the first."""
+        content = self.read("format")
+        if content is None:
+            return
+        if not content.strip().isdigit():
+            raise DataDirDamaged(f"{self.root / 'format'} is not a number; restore the directory from a backup")
+        if int(content) > FORMAT:
+            raise DataDirTooNew(
+                f"a newer meshd has written {self.root} (format {int(content)}; this version reads up to {FORMAT}): "
+                "start that version again, restore a copy of the directory, or give this one its own --data-dir"
+            )
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes, or None when there is none."""

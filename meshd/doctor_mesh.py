@@ -142,6 +142,13 @@ def judge_gpu(facts: GpuFacts) -> Check:
     return Check("cupy", True, f"CuPy for CUDA {facts.cupy}, driver for CUDA {major}.{minor}")
 
 
+def judge_format(problem: str) -> Check:
+    """problem: why this version may not use the data directory, empty when it may."""
+    if not problem:
+        return Check("data-dir", True, "of a format that this version reads")
+    return Check("data-dir", False, problem, "bring meshd up to date on this host: docs/upgrading.md")
+
+
 def judge_membership(problem: str) -> Check:
     """problem: why what the data directory holds does not count, empty when it does or there is nothing."""
     if not problem:

@@ -27,6 +27,7 @@ from meshd.doctor_mesh import (
     judge_bind,
     judge_builds,
     judge_clocks,
+    judge_format,
     judge_gpu,
     judge_membership,
     judge_multicast,
@@ -145,8 +146,22 @@ def _cupy() -> int | None:
     return None
 
 
+def probe_format(options: DoctorOptions) -> Iterable[Check]:
+    return [judge_format(_format_problem(DataDir(options.data_dir)))]
+
+
+def _format_problem(directory: DataDir) -> str:
+    try:
+        directory.check_format()
+    except DataDirDamaged as error:
+        return str(error)
+    return ""
+
+
 def probe_membership(options: DoctorOptions) -> Iterable[Check]:
-    return [judge_membership(_membership_problem(DataDir(options.data_dir)))]
+    """Nothing of a directory that this version may misread."""
+    directory = DataDir(options.data_dir)
+    return [] if _format_problem(directory) else [judge_membership(_membership_problem(directory))]
 
 
 def _membership_problem(directory: DataDir) -> str:

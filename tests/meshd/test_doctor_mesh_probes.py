@@ -57,6 +57,15 @@ async def test_a_stale_data_directory_is_told(options: DoctorOptions) -> None:
     assert (found.ok, "--join" in found.fix) == (False, True)
 
 
+async def test_what_a_newer_version_wrote_is_told_and_not_looked_into(options: DoctorOptions) -> None:
+    assert (await check("data-dir", options)).ok
+    DataDir(options.data_dir).write("format", b"99")
+    DataDir(options.data_dir).write("node.key", b"as nobody knows yet")
+    found = await check("data-dir", options)
+    assert (found.ok, "format 99" in found.detail, "up to date" in found.fix) == (False, True, True)
+    assert await run_checks(options, {"membership": ALL_PROBES["membership"]}) == []
+
+
 async def test_a_damaged_data_directory_is_told_by_the_file(options: DoctorOptions) -> None:
     load(DataDir(options.data_dir), os.urandom)
     (options.data_dir / "mesh").write_bytes(b"?")
