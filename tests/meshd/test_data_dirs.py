@@ -1,4 +1,4 @@
-"""What an older version wrote, this one reads: a directory of every format is kept; and none of a later one is touched."""
+"""What an older version wrote, this one reads: a directory of each format is kept, and one of a later left alone."""
 
 from __future__ import annotations
 
