@@ -7,18 +7,18 @@ work was done, not how fast, and convinces nobody else of that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import msgspec
-import psutil
 
-from forms.poc.batch_size import batch_size
 from forms.poc.claim import ARTEFACT_BYTES, Claim, Opening, Work, sample
 from forms.poc.computer import Computer
-from forms.poc.generation import Assignment, generate, joined
+from forms.poc.generation import Assignment, joined
+from forms.poc.group_search import HostSearch, Searched
 from forms.poc.nonces import Residue
+from forms.poc.phases import Phase, enter
 from forms.poc.profile import PRESETS, Profile
 from forms.poc.seeds import derive, derive_key
 from forms.poc.verification import SAMPLES, Judgement, judge_claim
@@ -27,8 +27,6 @@ from transport.wire import Bytes32, decode, encode
 MEASURED_SHARE = 0.2
 MOST_NONCES = 1 << 20
 MAX_PROOF_BYTES = 12 * MOST_NONCES + (1 << 20)
-BATCH = 32
-"""Small enough that a batch's states stay near the processor, and that the clock is looked at often."""
 
 
 class OpenedSample(msgspec.Struct, frozen=True, array_like=True):
@@ -50,6 +48,7 @@ class Proof(msgspec.Struct, frozen=True, tag="meshd poc proof 1"):
     root: Bytes32
     secret: Bytes32
     openings: Annotated[tuple[OpenedSample, ...], msgspec.Meta(max_length=SAMPLES)]
+    groups: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
 
     @property
     def count(self) -> int:
@@ -58,33 +57,57 @@ class Proof(msgspec.Struct, frozen=True, tag="meshd poc proof 1"):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """tested_per_s: nonces run through the network.  verify_over_generate: of one claim, in time."""
+    """tested_per_s: nonces run through the network, of all groups.  relative_sd: of the rate, 1 / sqrt(nonces).
+
+    tflop_per_s_at_least: the lower bound that verifiers would attest.  groups: devices of each, [] for the processor.
+    batches: of each group.  verify_over_generate: of one claim, in time of one process.  vram: that none is proved.
+    """
 
     preset: str
+    groups: list[list[int]]
+    batches: list[int]
+    threads: int
     nonces: int
     nonces_per_minute: float
+    relative_sd: float
     tested_per_s: float
     gflop_per_s: float
+    tflop_per_s_at_least: float
     init_s: float
     generate_s: float
     verify_s: float
     verify_over_generate: float
+    vram: str = "not attested"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def assignment_of(profile: Profile, seed: bytes, share: float) -> Assignment:
+def assignment_of(profile: Profile, seed: bytes, share: float, groups: int = 1) -> Assignment:
     """What a host that is alone does in an epoch of its own."""
-    return Assignment(profile, seed, derive_key("own input", seed), share, Residue(0, 1, 1))
+    return Assignment(profile, seed, derive_key("own input", seed), share, Residue(0, 1, groups))
 
 
-def measure(assignment: Assignment, seconds: float, progress: Callable[[float], None]) -> tuple[Measured, Proof]:
-    """Search for so many seconds, and on until enough is found for a verdict; then check what was found."""
-    started = time.perf_counter()
+def measure(
+    search: HostSearch, profile: Profile, seed: bytes, seconds: float, progress: Callable[[float], None]
+) -> tuple[Measured, Proof]:
+    """Search for so many seconds, and on until enough is found for a verdict; then check what was found.
+
+    `pin_threads` before NumPy is loaded here, or checking takes other threads than searching. Raises
+    GroupFailed.
+    """
+    assignment = assignment_of(profile, seed, MEASURED_SHARE, len(search.groups))
+    parts = search.run(assignment, seconds, SAMPLES, MOST_NONCES, progress)
+    work = Work.of(joined(part.found.results for part in parts))
+    search.phase = enter(search.phase, Phase.VALIDATE)
+    proof, verify_s = _checked(assignment, work)
+    search.phase = enter(search.phase, Phase.STOP)
+    return _measured(search, assignment, parts, verify_s), proof
+
+
+def _checked(assignment: Assignment, work: Work) -> tuple[Proof, float]:
+    """A proof of the work, and the seconds that its verifier takes beside making the network."""
     computer = Computer.prepare(assignment.profile, assignment.seed)
-    init_s = time.perf_counter() - started
-    work, tested, generate_s = _search(computer, assignment, seconds, progress)
     secret = derive("own secret", assignment.seed, work.claim.root)
     started = time.perf_counter()
     openings = work.open(sample(work.claim.root, secret, work.claim.count, SAMPLES))
@@ -92,10 +115,30 @@ def measure(assignment: Assignment, seconds: float, progress: Callable[[float], 
     verify_s = time.perf_counter() - started
     if not judgement.is_honest:
         raise RuntimeError(f"this host does not confirm its own work: {judgement.reason}")
-    rate = tested / generate_s
-    found = (work.claim.count, 60 * work.claim.count / generate_s, rate, rate * assignment.profile.operations / 1e9)
-    times = (init_s, generate_s, verify_s, verify_s / generate_s)
-    return Measured(assignment.profile.name, *found, *times), _proof(assignment, work.claim, secret, openings)
+    return _proof(assignment, work.claim, secret, openings), verify_s
+
+
+def _measured(search: HostSearch, assignment: Assignment, parts: Sequence[Searched], verify_s: float) -> Measured:
+    nonces, profile = sum(len(part.found.results.nonces) for part in parts), assignment.profile
+    generate_s = max(part.found.spent_s for part in parts)
+    tested_per_s = sum(part.found.tested / part.found.spent_s for part in parts)
+    at_least = max(0.0, nonces - 1.645 * nonces**0.5) / (assignment.share * generate_s)
+    return Measured(
+        preset=profile.name,
+        groups=[list(part.devices) for part in parts],
+        batches=[part.ready.batch for part in parts],
+        threads=search.threads,
+        nonces=nonces,
+        nonces_per_minute=60 * nonces / generate_s,
+        relative_sd=nonces**-0.5,
+        tested_per_s=tested_per_s,
+        gflop_per_s=tested_per_s * profile.operations / 1e9,
+        tflop_per_s_at_least=at_least * profile.operations / 1e12,
+        init_s=max(part.ready.init_s for part in parts),
+        generate_s=generate_s,
+        verify_s=verify_s,
+        verify_over_generate=verify_s / generate_s,
+    )
 
 
 def encode_proof(proof: Proof) -> bytes:
@@ -112,7 +155,7 @@ def judge_proof(proof: Proof) -> Judgement:
     """Whether a proof holds: its network is made again. ValueError for one that names no preset, or is cut."""
     if proof.preset not in PRESETS:
         raise ValueError(f"a preset of {', '.join(PRESETS)} was expected, got {proof.preset!r}")
-    assignment = assignment_of(PRESETS[proof.preset], proof.seed, proof.share)
+    assignment = assignment_of(PRESETS[proof.preset], proof.seed, proof.share, proof.groups)
     claim = Claim(proof.nonces, proof.distances, proof.root)
     if proof.secret != derive("own secret", proof.seed, proof.root):
         return Judgement("its samples were picked by another secret than its root's")
@@ -120,23 +163,7 @@ def judge_proof(proof: Proof) -> Judgement:
     return judge_claim(Computer.prepare(assignment.profile, proof.seed), assignment, claim, proof.secret, openings)
 
 
-def _search(
-    computer: Computer, assignment: Assignment, seconds: float, progress: Callable[[float], None]
-) -> tuple[Work, int, float]:
-    """The work, how many nonces were tested for it, and the seconds that it took."""
-    batch = batch_size(assignment.profile, psutil.virtual_memory().available, BATCH)
-    parts, started = [], time.perf_counter()
-    for part in generate(computer, assignment, 0, batch):
-        parts.append(part)
-        spent_s = time.perf_counter() - started
-        progress(min(spent_s, seconds))
-        found = sum(len(one.nonces) for one in parts)
-        if found >= MOST_NONCES - batch or (spent_s >= seconds and found >= SAMPLES):
-            return Work.of(joined(parts)), len(parts) * batch, spent_s
-    raise AssertionError("generating has no end")
-
-
 def _proof(assignment: Assignment, claim: Claim, secret: bytes, openings: tuple[Opening, ...]) -> Proof:
     opened = tuple(OpenedSample(one.index, one.artefact, one.path) for one in openings)
     setting = (assignment.profile.name, assignment.seed, assignment.share)
-    return Proof(*setting, claim.nonces, claim.distances, claim.root, secret, opened)
+    return Proof(*setting, claim.nonces, claim.distances, claim.root, secret, opened, assignment.residue.groups)

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from forms.poc.groups import Device
+from forms.poc.threads import pin_threads
 from meshd.cli.output import JsonFlag, fail, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Proof of compute: its rate here, a proof in a file, and the audit")
@@ -19,20 +21,30 @@ app = typer.Typer(no_args_is_help=True, help="Proof of compute: its rate here, a
 def run(
     preset: Annotated[str, typer.Option(help="tiny or small")] = "small",
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="how long to search")] = 10.0,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="threads of each group's process")] = 1,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="keep the proof in this file")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Search for nonces on this host's processor, and say at what rate and what a verifier's work would cost."""
-    # Numpy is for this command only.
+    """Search for nonces with each group of this host's GPUs, or its processor; say the rate and what checking costs."""
+    pin_threads(os.environ, threads)
+    # Numpy is for this command only, and reads when it is loaded how many threads it may have.
+    from forms.poc.group_search import GroupFailed, HostSearch
     from forms.poc.profile import PRESETS
-    from forms.poc.rate import MEASURED_SHARE, assignment_of, encode_proof, measure
+    from forms.poc.rate import encode_proof, measure
 
     if preset not in PRESETS:
         raise typer.BadParameter(f"preset is one of {', '.join(PRESETS)}, got {preset!r}")
-    assignment = assignment_of(PRESETS[preset], os.urandom(32), MEASURED_SHARE)
+    search = HostSearch(own_groups(), threads)
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
         task = progress.add_task(f"searching with {preset}", total=seconds)
-        measured, proof = measure(assignment, seconds, lambda spent_s: progress.update(task, completed=spent_s))
+
+        def told(spent_s: float) -> None:
+            progress.update(task, completed=min(seconds, spent_s))
+
+        try:
+            measured, proof = measure(search, PRESETS[preset], os.urandom(32), seconds, told)
+        except GroupFailed as failure:
+            fail(str(failure))
     if out is not None:
         out.write_bytes(encode_proof(proof))
     report = {**measured.as_json(), **({"file": str(out)} if out is not None else {})}
@@ -40,6 +52,18 @@ def run(
         print_json(report)
     else:
         _show(report)
+
+
+def own_groups() -> list[tuple[Device, ...]]:
+    """This host's groups: of GPUs where CuPy can use them, else its processor."""
+    from importlib.util import find_spec
+
+    from forms.poc.groups import group_devices
+    from meshd.hardware import GIB, Limits, read_devices
+
+    devices = read_devices(Limits(0)).devices if find_spec("cupy") is not None else ()
+    gpus = [one for one in devices if one.kind == "cuda"]
+    return group_devices(Device(number, one.total_bytes / GIB) for number, one in enumerate(gpus))
 
 
 @app.command()
