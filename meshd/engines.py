@@ -6,7 +6,6 @@ import hashlib
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
@@ -15,18 +14,15 @@ from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
 from llm.engines.llama_server import Draft, LlamaServerOptions
 from llm.engines.resident import Residence, Resident, ResidentEngine
-from llm.gguf import BadModelFile, ModelFile, read_header
+from llm.gguf import ModelFile, read_header
 from llm.host import ServedModel
 from llm.memory.host_cache import HostCache, host_cache
-from llm.models.selection import parse_hub_spec
-from llm.models.shelf import FILE_NAME as SHELF_NAME
-from llm.models.shelf import read_shelf
 from llm.purpose import find_projector, purpose_arguments
 from llm.residency import Policy
 from llm.sessions.engine import SessionEngine, SessionOptions, WithSessions
-from llm.vocabulary import why_no_draft
 from meshd.config import Config
 from meshd.datadir import DataDir
+from meshd.drafts import Drafts
 from meshd.memory import HostMemory
 from meshd.model_needs import makeup_of, needs_of, settings_of
 from meshd.model_specs import EchoSpec, FileSpec
@@ -68,7 +64,7 @@ class Kitchen:
             threads=self.config.threads or None,
             kv_type=self.config.kv_type,
             binary=chosen_binary(self.config, self.directory),
-            draft=self._draft(file),
+            draft=Drafts(self.config.draft, self.directory).choose(file),
             more_arguments=purpose_arguments(file, find_projector(spec.path)),
         )
         options = replace(options, host_cache=self._host_cache(file, options))
@@ -116,39 +112,6 @@ class Kitchen:
         """What the model takes when this node serves it alone; 0 where it is split, so that its parts are leased."""
         need = needs_of(file, options, in_ram=self.memory.is_ram)(())[0] + self.memory.context_bytes
         return need if need <= self.memory.total_bytes and not self.splitting.is_forced else 0
-
-    def _draft(self, file: ModelFile) -> Draft | Literal["ngram"] | None:
-        """The draft model, where it fits this one. Raises BadModelFile where it does not."""
-        if self.config.draft in ("", "none"):
-            return None
-        if self.config.draft == "ngram":
-            return "ngram"
-        path = self._draft_path(self.config.draft)
-        if path is None or path in file.paths:
-            return None
-        if reason := why_no_draft(file, read_header(path)):
-            raise BadModelFile(
-                f"--draft {path}: its vocabulary is not that of {file.paths[0].name}, so it cannot propose tokens to "
-                f"it ({reason}); use a draft of the same family, or none"
-            )
-        return Draft(path)
-
-    def _draft_path(self, wanted: str) -> Path | None:
-        """Where the draft lies, None for one that is still to be brought. Raises BadModelFile."""
-        path = Path(wanted).expanduser()
-        if path.is_file():
-            return path.resolve()
-        spec = parse_hub_spec(wanted)
-        shelved = read_shelf(self.directory.root / SHELF_NAME).find(spec.name if spec is not None else wanted)
-        if shelved is not None and shelved.paths:
-            return Path(shelved.paths[0])
-        if spec is None:
-            raise BadModelFile(
-                f"--draft {wanted}: there is no such file, nor a model of that name on this node; expected a GGUF "
-                "file, hf:OWNER/REPOSITORY, ngram or none"
-            )
-        logger.warning("the draft %s is not here yet: what loads before it comes does without", wanted)
-        return None
 
 
 def chosen_binary(config: Config, directory: DataDir) -> Path | None:

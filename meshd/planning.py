@@ -26,6 +26,7 @@ from llm.plan_points import fit_for
 from llm.split.layout import Holder, Needs
 from meshd.control import Command, CommandFailed
 from meshd.datadir import DataDir
+from meshd.drafts import words_of_drafts
 from meshd.engines import DEFAULT_CONTEXT_TOKENS
 from meshd.hardware import Limits, read_devices
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
@@ -73,7 +74,9 @@ class PlanCommand:
         now = self.situation()
         nodes = [node for node in now.view.nodes if node is now.view.me or (node.is_usable and node.linked)]
         found = [_candidate(node, now, known.fingerprint, own, is_here=node is now.view.me) for node in nodes]
-        return await asyncio.to_thread(describe_plan, known.file, request, [one for one in found if one is not None])
+        plan = await asyncio.to_thread(describe_plan, known.file, request, [one for one in found if one is not None])
+        drafts = _measured_drafts(now.offers, known.fingerprint)
+        return plan | {"drafts": drafts or await asyncio.to_thread(words_of_drafts, known.file, self.directory)}
 
     async def _known(self, request: PlanRequest) -> KnownModel:
         if not (request.model or request.path):
@@ -100,7 +103,13 @@ def plan_offline(directory: DataDir, request: PlanRequest) -> dict[str, Any]:
     free = sum(device.free_bytes for device in devices.devices)
     speed = speed_of(devices, own_speed(directory), is_here=True)
     here = Candidate(Holder(NodeId(b""), "this host", free), _kind(devices), speed.bytes_per_s, speed.source)
-    return describe_plan(file, request, [here])
+    return describe_plan(file, request, [here]) | {"drafts": words_of_drafts(file, directory)}
+
+
+def _measured_drafts(offers: Sequence[Offer], which: str) -> str:
+    """What the engine of this node that serves the model says of its drafts; empty without one that drafts."""
+    reasons = (one.reason for one in offers if one.fingerprint == which)
+    return next((reason.partition("drafts by ")[2] for reason in reasons if "drafts by " in reason), "")
 
 
 def _read(path: Path) -> ModelFile:

@@ -111,6 +111,7 @@ class HttpReply:
     """A `Reply` that comes from an HTTP server.
 
     explain: makes the error to raise out of what aiohttp said when the body breaks off.  on_close: called once.
+    see: told each piece of the body.
     """
 
     def __init__(
@@ -118,12 +119,14 @@ class HttpReply:
         response: aiohttp.ClientResponse,
         explain: Callable[[str], Awaitable[EngineFailed]],
         on_close: Callable[[], None],
+        see: Callable[[bytes], None] | None = None,
     ) -> None:
         self.status = response.status
         self.headers = _end_to_end(response)
         self._response = response
         self._explain = explain
         self._on_close = on_close
+        self._see = see
         self._is_closed = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -131,6 +134,8 @@ class HttpReply:
 
         try:
             async for chunk in self._response.content.iter_any():
+                if self._see is not None:
+                    self._see(chunk)
                 yield chunk
         except aiohttp.ClientError as error:
             raise await self._explain(str(error) or type(error).__name__) from error

@@ -14,17 +14,20 @@ import re
 import secrets
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Never
+from typing import Literal
 
 from llm.changes import Changes
 from llm.engines import child_log
 from llm.engines.http_proxy import HttpProxy, HttpReply
 from llm.engines.interface import Child, EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
 from llm.engines.llama_binary import EngineMissing, LlamaBinary, find_llama_server
+from llm.engines.timings import TimingsReader
+from llm.engines.trial import Trial
 from llm.memory.check import MemoryCheck, check
 from llm.memory.host_cache import NO_CACHE, HostCache
+from llm.pairing import DraftKind
 
 logger = logging.getLogger("meshd.llm")
 
@@ -61,15 +64,22 @@ class RpcDevices:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A smaller model that proposes tokens. device: where it computes, "none" for the CPU.  tokens: at a time."""
+    """A smaller model that proposes tokens. device: where it computes, "none" for the CPU.  tokens: at a time.
+
+    kind: llama-server's word for how.
+    """
 
     model: Path
     device: str = "none"
     tokens: int = 8
+    kind: DraftKind = "draft-simple"
 
 
 NGRAM = "ngram"
 """In place of a draft model: what was said before is proposed again where its beginning comes again."""
+OWN_HEADS = "own-heads"
+"""In place of a draft model: layers of the model itself that predict further tokens."""
+DraftChoice = Draft | Literal["ngram", "own-heads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,7 @@ class LlamaServerOptions:
     pulse_timeout_s: float = 5.0
     binary: Path | None = None
     rpc: RpcDevices | None = None
-    draft: Draft | Literal["ngram"] | None = None
+    draft: DraftChoice | None = None
     host_cache: HostCache = NO_CACHE
     more_arguments: tuple[str, ...] = ()
 
@@ -127,15 +137,21 @@ def _rpc_arguments(rpc: RpcDevices | None) -> list[str]:
     return ["--rpc", ",".join(rpc.servers), "--tensor-split", ",".join(map(str, rpc.shares))]
 
 
-def _draft_arguments(draft: Draft | Literal["ngram"] | None) -> list[str]:
+def _draft_arguments(draft: DraftChoice | None) -> list[str]:
     if draft is None:
         return []
-    if draft == NGRAM:
-        return ["--spec-type", "ngram-simple"]
-    assert isinstance(draft, Draft)
+    if not isinstance(draft, Draft):
+        return ["--spec-type", "ngram-simple" if draft == NGRAM else "draft-mtp"]
     # Left alone it would follow the model onto other hosts, a round trip for each proposed token.
-    argv = ["--spec-type", "draft-simple", "--spec-draft-model", str(draft.model)]
+    argv = ["--spec-type", draft.kind, "--spec-draft-model", str(draft.model)]
     return [*argv, *("--spec-draft-n-max", str(draft.tokens)), *("--spec-draft-device", draft.device)]
+
+
+def draft_words(draft: DraftChoice) -> str:
+    """Who drafts, for people."""
+    if isinstance(draft, Draft):
+        return f"{draft.model.name} ({draft.kind})"
+    return "n-grams (ngram-simple)" if draft == NGRAM else "the model's own heads (draft-mtp)"
 
 
 class LlamaServerEngine:
@@ -156,6 +172,11 @@ class LlamaServerEngine:
         self._context_tokens = options.context_tokens
         self._tokens_per_s = 0.0
         self.pid: int | None = None
+        self.trial = Trial()
+        self._is_drafting = options.draft is not None
+        self._is_switching = False
+        self._alone: TimingsReader | None = None
+        self._switches = Changes()
         # What the latest load was predicted to take and what it took; None until both are known.
         self.memory: MemoryCheck | None = None
 
@@ -175,7 +196,11 @@ class LlamaServerEngine:
             while True:
                 began = loop.time()
                 self._enter(EngineState.LOADING, f"starting {self.program}")
-                self._enter(EngineState.FAILED, await self._live_once())
+                reason = await self._live_once()
+                if self._is_switching:
+                    self._is_switching, backoff_s = False, FIRST_BACKOFF_S
+                    continue
+                self._enter(EngineState.FAILED, reason)
                 if loop.time() - began > STABLE_S:
                     backoff_s = FIRST_BACKOFF_S
                 logger.error("model %s: %s; starting again in %.1f s", self._options.name, self._reason, backoff_s)
@@ -194,6 +219,7 @@ class LlamaServerEngine:
         if self._proxy is None or self._state is not EngineState.READY:
             raise self._failure(f"it is {self._state.value}: {self._reason}", retryable=True)
         self._in_flight += 1
+        reader = self._begin_reading()
         try:
             response = await self._proxy.send(request)
         except EngineFailed as error:
@@ -202,11 +228,29 @@ class LlamaServerEngine:
         except BaseException:
             self._done()
             raise
-        return HttpReply(response, lambda detail: self._explain(detail, retryable=False), self._done)
+        return HttpReply(
+            response,
+            lambda detail: self._explain(detail, retryable=False),
+            lambda: self._done(reader),
+            reader.feed if reader is not None else None,
+        )
 
-    def _done(self) -> None:
+    def _begin_reading(self) -> TimingsReader | None:
+        """For what its drafts are worth: a reader of an answer's timings. Of two at a time neither counts."""
+        if self._options.draft is None:
+            return None
+        if self._alone is not None:
+            self._alone.is_alone = False
+        self._alone = TimingsReader(is_alone=self._in_flight == 1)
+        return self._alone
+
+    def _done(self, reader: TimingsReader | None = None) -> None:
         self._in_flight -= 1
         self._has_news = True
+        sample = reader.sample() if reader is not None else None
+        if sample is not None:
+            self.trial.note(sample, is_drafting=self._is_drafting, now=asyncio.get_running_loop().time())
+            self._look_for_switch()
 
     def _enter(self, state: EngineState, reason: str) -> None:
         is_change = state is not self._state
@@ -235,8 +279,9 @@ class LlamaServerEngine:
             async with self._launcher.start(argv, env, options.log) as child:
                 self.pid = child.pid
                 reason = await self._accompany(child, key, log_start, argv)
-                # Known at once, before the launcher has cleared up.
-                self._enter(EngineState.FAILED, reason)
+                if not self._is_switching:
+                    # Known at once, before the launcher has cleared up.
+                    self._enter(EngineState.FAILED, reason)
                 return reason
         except (OSError, EngineMissing) as error:
             return str(error)
@@ -249,7 +294,8 @@ class LlamaServerEngine:
         env = {KEY_VARIABLE: key}
         if binary.library_dir is not None:
             env["LD_LIBRARY_PATH"] = str(binary.library_dir)
-        return arguments(binary, self._options), env
+        options = self._options if self._is_drafting else replace(self._options, draft=None)
+        return arguments(binary, options), env
 
     def _end_child(self, pid: int) -> None:
         # It has nothing to save, and its orderly end hangs at times after a stream was abandoned.
@@ -280,6 +326,7 @@ class LlamaServerEngine:
     async def _tend(self, key: str, log_start: int, argv: list[str]) -> str:
         """Make the engine ready and keep house; why the child must go."""
         options = self._options
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(options.start_timeout_s):
                 port = await self._wait_for_port(log_start)
@@ -287,7 +334,8 @@ class LlamaServerEngine:
                 async with asyncio.timeout(options.start_timeout_s):
                     await self._wait_for_health(proxy)
                 self.memory = await asyncio.to_thread(self._check_memory, argv, log_start)
-                await self._keep_ready(proxy)
+                self.trial.load_s = asyncio.get_running_loop().time() - began
+                return await self._keep_ready(proxy)
         except TimeoutError:
             return f"{self.program} did not load {options.model.name} within {options.start_timeout_s:g} s"
         except EngineFailed as error:
@@ -296,16 +344,47 @@ class LlamaServerEngine:
     def _check_memory(self, argv: list[str], log_start: int) -> MemoryCheck | None:
         return check(self._options.name, argv, child_log.read_from(self._options.log, log_start))
 
-    async def _keep_ready(self, proxy: HttpProxy) -> Never:
+    async def _keep_ready(self, proxy: HttpProxy) -> str:
+        """Keep house until it should draft where it does not, or the other way round; why it must go."""
         self._proxy = proxy
-        self._enter(EngineState.READY, f"serving {self._options.model.name} on {self._options.slots} slots")
+        self._enter(EngineState.READY, self._serving)
         try:
-            while True:
-                await asyncio.sleep(HOUSEKEEPING_S)
+            while not self._is_switching:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(HOUSEKEEPING_S):
+                        await self._switches.wait()
+                    break
                 await self._health(proxy)
                 await self._keep_house(proxy)
+                self._look_for_switch()
+                if not self._is_switching:
+                    self._enter(EngineState.READY, self._serving)
         finally:
             self._proxy = None
+        return self._reason
+
+    @property
+    def _serving(self) -> str:
+        options = self._options
+        told = f"; drafts by {draft_words(options.draft)}: {self.trial.words()}" if options.draft is not None else ""
+        return f"serving {options.model.name} on {options.slots} slots{told}"
+
+    def _look_for_switch(self) -> None:
+        """Be about to start again the other way, with drafts or without, where that is wanted.
+
+        Only while nobody is answered, for it takes a start; never a split, whose workers would have to begin anew.
+        """
+        options = self._options
+        if options.draft is None or options.rpc is not None or self._in_flight or self._state is not EngineState.READY:
+            return
+        if self.trial.wants_drafts(asyncio.get_running_loop().time()) is self._is_drafting:
+            return
+        self._is_drafting, self._is_switching = not self._is_drafting, True
+        how = "with drafts" if self._is_drafting else "without drafts"
+        # From here on requests wait for it.
+        self._enter(EngineState.LOADING, f"starting again {how}, to compare what its answers take")
+        logger.info("model %s: %s; %s", options.name, self._reason, self.trial.words())
+        self._switches.notify()
 
     async def _wait_for_port(self, log_start: int) -> int:
         loop = asyncio.get_running_loop()

@@ -47,7 +47,9 @@ class SessionEngine(LlamaServerEngine):
         cells = options.server.context_tokens * options.server.slots
         log = options.server.log.with_suffix(".sessions.log")
         # Everybody's turns are the child's own affair.
-        super().__init__(replace(options.server, log=log, context_tokens=cells, slots=options.sequences), launcher)
+        # Whether a draft pays, the child finds out by itself, without being started again.
+        server = replace(options.server, log=log, context_tokens=cells, slots=options.sequences, draft=None)
+        super().__init__(server, launcher)
         self._session_options = options
 
     async def answer(self, request: Request) -> Reply:
@@ -63,9 +65,10 @@ class SessionEngine(LlamaServerEngine):
         argv += ["--kv-type", server.kv_type, "--gpu-layers", str(server.gpu_layers)]
         if server.threads is not None:
             argv += ["--threads", str(server.threads)]
-        if isinstance(server.draft, Draft):
-            gpu_layers = 0 if server.draft.device == "none" else server.gpu_layers
-            argv += ["--draft-model", str(server.draft.model), "--draft-name", draft_name(server.draft)]
+        draft = options.server.draft
+        if isinstance(draft, Draft) and draft.kind == "draft-simple":
+            gpu_layers = 0 if draft.device == "none" else server.gpu_layers
+            argv += ["--draft-model", str(draft.model), "--draft-name", draft_name(draft)]
             argv += ["--draft-gpu-layers", str(gpu_layers)]
         return argv, {KEY_VARIABLE: key}
 

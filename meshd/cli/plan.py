@@ -75,6 +75,7 @@ def _show(found: dict[str, Any]) -> None:
     for choice in found["choices"]:
         if choice["basis"]:
             console.print(f"{choice['kind']} on {_names(choice)}: {choice['basis']}")
+    console.print(f"drafts: {found['drafts']}")
 
 
 def _table(choices: list[dict[str, Any]]) -> Any:
