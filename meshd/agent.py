@@ -28,6 +28,7 @@ from meshd.bending import workers_of
 from meshd.config import Config, is_loopback
 from meshd.console.door import open_console
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
+from meshd.drafter import make_drafter
 from meshd.engines import Kitchen, chosen_binary
 from meshd.hardware import GIB, Limits
 from meshd.http_server import listen_tcp, listen_unix
@@ -135,7 +136,8 @@ class Agent:
         kitchen = Kitchen(self.config, self.directory, launcher, splitting, memory, Residence(memory))
         blobs = BlobStore(self.directory.blobs, int(self.config.blob_quota * GB))
         pantry = Pantry(kitchen, specs, blobs)
-        offering = Offering(pantry, memory, splitting, upstreams, self.config.quorum, bend_workers)
+        drafter = make_drafter(kitchen)
+        offering = Offering(pantry, memory, splitting, upstreams, self.config.quorum, bend_workers, drafter)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))

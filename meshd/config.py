@@ -47,6 +47,7 @@ class Config:
     draft: Annotated[
         str, "who proposes tokens to this node's models: a small GGUF file, hf:…, ngram, auto, or none"
     ] = ""
+    drafter: Annotated[str, "a small GGUF file with which this node proposes tokens to models of other nodes"] = ""
     displace: Annotated[bool, "let calls of forms end lazy models that are idle, where they need the memory"] = False
     trust: Annotated[
         Trust, "place work by what members say of their speed, or only by what proofs of compute attested"
@@ -186,8 +187,8 @@ def _check_ranges(config: Config) -> None:
     for name, value, low, high in limits:
         if not low <= value <= high:
             raise BadConfig(f"{name}: expected {low} to {high}, got {value}")
-    if config.client and (config.model or config.lazy or config.upstream):
-        raise BadConfig("a lite client hosts nothing: leave out --client, or --model, --lazy and --upstream")
+    if config.client and (config.model or config.lazy or config.upstream or config.drafter):
+        raise BadConfig("a lite client hosts nothing: leave out --client, or --model, --lazy, --upstream and --drafter")
     if not is_loopback(config.bend_listen) and not config.bend_key_file and not config.no_bend:
         raise BadConfig(f"--bend-listen {config.bend_listen} opens bend to the network: give --bend-key-file as well")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 
 from llm.digest import fingerprint
+from llm.draft.desk import DraftDesk
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
 from llm.engines.llama_server import Draft, LlamaServerOptions
@@ -44,6 +45,8 @@ class Kitchen:
     splitting: Splitting
     memory: HostMemory
     residence: Residence
+    desk: DraftDesk = field(default_factory=DraftDesk)
+    """Where sessions ask for drafters on other hosts."""
 
     def make(self, spec: FileSpec | EchoSpec) -> ServedModel:
         """The model and its engine, not started. Reads the file's head. Raises BadModelFile."""
@@ -72,7 +75,7 @@ class Kitchen:
         resident = Resident(
             spec.name,
             make=lambda: self.splitting.engine(file, which, options),
-            need_bytes=self._reserved_bytes(file, options),
+            need_bytes=self.need_bytes(file, options),
             slots=options.slots,
             policy=Policy.LAZY if spec.is_lazy else Policy.PINNED,
             ttl_s=self.config.idle_ttl,
@@ -86,12 +89,19 @@ class Kitchen:
         folder = self.directory.root / "sessions" / which[:16]
         # llama-server's own way to draft with n-grams is not the sessions'; a draft model is theirs, too.
         draft = server.draft if isinstance(server.draft, Draft) else None
-        options = SessionOptions(replace(server, draft=draft), which, folder, self._node)
+        options = SessionOptions(
+            replace(server, draft=draft),
+            which,
+            folder,
+            self._node,
+            vocabulary=file.vocabulary_digest,
+            desk=lambda: self.desk.invitation,
+        )
         return self.residence.add(
             Resident(
                 f"{server.name} (sessions)",
                 make=lambda: SessionEngine(options, self.launcher),
-                need_bytes=self._reserved_bytes(file, options.server),
+                need_bytes=self.need_bytes(file, options.server),
                 slots=options.sequences,
                 ttl_s=self.config.idle_ttl,
                 makeup=makeup_of(file, options.server, in_ram=self.memory.is_ram),
@@ -108,7 +118,7 @@ class Kitchen:
         ram_bytes = psutil.virtual_memory().total
         return host_cache(file, settings_of(options), in_ram=self.memory.is_ram, ram_bytes=ram_bytes)
 
-    def _reserved_bytes(self, file: ModelFile, options: LlamaServerOptions) -> int:
+    def need_bytes(self, file: ModelFile, options: LlamaServerOptions) -> int:
         """What the model takes when this node serves it alone; 0 where it is split, so that its parts are leased."""
         need = needs_of(file, options, in_ram=self.memory.is_ram)(())[0] + self.memory.context_bytes
         return need if need <= self.memory.total_bytes and not self.splitting.is_forced else 0

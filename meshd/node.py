@@ -27,6 +27,8 @@ from gossip.timing import LAN
 from gossip.trust import CertificateVerifier
 from llm.chat import CHAT_PROTOCOL
 from llm.client import Router
+from llm.draft.message import PROTOCOL as DRAFT_PROTOCOL
+from llm.draft.service import DraftService
 from llm.engines.booking import SharedMemory
 from llm.engines.upstream import Upstream, UpstreamOptions
 from llm.host import Host
@@ -38,6 +40,7 @@ from llm.split.message import PROTOCOL as SPLIT_PROTOCOL
 from llm.split.worker import SplitWorker
 from llm.upstream_models import serve_upstream
 from meshd.api import Api
+from meshd.attest.race_message import PROTOCOL as POC_PROTOCOL
 from meshd.attest.worth import Trust
 from meshd.attestations import Attestations
 from meshd.banner import Welcome, welcome_lines
@@ -47,8 +50,6 @@ from meshd.bending import Bending, make_bending
 from meshd.bending import Surroundings as FormSurroundings
 from meshd.blob_commands import BlobCommands
 from meshd.bringer import Bringer
-from meshd.clocks import PROTOCOL as CLOCK_PROTOCOL
-from meshd.clocks import Clocks
 from meshd.clocks import PROTOCOL as CLOCK_PROTOCOL
 from meshd.clocks import Clocks
 from meshd.commands import DEFAULT_TTL_S, Commands
@@ -77,6 +78,7 @@ from meshd.owner_commands import OwnerCommands
 from meshd.pairing_commands import PairingCommands
 from meshd.pantry import Pantry
 from meshd.planning import PlanCommand
+from meshd.racing import RaceSurroundings, Racing, make_racing
 from meshd.renewals import Renewals
 from meshd.split import MeshParts, Splitting, work_for_others
 from meshd.standing import Doorkeeper, Standing
@@ -114,7 +116,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """What this node serves and how much of its memory it gives. quorum: models whose host needs a majority."""
+    """What this node serves and how much of its memory it gives. quorum: models whose host needs a majority.
+
+    drafter: with which it drafts for models of other nodes.
+    """
 
     pantry: Pantry
     memory: HostMemory
@@ -122,6 +127,7 @@ class Offering:
     upstreams: tuple[UpstreamOptions, ...] = ()
     quorum: tuple[str, ...] = ()
     bend_workers: tuple[ForeignWorker, ...] = ()
+    drafter: DraftService | None = None
 
     @property
     def host(self) -> Host:
@@ -187,6 +193,7 @@ class Node:
     upstreams: tuple[Upstream, ...] = field(init=False)
     blobs: Blobs = field(init=False)
     bending: Bending = field(init=False)
+    racing: Racing = field(init=False)
     telemetry: Telemetry = field(init=False)
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -202,6 +209,7 @@ class Node:
         self.bringer = Bringer(pantry, finder, Fetcher(self.transport, pantry.folder))
         self.blobs = Blobs(self.transport, pantry.lending.store)
         self.bending = self._make_bending()
+        self.racing = self._make_racing()
         self.telemetry = make_telemetry(self.situation, self.offering.host.waiting)
         self.telemetry.forms.attach(self.bending.session.here, self.identity.name)
         self.leases = Leases(fences, self.transport, lambda: self.gossip.view, room, quorum)
@@ -253,6 +261,9 @@ class Node:
         """Who answers the streams that peers open, by protocol. A client computes forms for nobody."""
         is_client = self.identity.role is Role.CLIENT
         computing: dict[str, Serve] = {} if is_client else {FORM_PROTOCOL: self.bending.door.serve}
+        computing |= {} if is_client else {POC_PROTOCOL: self.racing.races.serve}
+        if self.offering.drafter is not None:
+            computing[DRAFT_PROTOCOL] = self.offering.drafter.serve
         return computing | {
             GOSSIP_PROTOCOL: self.gossip.serve,
             CHAT_PROTOCOL: self.offering.host.serve,
@@ -261,7 +272,6 @@ class Node:
             TUNNEL_PROTOCOL: self.tunnels.server.serve,
             LEASE_PROTOCOL: self.leases.service.serve,
             SPLIT_PROTOCOL: worker.serve,
-            CLOCK_PROTOCOL: self._clocks().serve,
             CLOCK_PROTOCOL: self._clocks().serve,
             FILES_PROTOCOL: self.offering.pantry.lending.serve,
             BLOB_PROTOCOL: self.blobs.serve,
@@ -286,8 +296,8 @@ class Node:
             | self._model_commands().table()
             | self._plan_command().table()
             | self._clocks().table()
-            | self._clocks().table()
             | BlobCommands(self.bending.blobs).table()
+            | ({} if self.identity.role is Role.CLIENT else self.racing.table())
         )
         calls = FormCommands(self._bender(), lambda: self.gossip.view)
         control = control_app(commands | owner.table() | calls.table(), calls.routes())
@@ -308,6 +318,24 @@ class Node:
         standing, trust = self.standing, Trust(self.offering.pantry.kitchen.config.trust)
         key, clock = standing.belonging.key, standing.unix_time
         return Attestations(key, self.identity.mesh_id, self.gossip, trust, clock)
+
+    def _make_racing(self) -> Racing:
+        def is_busy() -> bool:
+            offers = self.offering.host.offers()
+            return self.bending.session.here.in_flight > 0 or any(offer.in_flight for offer in offers)
+
+        belonging = self.standing.belonging
+        around = RaceSurroundings(
+            key=belonging.key,
+            mesh_id=self.identity.mesh_id,
+            transport=self.transport,
+            folder=belonging.directory.transcripts,
+            attestations=self.attestations,
+            unix_time=self.standing.unix_time,
+            devices=self.offering.memory.fact().devices,
+            is_busy=is_busy,
+        )
+        return make_racing(self.offering.pantry.kitchen.config, around)
 
     def _make_bending(self) -> Bending:
         """A client asks no node for a blob, for none would answer; members may ask a client."""
@@ -348,12 +376,19 @@ class Node:
                 "pantry": self.offering.pantry.run(),
                 "bringer": self.bringer.run(self.offering.pantry.specs),
                 "describe host": describe_host(gossip.publish, self.offering.memory),
+                **self.racing.works(),
                 "claim hosting": claim_hosting(gossip, self.leases.claims, host.offers, self.leases.keep_claim),
                 "split work": work_for_others(worker, self.tunnels),
             }
             | {one.name: serve_upstream(one, host) for one in self.upstreams}
+            | self._draft_works()
             | self.leases.works()
         )
+
+    def _draft_works(self) -> dict[str, Coroutine[Any, Any, None]]:
+        desk, drafter, gossip = self.offering.pantry.kitchen.desk, self.offering.drafter, self.gossip
+        works = {"draft desk": desk.run(self.transport, lambda: gossip.view)}
+        return works | ({"drafter": drafter.run(gossip.publish)} if drafter is not None else {})
 
     async def _until_told(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
@@ -377,9 +412,6 @@ class Node:
     def _model_commands(self) -> ModelCommands:
         hosts = self.identity.role is not Role.CLIENT
         return ModelCommands(self.offering.pantry, self.bringer, self.situation, hosts, self.upstreams)
-
-    def _clocks(self) -> Clocks:
-        return Clocks(self.transport, lambda: self.gossip.view, self.standing.unix_time)
 
     def _clocks(self) -> Clocks:
         return Clocks(self.transport, lambda: self.gossip.view, self.standing.unix_time)
@@ -409,6 +441,7 @@ class Node:
             bringings=self.bringer.bringings,
             may_invite=self._may_invite(),
             proofs=self.attestations.now(),
+            drafts=tuple(self.offering.pantry.kitchen.desk.accounts.values()),
             memory=MemoryNow(self.offering.memory.fact().devices, self.offering.memory.reservations),
         )
 

@@ -15,9 +15,11 @@ from gossip.quorum import Quorum
 from gossip.tenure import Lease
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
+from llm.draft.desk import Account
 from llm.offer import Hosting, MeshModel, Offer, catalogue
 from llm.residency import Reservation
 from meshd.bringing import Bringing
+from meshd.draft_status import draft_row, drafter_rows
 from meshd.duty import Duty, duties, reason
 from meshd.form_status import form_rows
 from meshd.poc_status import NO_PROOFS, Proofs, proof_row, proof_totals
@@ -70,7 +72,7 @@ class Situation:
     """Everything a status is made of. doors: name → address as a person types it.  refusals: by code.
 
     gossip: what gossip refused or could not judge, by kind.  bringings: models on their way to this node's disk.
-    may_invite: whether this node may let others in.
+    may_invite: whether this node may let others in.  drafts: how drafting on other hosts goes for this one's models.
     """
 
     mesh_id: bytes
@@ -89,6 +91,7 @@ class Situation:
     memory: MemoryNow = MemoryNow()
     may_invite: bool = False
     proofs: Proofs = NO_PROOFS
+    drafts: tuple[Account, ...] = ()
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -127,6 +130,7 @@ def build_status(now: Situation) -> dict[str, Any]:
         "claims": [_claim(terms[resource], models, now.view) for resource in sorted(terms)],
         "leases": _leases(now.leases, now.view),
         "memory": _memory(now.memory),
+        "drafting": {"models": [draft_row(one) for one in now.drafts], "drafters": drafter_rows(now.view)},
         "poc": proof_totals(now.proofs),
     }
 

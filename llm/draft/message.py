@@ -95,7 +95,7 @@ def write_proposal(proposal: Proposal) -> Record:
     return Record(RecordKind.DATA, _PROPOSAL.pack(ticks) + _pack(proposal.ids))
 
 
-def read_wanted(record: Record | None, peer: NodeId) -> Wanted:
+def read_wanted(record: Record | None, peer: NodeId | None) -> Wanted:
     """Raises ProtocolError."""
     payload = record.payload if record is not None and record.kind is RecordKind.MESSAGE else b""
     return wire.decode(payload, Wanted, peer=peer, max_bytes=MAX_MESSAGE_BYTES)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import socket
 from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from transport.errors import ProtocolError, Unreachable
@@ -47,6 +49,16 @@ class RecordPipe:
         """Say that nothing more comes, either way."""
         with suppress(RuntimeError):  # the loop has ended
             self._writer.close()
+
+
+async def accept(listener: socket.socket) -> AsyncIterator[RecordPipe]:
+    """Each connection that comes, until cancelled."""
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+    while True:
+        connection, _ = await loop.sock_accept(listener)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield RecordPipe(*await asyncio.open_connection(sock=connection))
 
 
 async def connect(host: str, port: int, key: str) -> RecordPipe:

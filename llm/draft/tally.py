@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from llm.draft.message import Seconds
+from llm.offer import Name
 from transport import wire
 from transport.interface import Record, RecordKind
 from transport.wire import Counter
@@ -17,12 +18,13 @@ Ratio = Annotated[float, msgspec.Meta(ge=0, lt=1e9)]
 
 
 class Tally(msgspec.Struct, frozen=True, tag="tally"):
-    """state: of the session that drafted, or thought of it, last.  speedup: max of S(k), at k = `best`.
+    """model: of the sessions.  state: of the one that drafted, or thought of it, last.  speedup: S(k) at its best k.
 
-    chance: that a drafted token stands.  plain_s: one token, t₁.  verify_s, draft_s: of a block of `best` tokens.
-    break_even_s: RTT* of such a block.  blocks, drafted, accepted, missed: so far; missed: their deadline.
+    best: that k.  chance: that a drafted token stands.  plain_s: one token, t₁.  verify_s, draft_s: of `best`
+    tokens.  break_even_s: RTT* of such a block.  missed: answers that came after their deadline.
     """
 
+    model: Name
     drafter: Annotated[str, msgspec.Meta(max_length=200)]
     state: Literal["on", "off", "never"]
     speedup: Ratio

@@ -19,11 +19,14 @@ from pathlib import Path
 
 import uvicorn
 
+from llm.draft.desk import Invitation
 from llm.sessions.chat_text import ChatText
 from llm.sessions.context import Context, ContextSettings
 from llm.sessions.door import Door
 from llm.sessions.draft_model import DraftModel
-from llm.sessions.names import KEY_VARIABLE, model_tag
+from llm.sessions.far_drafter import FarDrafter
+from llm.sessions.far_post import FarPost, Parties
+from llm.sessions.names import DESK_VARIABLE, KEY_VARIABLE, model_tag
 from llm.sessions.sessions import Sessions
 from llm.sessions.shelf import Shelf
 from llm.sessions.thread import SessionThread
@@ -50,11 +53,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--draft-model", type=Path, help="a small model of the same vocabulary")
     parser.add_argument("--draft-name", default="", help="what clients call it")
     parser.add_argument("--draft-gpu-layers", type=int, default=0)
+    parser.add_argument("--vocabulary", default="", help="SHA-256 of the model's tokens, to find drafters by")
     parser.add_argument("--parked-bytes", type=int, default=4 << 30)
     return parser.parse_args()
 
 
-def load(options: argparse.Namespace) -> Sessions:
+def load(options: argparse.Namespace, far: FarDrafter | None) -> Sessions:
     """Blocks while the model is read."""
     settings = ContextSettings(
         options.model,
@@ -74,6 +78,7 @@ def load(options: argparse.Namespace) -> Sessions:
         # What makes a state fit: the file, the type of its cells, and how attention is computed.
         kind=f"{options.identity} {settings.kv_type} flash={settings.flash_attention}",
         draft_model=load_draft(options, settings) if options.draft_model else None,
+        far=far,
     )
 
 
@@ -88,15 +93,17 @@ def load_draft(options: argparse.Namespace, settings: ContextSettings) -> DraftM
     return None
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Uvicorn, as one of several things that a process does."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to us: uvicorn raises them again once it has served, and there is something to park yet."""
         yield
 
 
-async def serve(options: argparse.Namespace, key: str) -> None:
-    """Answer until SIGTERM, or until the thread dies, which ends the process."""
+async def serve(options: argparse.Namespace, key: str, desk: str) -> None:
+    """Answer until SIGTERM, or until the thread dies, which ends the process. desk: an `Invitation`, or empty."""
     deaths: list[BaseException] = []
 
     def on_death(error: BaseException | None) -> None:
@@ -104,11 +111,13 @@ async def serve(options: argparse.Namespace, key: str) -> None:
         if error is not None:
             deaths.append(error)
 
-    thread = SessionThread(lambda: load(options), on_death)
+    post = FarPost(Invitation.parse(desk), options.vocabulary) if desk and options.vocabulary else None
+    far = FarDrafter(post, time.monotonic, options.name) if post is not None else None
+    thread = SessionThread(lambda: load(options, far), on_death)
     await thread.start()
     template, words = await thread.call(lambda one: (one.context.chat_template, one.context.first_and_last))
     door = Door(thread, ChatText(template, *words), options.name, key)
-    server = _Server(
+    server = Server(
         uvicorn.Config(
             door.application(),
             log_level="warning",
@@ -123,7 +132,11 @@ async def serve(options: argparse.Namespace, key: str) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
-        await server.serve(sockets=[listener])
+        async with asyncio.TaskGroup() as group:
+            works = [group.create_task(post.run(Parties(thread, far)))] if post is not None and far is not None else []
+            await server.serve(sockets=[listener])
+            for work in works:
+                work.cancel()
     if deaths:
         raise deaths[0]
     await thread.stop()
@@ -132,7 +145,7 @@ async def serve(options: argparse.Namespace, key: str) -> None:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     options = arguments()
-    asyncio.run(serve(options, os.environ[KEY_VARIABLE]))
+    asyncio.run(serve(options, os.environ[KEY_VARIABLE], os.environ.get(DESK_VARIABLE, "")))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,11 @@ class DraftModel:
             return [() for _ in asks]
         return [place.drafted if place is not None else () for place in places]
 
+    def is_reading(self, session: str) -> bool:
+        """Whether it has yet to read some of what it was last asked about."""
+        place = self._places.get(session)
+        return place is not None and bool(place.unread)
+
     def forget(self, session: str) -> None:
         place = self._places.pop(session, None)
         if place is not None:

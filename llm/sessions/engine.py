@@ -16,7 +16,7 @@ from pathlib import Path
 from llm.engines.interface import Engine, EngineStatus, Headers, Launcher, Reply, Request
 from llm.engines.llama_server import Draft, LlamaServerEngine, LlamaServerOptions
 from llm.memory.check import MemoryCheck
-from llm.sessions.names import KEY_VARIABLE, OWNER_HEADER
+from llm.sessions.names import DESK_VARIABLE, KEY_VARIABLE, OWNER_HEADER
 
 PREFIX = "/v1/sessions"
 MOST_SEQUENCES = 256
@@ -27,7 +27,8 @@ class SessionOptions:
     """server: what a llama-server would be started with; its context is that of all sessions together.
 
     identity: which file the model is.  folder: of parked sessions.  node: first 16 hex digits of this node's id, asked
-    when the child starts.
+    when the child starts.  vocabulary: SHA-256 of the model's tokens.  desk: where the child asks for drafters on other
+    hosts, asked when it starts, too; empty for nowhere.
     """
 
     server: LlamaServerOptions
@@ -35,6 +36,8 @@ class SessionOptions:
     folder: Path
     node: Callable[[], str]
     sequences: int = MOST_SEQUENCES
+    vocabulary: str = ""
+    desk: Callable[[], str] = str
 
 
 class SessionEngine(LlamaServerEngine):
@@ -70,7 +73,9 @@ class SessionEngine(LlamaServerEngine):
             gpu_layers = 0 if draft.device == "none" else server.gpu_layers
             argv += ["--draft-model", str(draft.model), "--draft-name", draft_name(draft)]
             argv += ["--draft-gpu-layers", str(gpu_layers)]
-        return argv, {KEY_VARIABLE: key}
+        if options.vocabulary:
+            argv += ["--vocabulary", options.vocabulary]
+        return argv, {KEY_VARIABLE: key, DESK_VARIABLE: options.desk()}
 
     def _end_child(self, pid: int) -> None:
         """Nothing here: the launcher ends it with SIGTERM, at which it parks everybody, and kills it 5 s later."""

@@ -48,10 +48,11 @@ class _Line:
 
 @dataclass(slots=True)
 class FarDrafter:
-    """A `Drafter`. clock: seconds."""
+    """A `Drafter`. clock: seconds.  model: that it drafts for."""
 
     post: Post
     clock: Callable[[], float]
+    model: str
     name: str = NOBODY
     is_free: bool = False
     round_trip_s: float = 0.0

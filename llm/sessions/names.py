@@ -13,6 +13,8 @@ OWNER_HEADER = "x-meshd-owner"
 """In which an agent tells its child whose a request is."""
 KEY_VARIABLE = "MESHD_SESSION_KEY"
 """The key of the child's door; an argument would show in every user's process list."""
+DESK_VARIABLE = "MESHD_DRAFT_DESK"
+"""Where the child asks its agent for drafters on other hosts (`llm.draft.desk.Invitation`)."""
 
 PATTERN = re.compile(r"sess-([0-9a-f]{16})-([0-9a-f]{8})-([0-9a-f]{24})")
 CHATS = ("/v1/chat/completions", "/chat/completions")

@@ -125,6 +125,7 @@ class Proposals:
         verify_s, draft_s = costs.verify_s(best), costs.draft_s(best)
         tokens = 1 + expected_accepted(drafting.chance, best)
         return Tally(
+            model=far.model,
             drafter=far.name,
             state=drafting.state.value,
             speedup=drafting.speedup,

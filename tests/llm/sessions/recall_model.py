@@ -18,19 +18,23 @@ WORDS = 768
 CODE, HEAD, WIDTH = 32, 64, 128
 BASE = 1e12  # the last 16 of 32 pairs turn by less than 0.004 within 4,000 positions
 SHARPNESS = 60.0
+NO_BALLAST = 32
 
 
-def write_recall_model(path: Path, *, quantised: bool = False, context_tokens: int = 16384) -> Path:
+def write_recall_model(
+    path: Path, *, quantised: bool = False, context_tokens: int = 16384, ballast: int = NO_BALLAST
+) -> Path:
     """Write the model to `path` and return it. Its words are "w0", "w1" …, each with a space before it.
 
-    quantised: as Q8_0, else as F32.
+    quantised: as Q8_0, else as F32.  ballast: width of its two feed-forward layers, which compute nothing that matters:
+    each row of it takes 816 bytes as Q8_0, so that a token takes as long as in a larger model.
     """
     writer = GGUFWriter(path, "llama")
     writer.add_name("recall")
     writer.add_context_length(context_tokens)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(2)
-    writer.add_feed_forward_length(32)
+    writer.add_feed_forward_length(ballast)
     writer.add_head_count(2)
     writer.add_head_count_kv(2)
     writer.add_key_length(HEAD)
@@ -39,7 +43,7 @@ def write_recall_model(path: Path, *, quantised: bool = False, context_tokens: i
     writer.add_rope_freq_base(BASE)
     writer.add_layer_norm_rms_eps(1e-6)
     _add_vocabulary(writer)
-    for name, values in _tensors().items():
+    for name, values in _tensors(ballast).items():
         if quantised and values.ndim == 2:
             raw = quants.quantize(values, GGMLQuantizationType.Q8_0)
             writer.add_tensor(name, raw, raw_dtype=GGMLQuantizationType.Q8_0)
@@ -85,7 +89,7 @@ def _codes() -> numpy.ndarray[Any, Any]:
     return codes
 
 
-def _tensors() -> dict[str, numpy.ndarray[Any, Any]]:
+def _tensors(ballast: int) -> dict[str, numpy.ndarray[Any, Any]]:
     """The residual stream: a word's code, its predecessor's code, what is to be said, and a constant."""
     codes = _codes()
     word_at, before_at, said_at, constant = 0, CODE, 2 * CODE, 3 * CODE
@@ -125,8 +129,8 @@ def _tensors() -> dict[str, numpy.ndarray[Any, Any]]:
             f"blk.{layer}.attn_output.weight": write,
             f"blk.{layer}.attn_norm.weight": numpy.ones(WIDTH),
             f"blk.{layer}.ffn_norm.weight": numpy.ones(WIDTH),
-            f"blk.{layer}.ffn_gate.weight": numpy.zeros((32, WIDTH)),
-            f"blk.{layer}.ffn_up.weight": numpy.zeros((32, WIDTH)),
-            f"blk.{layer}.ffn_down.weight": numpy.zeros((WIDTH, 32)),
+            f"blk.{layer}.ffn_gate.weight": numpy.zeros((ballast, WIDTH)),
+            f"blk.{layer}.ffn_up.weight": numpy.zeros((ballast, WIDTH)),
+            f"blk.{layer}.ffn_down.weight": numpy.zeros((WIDTH, ballast)),
         }
     return {name: values.astype(numpy.float32) for name, values in tensors.items()}

@@ -1,0 +1,66 @@
+"""Drafting on other hosts, as status, plans and metrics show it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gossip.view import Status, View
+from llm.draft.desk import Account
+from llm.draft.fact import drafters_of
+from llm.draft.tally import Tally
+
+
+def draft_row(one: Account) -> dict[str, Any]:
+    """How it goes for one model's sessions: the state and the numbers that it comes from."""
+    tally = one.tally
+    return {
+        "model": tally.model,
+        "drafter": tally.drafter,
+        "node": one.node,
+        "state": tally.state,
+        "reason": reason(tally),
+        "speedup": round(tally.speedup, 3),
+        "tokens_at_a_time": tally.best,
+        "chance": round(tally.chance, 3),
+        "plain_ms": _ms(tally.plain_s),
+        "verify_ms": _ms(tally.verify_s),
+        "draft_ms": _ms(tally.draft_s),
+        "round_trip_ms": _ms(tally.round_trip_s),
+        "break_even_ms": _ms(tally.break_even_s),
+        "blocks": tally.blocks,
+        "drafted": tally.drafted,
+        "accepted": tally.accepted,
+        "missed": tally.missed,
+    }
+
+
+def reason(tally: Tally) -> str:
+    """The state in words."""
+    way, even = _ms(tally.round_trip_s), _ms(tally.break_even_s)
+    match tally.state:
+        case "on":
+            return (
+                f"blocks of {tally.best} should be {tally.speedup:.2f} times as fast as plain decoding: {way} ms there "
+                f"and back, and it would pay up to {even} ms"
+            )
+        case "off":
+            return f"it would be {tally.speedup:.2f} times as fast, {way} ms away; it is tried again now and then"
+        case "never":
+            return (
+                f"even drafts that are always right would be {tally.speedup:.2f} times as fast: a token takes "
+                f"{_ms(tally.plain_s)} ms, the way there and back {way} ms"
+            )
+
+
+def drafter_rows(view: View) -> list[dict[str, Any]]:
+    """Who drafts in this mesh, and how fast."""
+    return [
+        {"node": node.name, "model": offer.model, "vocabulary": offer.vocabulary, "token_ms": _ms(offer.token_s)}
+        for node in view.nodes
+        if node.status < Status.DEAD
+        for offer in drafters_of(node)
+    ]
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 2)
