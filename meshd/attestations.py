@@ -164,6 +164,10 @@ class Attestations:
         reason = quarantine.reason if quarantine else ""
         return Proof(said.phase, said.claimed_flop_per_s, attested, self.believed(node), reason)
 
+    def known(self) -> list[Attestation]:
+        """All that verifiers who count say of anybody."""
+        return [one for entry in self.mesh.view.nodes for one in self.ledger.about(entry.node, self.clock())]
+
     def quarantines(self) -> list[Quarantine]:
         """Who is shut out now."""
         return self.ledger.quarantines(self.clock())

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from forms.poc.phases import Phase
@@ -78,7 +79,8 @@ class Called:
 class Races:
     """peers: members that are connected.  is_busy: whether this node works for somebody just now.
 
-    called: the race that this node called last.  running: the one that is on, and is_taken from the call to the end.
+    attested: all attestations that this node knows of.  called: the race that this node called last.
+    running: the one that is on; is_taken from the call to the end.
     """
 
     context: RaceContext
@@ -86,6 +88,7 @@ class Races:
     voice: Voice
     options: RaceOptions = RaceOptions()
     is_busy: Callable[[], bool] = lambda: False
+    attested: Callable[[], Iterable[Attestation]] = tuple
     called: Called | None = None
     running: RunningRace | None = None
     phase: Phase = Phase.IDLE
@@ -296,6 +299,19 @@ class Races:
             return Outcome.UNAVAILABLE
         await asyncio.to_thread(self.context.store.keep, transcript, attestation.signed)
         return Outcome.CONFIRMED if judged.verdict == attestation.findings.verdict else Outcome.REFUTED
+
+    async def file_of(self, digest: bytes) -> Path | None:
+        """The file of a transcript that is kept here, or that its verifier has; None where neither is so."""
+        store = self.context.store
+        kept = await asyncio.to_thread(store.find, digest)
+        if kept is not None:
+            return store.path(digest)
+        for attestation in self.attested():
+            if attestation.findings.transcript == digest:
+                transcript = await self.transcript(digest, (attestation.verifier,))
+                if transcript is not None:
+                    return await asyncio.to_thread(store.keep, transcript, attestation.signed)
+        return None
 
     async def transcript(self, digest: bytes, first: Sequence[NodeId] = ()) -> bytes | None:
         """A transcript that is here, or that some peer has: those in `first` are asked first."""
