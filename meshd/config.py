@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 BulkMode = Literal["auto", "off"]
+Racing = Literal["off", "join", "call"]
+Preset = Literal["tiny", "small"]
 Trust = Literal["members", "attested"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 
@@ -52,6 +54,14 @@ class Config:
     trust: Annotated[
         Trust, "place work by what members say of their speed, or only by what proofs of compute attested"
     ] = "members"
+    poc: Annotated[
+        Racing,
+        "races of proof of compute: take part in none, in those that others call while this node is idle, or call them "
+        "as well",
+    ] = "join"
+    poc_period: Annotated[float, "hours without a race after which --poc call calls one"] = 12.0
+    poc_seconds: Annotated[float, "seconds that each node works in a race that this one calls"] = 10.0
+    poc_preset: Annotated[Preset, "the network of races that this node calls: every node has to compute it"] = "tiny"
     quorum: Annotated[
         tuple[str, ...], "a model that is led only with the leave of most members, or `all`; may be repeated"
     ] = ()
@@ -182,6 +192,8 @@ def _check_ranges(config: Config) -> None:
         ("threads", config.threads, 0, 1024),
         ("vram_limit", config.vram_limit, 0, 1 << 20),
         ("blob_quota", config.blob_quota, 0, 1 << 20),
+        ("poc_period", config.poc_period, 0.1, 24),
+        ("poc_seconds", config.poc_seconds, 0.5, 600),
         ("idle_ttl", config.idle_ttl, 0, 1 << 31),
     )
     for name, value, low, high in limits:

@@ -2,7 +2,7 @@
 
 Layout: format (of the layout), node.key, root.key and root.next (founder only), mesh (membership), revoked, tokens
 (issuers only), delegates (founder only), boot, addresses, fences, keys.json, models.json, digests.json, control.sock,
-meshd.lock, logs/, engines/, models/, blobs/.
+meshd.lock, logs/, engines/, models/, blobs/, transcripts/.
 The directory is 0700, files 0600.
 """
 
@@ -52,6 +52,10 @@ class DataDir:
     @property
     def blobs(self) -> Path:
         return self.root / "blobs"
+
+    @property
+    def transcripts(self) -> Path:
+        return self.root / "transcripts"
 
     @property
     def logs(self) -> Path:
