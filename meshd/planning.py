@@ -122,9 +122,10 @@ def _read(path: Path) -> ModelFile:
 
 
 def _candidate(node: NodeView, now: Situation, which: str, own: MemorySpeed, *, is_here: bool) -> Candidate | None:
-    """None for a node that holds nothing: a client."""
+    """None for a node that holds nothing, a client, and for one that gets no work of this node."""
     devices = read_gpu(node)
-    if devices is None or not devices.devices:
+    believed = now.proofs.of(node.node).believed
+    if devices is None or not devices.devices or believed <= 0:
         return None
     offers: Sequence[Offer] = now.offers if is_here else offers_of(node)
     solo = next(
@@ -134,9 +135,9 @@ def _candidate(node: NodeView, now: Situation, which: str, own: MemorySpeed, *, 
     return Candidate(
         holder=Holder(node.node, node.name, usable_bytes(node), 0.0 if is_here else node.rtt_ms or 0.0),
         kind=_kind(devices),
-        bytes_per_s=speed.bytes_per_s,
-        source=speed.source,
-        measured=solo.tokens_per_s if solo is not None else 0.0,
+        bytes_per_s=speed.bytes_per_s * believed,
+        source=speed.source if believed == 1 else f"{speed.source}, believed at {believed:.0%} of it",
+        measured=solo.tokens_per_s * believed if solo is not None else 0.0,
         serves=solo is not None,
     )
 
