@@ -27,7 +27,7 @@ NO_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt
 def built(folder: Path) -> subprocess.CompletedProcess[str]:
     """Build the site of the documents in `folder`, as `just site` does."""
     command = [str(Path(sys.executable).with_name("zensical")), "build", "--clean", "--strict"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=250, check=False)
 
 
 def documents(folder: Path) -> Path:

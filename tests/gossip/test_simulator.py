@@ -61,7 +61,7 @@ def _digests(seeds: list[int], hash_seed: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=250,
     ).stdout
 
 

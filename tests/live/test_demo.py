@@ -29,7 +29,7 @@ def adopting() -> Iterator[None]:
 
 def test_the_demo_answers_through_the_lite_client_and_leaves_nothing() -> None:
     with adopting():
-        done = subprocess.run([*DEMO, "--json"], capture_output=True, text=True, timeout=110, check=False)
+        done = subprocess.run([*DEMO, "--json"], capture_output=True, text=True, timeout=250, check=False)
         left = [process.name() for process in psutil.Process().children(recursive=True)]
 
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ def test_the_demo_answers_through_the_lite_client_and_leaves_nothing() -> None:
 
 def test_the_demo_answers_over_bad_ways() -> None:
     impair = ["--impair", "delay=40ms,jitter=5ms,loss=5%", "--nodes", "2"]
-    done = subprocess.run([*DEMO, "--json", *impair], capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run([*DEMO, "--json", *impair], capture_output=True, text=True, timeout=250, check=False)
 
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -59,7 +59,7 @@ def test_the_demo_answers_over_bad_ways() -> None:
 
 
 def test_conditions_that_cannot_be_read_are_a_usage_error() -> None:
-    done = subprocess.run([*DEMO, "--impair", "los=5%"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*DEMO, "--impair", "los=5%"], capture_output=True, text=True, timeout=250, check=False)
 
     assert done.returncode == 2
     assert "los=5%" in done.stderr

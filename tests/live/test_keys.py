@@ -20,7 +20,7 @@ ASKS = {"model": "parrot", "messages": [{"role": "user", "content": "hello"}]}
 def meshd_key(directory: Path, *arguments: str) -> dict[str, Any]:
     """What `meshd key … --json` prints."""
     argv = [sys.executable, "-m", "meshd", "key", *arguments, "--data-dir", str(directory), "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=250, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

@@ -70,5 +70,5 @@ def test_every_command_and_option_says_what_it_is_for(name: str) -> None:
 def test_shells_complete_commands(shell: str, words: dict[str, str], expected: str) -> None:
     program = [sys.executable, "-c", "from meshd.cli.app import app; app(prog_name='meshd')"]
     environment = os.environ | {"_MESHD_COMPLETE": f"complete_{shell}"} | words
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert expected in done.stdout, done.stderr

@@ -64,7 +64,7 @@ def test_a_second_agent_is_told_who_holds_the_directory(directory: DataDir) -> N
     )
     with directory.locked():
         printed = subprocess.run(
-            [sys.executable, "-c", code, str(directory.root)], capture_output=True, text=True, check=True, timeout=30
+            [sys.executable, "-c", code, str(directory.root)], capture_output=True, text=True, check=True, timeout=250
         )
 
     assert "another meshd (pid" in printed.stdout

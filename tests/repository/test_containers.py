@@ -16,7 +16,7 @@ DOCKERFILES = sorted(CONTAINERS.glob("*.Dockerfile"))
 def checked(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run one of the environment's own programs."""
     return subprocess.run(
-        [Path(sys.executable).with_name(program), *arguments], capture_output=True, text=True, timeout=60, check=False
+        [Path(sys.executable).with_name(program), *arguments], capture_output=True, text=True, timeout=250, check=False
     )
 
 

@@ -31,7 +31,7 @@ def test_they_install_again_with_every_file_and_program(tmp_path: Path) -> None:
     """msgspec is compiled, typer has a program of an entry point, rust-just one that is a file of its own."""
     wheels = [wheel_again(distribution(name), tmp_path) for name in ("msgspec", "typer", "rust-just")]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
-    subprocess.run([*command, "--target", str(tmp_path / "there"), *map(str, wheels)], check=True, timeout=60)
+    subprocess.run([*command, "--target", str(tmp_path / "there"), *map(str, wheels)], check=True, timeout=250)
 
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
