@@ -16,7 +16,7 @@ from meshd.local_agents import LocalAgents, local_agents
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 
-expect.set_options(timeout=30_000)  # a form's worker may have to start first
+expect.set_options(timeout=90_000)  # a form's worker may have to start first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -46,7 +46,7 @@ async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: Local
                 await keep_picture(page, "console-client")
                 await fits_a_phone(page)
                 os.kill(worker.child.pid, signal.SIGKILL)
-                await expect(page.locator(ROWS).filter(has_text="old-tower")).to_contain_text("dead", timeout=30_000)
+                await expect(page.locator(ROWS).filter(has_text="old-tower")).to_contain_text("dead", timeout=90_000)
             async with page_of(opened, await console_of(host), color_scheme="dark") as page:
                 await shows_the_hosts_side(page)
                 await lets_others_in(page)
