@@ -13,8 +13,11 @@ from rich.progress import Progress
 from forms.poc.groups import Device
 from forms.poc.threads import pin_threads
 from meshd.cli.output import JsonFlag, fail, print_json
+from meshd.cli.poc_race import judge_kept, kept_file, race
+from meshd.cli.running import DataDirOption
 
-app = typer.Typer(no_args_is_help=True, help="Proof of compute: its rate here, a proof in a file, and the audit")
+app = typer.Typer(no_args_is_help=True, help="Proof of compute: its rate here, races, a proof checked, and the audit")
+app.command()(race)
 
 
 @app.command()
@@ -68,26 +71,39 @@ def own_groups() -> list[tuple[Device, ...]]:
 
 @app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(help="as `meshd poc run --out` wrote it")], as_json: JsonFlag = False
+    name: Annotated[
+        str, typer.Argument(metavar="FILE|TRANSCRIPT", help="of `meshd poc run --out`, or 64 hex digits of a race")
+    ],
+    directory: DataDirOption = "",
+    as_json: JsonFlag = False,
 ) -> None:
-    """Check a proof: compute its samples again. Exits 1 unless it holds."""
-    from forms.poc.rate import decode_proof, judge_proof
+    """Check a proof: compute its samples again. Exits 1 unless it holds, and shows what its verifier says it does."""
     from transport.errors import ProtocolError
 
     try:
-        proof = decode_proof(file.read_bytes())
+        file = kept_file(name, directory)
+        data = file.read_bytes()
+        report = judge_kept(data) or judge_own(data)
     except (OSError, ProtocolError, ValueError) as failure:
-        fail(f"{file}: {failure}")
+        fail(f"{name}: {failure}")
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    raise typer.Exit(0 if report["is_honest"] and report.get("is_confirmed", True) else 1)
+
+
+def judge_own(data: bytes) -> dict[str, Any]:
+    """What a proof shows that `meshd poc run` wrote. Raises ProtocolError, ValueError."""
+    from forms.poc.rate import decode_proof, judge_proof
+
+    proof = decode_proof(data)
     judgement = judge_proof(proof)
     verdict = judgement.verdict
     report: dict[str, Any] = {"is_honest": judgement.is_honest, "reason": judgement.reason, "nonces": proof.count}
     if verdict is not None:
         report |= {"samples": verdict.samples, "soft": verdict.soft, "hard": verdict.hard, "worst_error": verdict.worst}
-    if as_json:
-        print_json(report)
-    else:
-        _show(report)
-    raise typer.Exit(0 if judgement.is_honest else 1)
+    return report
 
 
 @app.command()

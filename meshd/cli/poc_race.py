@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from meshd.cli.running import DataDirOption, call, data_dir
 
 LOOK_S = 0.2
 TERA = 1e12
+DIGEST_LETTERS = 64
 
 
 def race(
@@ -51,6 +53,14 @@ def _show(report: dict[str, Any]) -> None:
     for words, nodes in (("took no part", report["absent"]), ("not attested here", report["refused"])):
         for node, reason in nodes.items():
             print(f"{node[:8]}  {words}: {reason}")
+
+
+def kept_file(name: str, directory: str) -> Path:
+    """The file that a person means: a path, or a transcript's name, which the running agent then fetches."""
+    path = Path(name)
+    if path.exists() or len(name) != DIGEST_LETTERS:
+        return path
+    return Path(call(data_dir(directory), "poc_transcript", digest=name)["path"])
 
 
 def judge_kept(data: bytes) -> dict[str, Any] | None:
