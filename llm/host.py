@@ -20,6 +20,7 @@ from llm.engines.watched_reply import WatchedReply
 from llm.errors import BodyTooLarge, QueueFull, UnknownModel
 from llm.offer import Offer, encode_offers
 from llm.serving import serve
+from llm.sessions.names import check_kind, is_of_sessions
 from llm.turns import Turns, takes_a_slot
 from transport.interface import Stream
 
@@ -138,11 +139,13 @@ class Host:
     async def answer(self, request: Request) -> Reply:
         """The answer of the engine that serves `request.model`.
 
-        Raises UnknownModel, QueueFull, EngineFailed. Deadlines are the caller's to keep.
+        Raises UnknownModel, NoSessions, QueueFull, EngineFailed. Deadlines are the caller's to keep.
         """
         served = self._find(request.model)
         if served is None:
             raise UnknownModel(request.model, list(self._served))
+        if is_of_sessions(request.path):
+            check_kind(request.model, served.model.engine.kind)
         self._count(served, 1)
         try:
             finish = await _turn(served, request)

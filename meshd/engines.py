@@ -81,7 +81,8 @@ class Kitchen:
             ttl_s=self.config.idle_ttl,
             makeup=makeup_of(file, options, in_ram=self.memory.is_ram),
         )
-        engine = WithSessions(self.residence.add(resident), self._sessions(file, which, options))
+        sessions = self._sessions(file, which, options)
+        engine = WithSessions(self.residence.add(resident), sessions, fits=sessions.need_bytes > 0)
         return ServedModel(spec.name, engine, which, file_bytes=file.file_bytes)
 
     def _sessions(self, file: ModelFile, which: str, server: LlamaServerOptions) -> ResidentEngine:

@@ -7,7 +7,6 @@ Both are watched, restarted and ended alike, and a child that ends parks its ses
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,9 +15,8 @@ from pathlib import Path
 from llm.engines.interface import Engine, EngineStatus, Headers, Launcher, Reply, Request
 from llm.engines.llama_server import Draft, LlamaServerEngine, LlamaServerOptions
 from llm.memory.check import MemoryCheck
-from llm.sessions.names import DESK_VARIABLE, KEY_VARIABLE, OWNER_HEADER
+from llm.sessions.names import DESK_VARIABLE, KEY_VARIABLE, OWNER_HEADER, check_whole, is_of_sessions
 
-PREFIX = "/v1/sessions"
 MOST_SEQUENCES = 256
 
 
@@ -85,11 +83,15 @@ class SessionEngine(LlamaServerEngine):
 
 
 class WithSessions:
-    """An `Engine` of two: one for plain requests, whose status and kind it shows, and one for sessions."""
+    """An `Engine` of two: one for plain requests, whose status and kind it shows, and one for sessions.
 
-    def __init__(self, plain: Engine, sessions: Engine) -> None:
+    fits: whether this node could hold all of the model for its sessions.
+    """
+
+    def __init__(self, plain: Engine, sessions: Engine, *, fits: bool = True) -> None:
         self._plain = plain
         self._sessions = sessions
+        self._fits = fits
 
     @property
     def kind(self) -> str:
@@ -108,11 +110,11 @@ class WithSessions:
         await self._plain.changed()
 
     async def answer(self, request: Request) -> Reply:
-        return await (self._sessions if is_of_sessions(request.path) else self._plain).answer(request)
-
-
-def is_of_sessions(path: str) -> bool:
-    return re.match(rf"{PREFIX}(/|\?|$)", path) is not None
+        """Raises NoSessions for one where the model is not whole on this node."""
+        if not is_of_sessions(request.path):
+            return await self._plain.answer(request)
+        check_whole(request.model, is_split=self.status.mode == "split", fits=self._fits)
+        return await self._sessions.answer(request)
 
 
 def draft_name(draft: Draft) -> str:

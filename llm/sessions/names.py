@@ -18,6 +18,8 @@ DESK_VARIABLE = "MESHD_DRAFT_DESK"
 
 PATTERN = re.compile(r"sess-([0-9a-f]{16})-([0-9a-f]{8})-([0-9a-f]{24})")
 CHATS = ("/v1/chat/completions", "/chat/completions")
+KIND_WITH_SESSIONS = "llama_server"
+OF_SESSIONS = re.compile(r"/v1/sessions(/|\?|$)")
 PATH = re.compile(r"/v1/sessions/([^/?]+)")
 
 
@@ -37,6 +39,15 @@ class NotASession(RequestFailed):
     kind = "invalid_request_error"
     code = "session_not_found"
     param = "session_id"
+
+
+class NoSessions(RequestFailed):
+    """The model has none: sessions need all of it on one node, in a file that meshd serves."""
+
+    status = 409
+    kind = "invalid_request_error"
+    code = "no_sessions"
+    param = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +101,27 @@ def model_of(name: SessionName, models: Iterable[str]) -> str:
         if model_tag(model) == name.model:
             return model
     raise SessionGone(f"session {str(name)[:26]}… is of a model that no node of this mesh serves any more")
+
+
+def is_of_sessions(path: str) -> bool:
+    """Whether a request for that path is the session engine's."""
+    return OF_SESSIONS.match(path) is not None
+
+
+def check_kind(model: str, engine_kind: str) -> None:
+    """Raises NoSessions for a model that meshd serves from no file of its own."""
+    if engine_kind != KIND_WITH_SESSIONS:
+        raise NoSessions(
+            f"model {model!r} has no sessions: its engine is {engine_kind}, and sessions are of GGUF files that meshd "
+            "serves itself (meshd --model FILE); chat without `session_id`"
+        )
+
+
+def check_whole(model: str, *, is_split: bool, fits: bool) -> None:
+    """Raises NoSessions for a model that no single node holds."""
+    if is_split or not fits:
+        how = "is split over several nodes" if is_split else "does not fit on this node alone"
+        raise NoSessions(
+            f"model {model!r} {how}, and a session needs all of it on one: chat without `session_id`, or serve a "
+            f"smaller quantisation, or serve it on a node with the memory that `meshd plan {model}` says"
+        )

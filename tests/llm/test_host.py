@@ -82,6 +82,14 @@ async def test_accepts_at_once_then_answers() -> None:
         assert head.status == 200
 
 
+async def test_an_engine_that_keeps_no_sessions_is_not_asked_for_one() -> None:
+    async with mesh({}, {"tiny": EchoEngine("tiny")}) as (client, host):
+        question = message(Ask("tiny", "", "POST", "/v1/sessions", (), 0))
+        failure = await failure_for(client, host, question)
+        assert (failure.status, failure.code) == (409, "no_sessions")
+        assert "meshd --model FILE" in failure.message
+
+
 async def test_says_that_it_works_while_the_engine_is_silent() -> None:
     engine = ScriptedEngine([4 * WORKING_INTERVAL_S, b"x", 4 * WORKING_INTERVAL_S])
     async with mesh({}, {"tiny": engine}) as (client, host):

@@ -18,9 +18,10 @@ import pytest_asyncio
 
 import llm.demo
 from llm.engines.echo import EchoEngine
-from llm.engines.interface import Engine, EngineState, Reply, Request
+from llm.engines.interface import Engine, EngineState, EngineStatus, Reply, Request
 from llm.engines.llama_server import Draft, LlamaServerOptions
-from llm.sessions.engine import SessionEngine, SessionOptions, WithSessions, is_of_sessions, owner_of
+from llm.sessions.engine import SessionEngine, SessionOptions, WithSessions, owner_of
+from llm.sessions.names import NoSessions, is_of_sessions
 from meshd.launcher import ProcessLauncher
 from tests.llm.requests import read
 
@@ -230,6 +231,28 @@ async def test_plain_requests_go_to_the_other_engine() -> None:
         assert (echo.in_flight, sessions.in_flight) == (1, 1)
         await plain.close()
         await kept.close()
+
+
+class SplitEcho(EchoEngine):
+    """As a model looks that several nodes share."""
+
+    @property
+    def status(self) -> EngineStatus:
+        return replace(super().status, mode="split")
+
+
+@pytest.mark.parametrize(
+    ("plain", "fits", "words"),
+    [
+        (SplitEcho("toy"), True, "is split over several nodes.*chat without `session_id`.*meshd plan toy"),
+        (EchoEngine("toy"), False, "does not fit on this node alone"),
+    ],
+)
+async def test_a_model_that_is_not_whole_here_has_no_sessions(plain: Engine, fits: bool, words: str) -> None:
+    both = WithSessions(plain, EchoEngine("toy"), fits=fits)
+    with pytest.raises(NoSessions, match=words) as refused:
+        await both.answer(request("POST", "", {}))
+    assert (refused.value.status, refused.value.code) == (409, "no_sessions")
 
 
 def test_what_goes_to_sessions() -> None:
