@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gossip.view import Status, View
-from llm.draft.desk import Account
 from llm.draft.fact import drafters_of
-from llm.draft.tally import Tally
+from llm.draft.tally import Account, Tally
 
 
 def draft_row(one: Account) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gossip.quorum import Quorum
 from gossip.tenure import Lease
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
-from llm.draft.desk import Account
+from llm.draft.tally import Account
 from llm.offer import Hosting, MeshModel, Offer, catalogue
 from llm.residency import Reservation
 from meshd.bringing import Bringing

@@ -31,7 +31,7 @@ from llm.draft.message import (
     to_record,
 )
 from llm.draft.pipe import RecordPipe, accept, check_key
-from llm.draft.tally import Tally, read_tally
+from llm.draft.tally import Account, read_tally
 from transport.errors import MeshError, ProtocolError, ResetCode, Unreachable
 from transport.identity import short
 from transport.interface import NodeId, RecordKind, Stream, StreamHeader
@@ -65,14 +65,6 @@ class Invitation:
         """What `str` made of one. Raises ValueError."""
         host, port, key = text.split(" ")
         return cls(host, int(port), key)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """How drafting goes for one model's sessions. node: by name, whose drafter it is."""
-
-    node: str
-    tally: Tally
 
 
 @dataclass(slots=True)

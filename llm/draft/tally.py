@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -39,6 +40,14 @@ class Tally(msgspec.Struct, frozen=True, tag="tally"):
     drafted: Counter
     accepted: Counter
     missed: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How drafting goes for one model's sessions. node: by name, whose drafter it is."""
+
+    node: str
+    tally: Tally
 
 
 def to_record(tally: Tally) -> Record:

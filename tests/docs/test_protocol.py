@@ -26,6 +26,7 @@ NO_MESSAGES = {
     "forms.poc.rate.OpenedSample": "a proof of compute on file",
     "forms.poc.rate.Proof": "a proof of compute on file",
     "llm.affinity._Prompt": "what we read of an OpenAI request",
+    "llm.draft.service.DraftDoor": "what a process of this host answers its agent",
     "llm.engines.model_list._Entry": "what we read of an upstream's model list",
     "llm.engines.model_list._List": "what we read of an upstream's model list",
     "llm.engines.model_list._Meta": "what we read of an upstream's model list",
@@ -38,6 +39,15 @@ NO_MESSAGES = {
         "what the session engine reads of an HTTP request",
     ),
     "llm.sessions.shelf.KeptSession": "a session in the data directory",
+    "meshd.attest.transcript.Judged": "what a process of ours answers",
+    "meshd.attest.transcript.Kept": "a transcript in the data directory",
+    **dict.fromkeys(
+        [
+            f"meshd.attest.race_job.{name}"
+            for name in ("Failed", "Generate", "Generated", "Judge", "Judgement", "Open", "Opened", "Progress")
+        ],
+        "what an agent and a process of its own say",
+    ),
     "meshd.keys.ApiKey": "a key in the data directory",
     "meshd.keys._File": "the file of keys in the data directory",
     "meshd.planning.PlanRequest": "what `meshd plan` asks on the control socket",

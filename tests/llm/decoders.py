@@ -8,6 +8,11 @@ import tempfile
 from pathlib import Path
 
 from llm.chat import MAX_MESSAGE_BYTES, read_answer, read_ask
+from llm.draft import message as draft
+from llm.draft.fact import MAX_FACT_BYTES as MAX_DRAFT_FACT_BYTES
+from llm.draft.fact import DraftOffers
+from llm.draft.tally import MAX_MESSAGE_BYTES as MAX_TALLY_BYTES
+from llm.draft.tally import read_tally
 from llm.errors import BadRequest
 from llm.events import WholeEvents
 from llm.gguf import ARRAY, STRING, UINT16, UINT32, BadModelFile, read_header
@@ -16,6 +21,7 @@ from llm.offer import MAX_FACT_BYTES, decode_offers
 from llm.openai import read_request
 from llm.split import message as split
 from tests.fuzzing import Decoder, seeds_of
+from transport import wire
 from transport.interface import NodeId, Record, RecordKind
 
 PEER = NodeId(b"\x05" * 32)
@@ -72,6 +78,42 @@ DECODERS = (
         lambda data: decode_offers(data, PEER),
         seeds_of("llm", "fact_models", "fact_models_split"),
         MAX_FACT_BYTES,
+    ),
+    Decoder(
+        "draft-wanted",
+        lambda data: draft.read_wanted(Record(RecordKind.MESSAGE, data), PEER),
+        seeds_of("llm", "draft_wanted"),
+        draft.MAX_MESSAGE_BYTES,
+    ),
+    Decoder(
+        "draft-answer",
+        lambda data: draft.read_answer(Record(RecordKind.MESSAGE, data), PEER),
+        seeds_of("llm", "draft_ready", "draft_refused"),
+        draft.MAX_MESSAGE_BYTES,
+    ),
+    Decoder(
+        "draft-question",
+        lambda data: draft.read_question(Record(RecordKind.DATA, data), PEER),
+        (draft.write_question(draft.Question(70_000, (17, 151_935), 8)).payload,),
+        5 + 4 * draft.MOST_NEW,
+    ),
+    Decoder(
+        "draft-proposal",
+        lambda data: draft.read_proposal(Record(RecordKind.DATA, data), PEER),
+        (draft.write_proposal(draft.Proposal((3, 1, 4, 1, 5), 0.0123)).payload,),
+        2 + 4 * draft.MOST_DRAFTED,
+    ),
+    Decoder(
+        "draft-tally",
+        lambda data: read_tally(Record(RecordKind.MESSAGE, data)),
+        seeds_of("llm", "draft_tally"),
+        MAX_TALLY_BYTES,
+    ),
+    Decoder(
+        "fact-draft",
+        lambda data: wire.decode(data, DraftOffers, peer=PEER, max_bytes=MAX_DRAFT_FACT_BYTES),
+        seeds_of("llm", "fact_draft"),
+        MAX_DRAFT_FACT_BYTES,
     ),
     Decoder(
         "split-prepare",

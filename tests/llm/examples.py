@@ -6,11 +6,16 @@ import msgspec
 
 from gossip.lease_message import lease_text
 from llm.chat import Accepted, Ask, Failure, Head, Working
+from llm.draft import message as draft
+from llm.draft.fact import DraftOffer, encode_drafters
+from llm.draft.message import Ready, Wanted
+from llm.draft.tally import Tally
 from llm.models.message import NoFiles, PeerFile, TheseFiles, WhichFiles
 from llm.offer import Offer, OfferedPart, encode_offers
 from llm.split.build import EngineBuild
 from llm.split.message import Prepare, Prepared, Preparing, Refused
 from tests.golden import Example
+from transport.record import encode_record
 from transport.wire import encode
 
 OFFER = Offer(
@@ -63,8 +68,51 @@ def examples() -> dict[str, Example]:
     files = {"which": WhichFiles("d1" * 32), "these": TheseFiles(parts, (projector,)), "none": NoFiles()}
     for name, said in files.items():
         found[f"files_{name}"] = Example("files/1", f"llm.models.message.{type(said).__name__}", encode(said))
+    found |= _drafts()
     found["fact_models_split"] = Example(
         "The value of the fact `models`", "llm.offer.Offers", encode_offers([split, waiting])
     )
     found["fact_models"] = Example("The value of the fact `models`", "llm.offer.Offers", encode_offers([OFFER]))
+    return found
+
+
+def _drafts() -> dict[str, Example]:
+    """What hosts and drafters say."""
+    tally = Tally(
+        model="big",
+        drafter="small",
+        state="on",
+        speedup=1.75,
+        best=8,
+        chance=0.875,
+        plain_s=0.0625,
+        verify_s=0.09375,
+        draft_s=0.015625,
+        round_trip_s=0.03125,
+        break_even_s=0.25,
+        blocks=100,
+        drafted=800,
+        accepted=700,
+        missed=1,
+    )
+    messages = {
+        "wanted": Wanted("f1" * 32),
+        "ready": Ready("small", 0.015625),
+        "refused": draft.Refused("nobody drafts in that vocabulary"),
+    }
+    found = {
+        f"draft_{name}": Example("draft/1", f"llm.draft.message.{type(said).__name__}", encode(said))
+        for name, said in messages.items()
+    }
+    blocks = {
+        "question": draft.write_question(draft.Question(70000, (17, 151_935), 8)),
+        "question_first": draft.write_question(draft.Question(0, (1, 2, 3), 0)),
+        "proposal": draft.write_proposal(draft.Proposal((3, 1, 4, 1, 5), 0.0123)),
+        "proposal_none": draft.write_proposal(draft.Proposal((), 0.0)),
+    }
+    for name, record in blocks.items():
+        found[f"draft_{name}"] = Example("draft/1", "records", encode_record(record.kind, record.payload))
+    found["draft_tally"] = Example("From a process to its agent", "llm.draft.tally.Tally", encode(tally))
+    offers = encode_drafters([DraftOffer("small", "f1" * 32, 0.015625)])
+    found["fact_draft"] = Example("The value of the fact `draft`", "llm.draft.fact.DraftOffers", offers)
     return found
