@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -14,7 +15,7 @@ from forms.poc.profile import Profile
 from forms.poc.seeds import derive
 from meshd.attest.attestation import CLOCK_SLACK_S, PROFILES, Signer
 from meshd.attest.epoch import RevealRefused, commitment, epoch_seed, verifiers_of
-from meshd.attest.race_message import Entry, Roster, Terms
+from meshd.attest.race_message import MAX_CLAIMANTS, MAX_ROUNDS, Entry, Roster, Terms
 from transport import wire
 from transport.errors import ProtocolError
 from transport.identity import node_id, short, verify
@@ -28,9 +29,9 @@ class Agreed(msgspec.Struct, frozen=True, array_like=True):
 
     mesh_id: wire.Bytes16
     terms: Terms
-    round: int
-    entries: tuple[Entry, ...]
-    secrets: tuple[wire.Bytes32, ...]
+    round: Annotated[int, msgspec.Meta(ge=0, lt=MAX_ROUNDS)]
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(min_length=2, max_length=MAX_CLAIMANTS)]
+    secrets: Annotated[tuple[wire.Bytes32, ...], msgspec.Meta(min_length=2, max_length=MAX_CLAIMANTS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,10 @@ from transport.rotation import Roots
 PAGE = protocol.PAGE.read_text("utf-8")
 
 NO_MESSAGES = {
+    **dict.fromkeys(
+        [f"forms.poc.group_job.{name}" for name in ("Found", "Job", "Progress", "Ready")],
+        "what a host and the process of one group of devices say",
+    ),
     "forms.poc.rate.OpenedSample": "a proof of compute on file",
     "forms.poc.rate.Proof": "a proof of compute on file",
     "llm.affinity._Prompt": "what we read of an OpenAI request",

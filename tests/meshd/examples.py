@@ -7,6 +7,7 @@ from meshd.attest.attestation import Findings, attest, encode_fact, lower_flop_p
 from meshd.clocks import ClockReading
 from meshd.mesh_facts import encode_delegates, encode_roots
 from tests.golden import Example
+from tests.meshd.attest.examples import race_examples
 from tests.transport.examples import DELEGATE, MEMBER, SUCCESSION
 from transport import wire
 from transport.identity import NodeKey
@@ -46,4 +47,5 @@ def examples() -> dict[str, Example]:
         ),
         "fact_roots": Example("The fact `roots`", "meshd.mesh_facts.RootsFact", encode_roots((SUCCESSION,))),
         "fact_delegates": Example("The fact `delegates`", "meshd.mesh_facts.DelegatesFact", delegates),
+        **race_examples(attestation),
     }
