@@ -12,6 +12,7 @@ from forms.poc.claim import Work, sample
 from forms.poc.computer import Computer, Results
 from forms.poc.generation import Assignment, generate, joined
 from forms.poc.nonces import Residue
+from forms.poc.philox import Array
 from forms.poc.profile import ARTEFACT_COORDINATES
 from forms.poc.seeds import derive
 from forms.poc.verification import SAMPLES
@@ -68,6 +69,21 @@ def with_few_bits(computer: Computer, bits: int) -> Computer:
         for layer in computer.weights.layers
     ]
     return replace(computer, weights=Weights(layers, quantised(computer.weights.output, bits, computer.xp)))
+
+
+def with_fp8(computer: Computer) -> Computer:
+    """A network whose weights have the four bits of precision of fp8 (e4m3); its narrower range is not needed."""
+    xp = computer.xp
+
+    def rounded(values: Array) -> Array:
+        mantissas, exponents = xp.frexp(values)
+        return xp.ldexp(xp.rint(mantissas * 16) / 16, exponents).astype(values.dtype)
+
+    layers = [
+        Layer(**{part.name: rounded(getattr(layer, part.name)) for part in fields(Layer)})
+        for layer in computer.weights.layers
+    ]
+    return replace(computer, weights=Weights(layers, rounded(computer.weights.output)))
 
 
 def _skip_all(its: Situation) -> Work:

@@ -8,8 +8,9 @@ memory from the host's behind the bus was measured on no GPU yet: until then not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy
 
@@ -35,34 +36,34 @@ class TableShape:
         return derive_key("residency", self.seed, self.entries, self.levels)
 
 
-def make_table(shape: TableShape) -> tuple[Array, Array]:
+def make_table(shape: TableShape, xp: ModuleType = numpy) -> tuple[Array, Array]:
     """The last two levels, uint32."""
-    places = numpy.arange(shape.entries, dtype=numpy.uint64)
-    before = level = words(shape.key, 0, shape.entries)
+    places = xp.arange(shape.entries, dtype=xp.uint64)
+    before = level = words(shape.key, 0, shape.entries, xp=xp)
     for number in range(1, shape.levels + 1):
-        first, second = _sources(shape, number, places)
-        before, level = level, _mixed(shape, number, level, level[first], level[second])
+        first, second = _sources(shape, number, places, xp)
+        before, level = level, _mixed(shape, number, (level, level[first], level[second]), xp)
     return before, level
 
 
-def recompute(shape: TableShape, level: int, places: Array) -> Array:
+def recompute(shape: TableShape, level: int, places: Array, xp: ModuleType = numpy) -> Array:
     """Entries of a level without a table: what a verifier does for a few, and a cheat for all that it lacks."""
     if level == 0:
-        return _first(shape, places)
-    sources = numpy.stack((places, *_sources(shape, level, places)))
-    return _mixed(shape, level, *recompute(shape, level - 1, sources))
+        return _first(shape, places, xp)
+    sources = xp.stack((places, *_sources(shape, level, places, xp)))
+    return _mixed(shape, level, recompute(shape, level - 1, sources, xp), xp)
 
 
-def probe(shape: TableShape, starts: Array, steps: int, read: Read) -> Array:
+def probe(shape: TableShape, starts: Array, steps: int, read: Read, xp: ModuleType = numpy) -> Array:
     """Follow a chain from each start for `steps` reads: where each stood, (steps + 1, chains) uint64."""
-    visited = [starts.astype(numpy.uint64)]
+    visited = [starts.astype(xp.uint64)]
     for step in range(steps):
-        visited.append(_onward(shape, step, visited[-1], read(step % KEPT, visited[-1])))
-    return numpy.stack(visited)
+        visited.append(_onward(shape, step, visited[-1], read(step % KEPT, visited[-1]), xp))
+    return xp.stack(visited)
 
 
 def steps_hold(shape: TableShape, visited: Array, steps: Iterable[int]) -> bool:
-    """Whether the chains went on from the named steps as they must, found without a table."""
+    """Whether the chains, on the host, went on from the named steps as they must, found without a table."""
     return all(
         numpy.array_equal(
             _onward(shape, step, visited[step], recompute(shape, shape.levels - 1 + step % KEPT, visited[step])),
@@ -72,23 +73,23 @@ def steps_hold(shape: TableShape, visited: Array, steps: Iterable[int]) -> bool:
     )
 
 
-def _onward(shape: TableShape, step: int, places: Array, values: Array) -> Array:
+def _onward(shape: TableShape, step: int, places: Array, values: Array, xp: ModuleType = numpy) -> Array:
     # The place and the step count too: chains that meet part again, and none runs in a circle.
-    turned = places * numpy.uint64(PLACE_FACTOR) + numpy.uint64(step)
-    return (values.astype(numpy.uint64) + turned) % numpy.uint64(shape.entries)
+    turned = places * xp.uint64(PLACE_FACTOR) + xp.uint64(step)
+    return (values.astype(xp.uint64) + turned) % xp.uint64(shape.entries)
 
 
-def _first(shape: TableShape, places: Array) -> Array:
-    four = blocks(shape.key, places // numpy.uint64(LANES), 0)
-    return numpy.take_along_axis(four, (places % numpy.uint64(LANES)).astype(numpy.int64)[..., None], axis=-1)[..., 0]
+def _first(shape: TableShape, places: Array, xp: ModuleType) -> Array:
+    four = blocks(shape.key, places // xp.uint64(LANES), 0, xp)
+    return xp.take_along_axis(four, (places % xp.uint64(LANES)).astype(xp.int64)[..., None], axis=-1)[..., 0]
 
 
-def _sources(shape: TableShape, level: int, places: Array) -> tuple[Array, Array]:
-    picked = blocks(shape.key, places, level)
-    first, second = (picked[..., lane].astype(numpy.uint64) % numpy.uint64(shape.entries) for lane in (0, 1))
+def _sources(shape: TableShape, level: int, places: Array, xp: ModuleType) -> tuple[Array, Array]:
+    picked = blocks(shape.key, places, level, xp)
+    first, second = (picked[..., lane].astype(xp.uint64) % xp.uint64(shape.entries) for lane in (0, 1))
     return first, second
 
 
-def _mixed(shape: TableShape, level: int, *three: Array) -> Array:
+def _mixed(shape: TableShape, level: int, three: Sequence[Array] | Array, xp: ModuleType) -> Array:
     key = (shape.key & 0xFFFFFFFF, shape.key >> 32)
-    return philox((three[0], three[1], three[2], numpy.full_like(three[0], level)), key)[0]
+    return philox((three[0], three[1], three[2], xp.full_like(three[0], level)), key, xp)[0]

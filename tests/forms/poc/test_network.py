@@ -11,7 +11,7 @@ import pytest
 from forms.poc.acceptance import threshold_for
 from forms.poc.arithmetic import FP32, HONEST, Arithmetic
 from forms.poc.batch_size import batch_size, nonce_bytes, weights_bytes
-from forms.poc.cheats import with_few_bits, without_layers
+from forms.poc.cheats import with_few_bits, with_fp8, without_layers
 from forms.poc.computer import Computer, Results
 from forms.poc.profile import SMALL, TINY, Profile
 from forms.poc.seeds import derive
@@ -57,15 +57,19 @@ def test_honest_arithmetics_confirm_each_other(ours: Arithmetic, theirs: Arithme
     assert (verdict.samples, verdict.soft, verdict.hard, verdict.is_honest) == (NONCES, 0, 0, True)
 
 
-@pytest.mark.parametrize("cheat", ["int8", "skip", "random"])
+@pytest.mark.parametrize("cheat", ["int8", "fp8", "skip", "random"])
 def test_cheaper_work_is_refused(cheat: str) -> None:
     nonces = numpy.arange(64, dtype=numpy.uint64)
     ours = computer().compute(KEY, nonces)
     if cheat == "random":
         theirs = computer().compute(KEY + 1, nonces)
     else:
-        cheap = with_few_bits(computer(), 8) if cheat == "int8" else without_layers(computer(), 0)
-        theirs = cheap.compute(KEY, nonces)
+        cheap = {
+            "int8": lambda honest: with_few_bits(honest, 8),
+            "fp8": with_fp8,
+            "skip": lambda honest: without_layers(honest, 0),
+        }
+        theirs = cheap[cheat](computer()).compute(KEY, nonces)
     verdict = judge(apart(ours, theirs))
     assert not verdict.is_honest
     assert verdict.soft > 32
