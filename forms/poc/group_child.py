@@ -36,12 +36,12 @@ def array_module(job: Job) -> tuple[ModuleType, int, int]:
 
 def search(job: Job, computer: Computer, batch: int) -> Found:
     """Search until the job is done, telling how far it is."""
-    parts, found, told_s, started = [], 0, 0.0, time.perf_counter()
+    parts, found, told_s, started, before_s = [], 0, 0.0, time.perf_counter(), time.process_time()
     for part in generate(computer, job.assignment, job.group, batch):
         parts.append(part)
         found, spent_s = found + len(part.nonces), time.perf_counter() - started
         if (spent_s >= job.seconds and found >= job.least) or found + batch > job.most:
-            return Found.of(joined(parts), len(parts) * batch, spent_s)
+            return Found.of(joined(parts), len(parts) * batch, spent_s, time.process_time() - before_s)
         if spent_s - told_s > TOLD_EVERY_S:
             told_s = spent_s
             tell(Progress(spent_s, found))

@@ -51,19 +51,20 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Found(msgspec.Struct, frozen=True, tag="found"):
-    """What it kept of how many it tested. Arrays as bytes, in base64."""
+    """What it kept of how many it tested. processor_s: of all its threads.  Arrays as bytes, in base64."""
 
     tested: int
     spent_s: float
+    processor_s: float
     nonces: str
     distances: str
     artefacts: str
 
     @classmethod
-    def of(cls, results: Results, tested: int, spent_s: float) -> Found:
+    def of(cls, results: Results, tested: int, spent_s: float, processor_s: float) -> Found:
         """Of one group's results."""
         arrays = (results.nonces.astype("<u8"), results.distances.astype("<f4"), results.artefacts.astype("<f2"))
-        return cls(tested, spent_s, *(base64.b64encode(array.tobytes()).decode() for array in arrays))
+        return cls(tested, spent_s, processor_s, *(base64.b64encode(array.tobytes()).decode() for array in arrays))
 
     @property
     def results(self) -> Results:

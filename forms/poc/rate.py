@@ -60,6 +60,7 @@ class Measured:
     """tested_per_s: nonces run through the network, of all groups.  relative_sd: of the rate, 1 / sqrt(nonces).
 
     tflop_per_s_at_least: the lower bound that verifiers would attest.  groups: devices of each, [] for the processor.
+    cores: that searching got; fewer than groups × threads where other programs took the rest, and the rate with it.
     batches: of each group.  verify_over_generate: of one claim, in time of one process.  vram: that none is proved.
     """
 
@@ -71,6 +72,7 @@ class Measured:
     nonces_per_minute: float
     relative_sd: float
     tested_per_s: float
+    cores: float
     gflop_per_s: float
     tflop_per_s_at_least: float
     init_s: float
@@ -132,6 +134,7 @@ def _measured(search: HostSearch, assignment: Assignment, parts: Sequence[Search
         nonces_per_minute=60 * nonces / generate_s,
         relative_sd=nonces**-0.5,
         tested_per_s=tested_per_s,
+        cores=sum(part.found.processor_s / part.found.spent_s for part in parts),
         gflop_per_s=tested_per_s * profile.operations / 1e9,
         tflop_per_s_at_least=at_least * profile.operations / 1e12,
         init_s=max(part.ready.init_s for part in parts),

@@ -28,7 +28,7 @@ def test_what_goes_through_the_pipe_comes_out_alike() -> None:
     results = Results(
         numpy.array([3, 1 << 60], numpy.uint64), numpy.array([1.25, 1.5], "f4"), numpy.ones((2, 16), numpy.float16)
     )
-    found = Found.of(results, 10, 1.0)
+    found = Found.of(results, 10, 1.0, 0.9)
     assert all(read_said(line(said)) == said for said in (Ready(0.1, 32), Progress(0.2, 3), found))
     again = found.results
     assert numpy.array_equal(again.nonces, results.nonces) and numpy.array_equal(again.artefacts, results.artefacts)
@@ -40,6 +40,7 @@ def test_two_groups_search_side_by_side_and_prove_together() -> None:
     measured, proof = measure(search, TINY, b"e" * 32, 0.3, told.append)
     nonces = numpy.frombuffer(proof.nonces, "<u8")
     assert {int(nonce) % 2 for nonce in nonces} == {0, 1}
+    assert 0 < measured.cores < 2.5
     assert measured.groups == [[], []] and len(measured.batches) == 2
     assert measured.relative_sd == pytest.approx(len(nonces) ** -0.5)
     assert 0 < measured.tflop_per_s_at_least * 1e3 < measured.gflop_per_s * 1.5
