@@ -21,6 +21,7 @@ from llm.memory.host_cache import HostCache, host_cache
 from llm.purpose import find_projector, purpose_arguments
 from llm.residency import Policy
 from llm.sessions.engine import SessionEngine, SessionOptions, WithSessions
+from llm.sessions.stats import SessionStats
 from meshd.config import Config
 from meshd.datadir import DataDir
 from meshd.drafts import Drafts
@@ -33,6 +34,7 @@ from transport.identity import NodeKey
 logger = logging.getLogger("meshd.models")
 
 DEFAULT_CONTEXT_TOKENS = 8192
+LOGIT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Kitchen:
     residence: Residence
     desk: DraftDesk = field(default_factory=DraftDesk)
     """Where sessions ask for drafters on other hosts."""
+    session_stats: dict[str, SessionStats] = field(default_factory=dict)
+    """What the sessions of each model take and did, of those that had any since this agent began."""
 
     def make(self, spec: FileSpec | EchoSpec) -> ServedModel:
         """The model and its engine, not started. Reads the file's head. Raises BadModelFile."""
@@ -97,17 +101,24 @@ class Kitchen:
             self._node,
             vocabulary=file.vocabulary_digest,
             desk=lambda: self.desk.invitation,
+            tell=lambda stats: self.session_stats.update({server.name: stats}),
         )
         return self.residence.add(
             Resident(
                 f"{server.name} (sessions)",
                 make=lambda: SessionEngine(options, self.launcher),
-                need_bytes=self.need_bytes(file, options.server),
+                need_bytes=self._session_bytes(file, options),
                 slots=options.sequences,
                 ttl_s=self.config.idle_ttl,
                 makeup=makeup_of(file, options.server, in_ram=self.memory.is_ram),
             )
         )
+
+    def _session_bytes(self, file: ModelFile, options: SessionOptions) -> int:
+        """All of the model once more beside its llama-server, and logits for each sequence; 0 where it does not fit."""
+        logits = LOGIT_BYTES * options.sequences * file.tokens.items * (1 + (options.server.draft is not None))
+        need = self.need_bytes(file, options.server) + logits
+        return need if logits < need <= self.memory.total_bytes else 0
 
     def _node(self) -> str:
         """How this node is called in sessions' names."""

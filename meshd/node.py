@@ -442,6 +442,7 @@ class Node:
             may_invite=self._may_invite(),
             proofs=self.attestations.now(),
             drafts=tuple(self.offering.pantry.kitchen.desk.accounts.values()),
+            sessions=self.offering.pantry.kitchen.session_stats,
             memory=MemoryNow(self.offering.memory.fact().devices, self.offering.memory.reservations),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import meshd
@@ -18,11 +18,13 @@ from llm.claims import resource_of
 from llm.draft.tally import Account
 from llm.offer import Hosting, MeshModel, Offer, catalogue
 from llm.residency import Reservation
+from llm.sessions.stats import SessionStats
 from meshd.bringing import Bringing
 from meshd.draft_status import draft_row, drafter_rows
 from meshd.duty import Duty, duties, reason
 from meshd.form_status import form_rows
 from meshd.poc_status import NO_PROOFS, Proofs, proof_row, proof_totals
+from meshd.session_status import session_rows
 from transport.address import format_address
 from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
@@ -73,6 +75,7 @@ class Situation:
 
     gossip: what gossip refused or could not judge, by kind.  bringings: models on their way to this node's disk.
     may_invite: whether this node may let others in.  drafts: how drafting on other hosts goes for this one's models.
+    sessions: what those of this node's models take, by model.
     """
 
     mesh_id: bytes
@@ -92,6 +95,7 @@ class Situation:
     may_invite: bool = False
     proofs: Proofs = NO_PROOFS
     drafts: tuple[Account, ...] = ()
+    sessions: Mapping[str, SessionStats] = field(default_factory=dict)
 
 
 def build_status(now: Situation) -> dict[str, Any]:
@@ -130,6 +134,7 @@ def build_status(now: Situation) -> dict[str, Any]:
         "claims": [_claim(terms[resource], models, now.view) for resource in sorted(terms)],
         "leases": _leases(now.leases, now.view),
         "memory": _memory(now.memory),
+        "sessions": session_rows(now.sessions),
         "drafting": {"models": [draft_row(one) for one in now.drafts], "drafters": drafter_rows(now.view)},
         "poc": proof_totals(now.proofs),
     }

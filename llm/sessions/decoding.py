@@ -33,6 +33,8 @@ class Decoding:
     waiting: list[Turn] = field(default_factory=list)
     decoded_tokens: int = 0
     said_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def has_work(self) -> bool:
@@ -217,6 +219,8 @@ class Decoding:
         turn, drafted = work.turn, len(work.draft)
         turn.drafted += drafted
         turn.accepted += verdict.accepted
+        self.drafted_tokens += drafted
+        self.accepted_tokens += verdict.accepted
         turn.blocks += 1
         self.proposals.note(turn, work.by, drafted, verdict.accepted, len(self.running), self.clock())
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from llm.sessions.drafter import Drafter
-from llm.sessions.seats import Seats
+from llm.sessions.seats import Seats, padded
 from llm.sessions.session import Session
 from llm.sessions.tiers import Tier
 
@@ -45,20 +45,29 @@ def tier_of(session: Session) -> Tier:
 
 
 def totals(sessions: Collection[Session], seats: Seats) -> dict[str, int]:
-    """resident: in the context, bounded ones too.  live_bytes: as of each one's last answer."""
+    """What `stats.SessionStats` says."""
     resident = [session for session in sessions if session.sequence is not None]
+    measured = [session for session in resident if session.state_bytes and session.cached]
+    measured_cells = sum(len(session.cached) for session in measured)
+    live_bytes = sum(session.state_bytes for session in measured)
     return {
         "open": len(sessions),
         "resident": len(resident),
+        "bounded": sum(session.bounds is not None for session in resident),
         "parked": len(sessions) - len(resident),
         "cells": seats.context.cells,
         "used_cells": sum(len(session.cached) for session in resident),
         "sequences": seats.context.settings.sequences,
-        "live_bytes": sum(session.state_bytes for session in resident),
+        "context_bytes": seats.context.cells * live_bytes // measured_cells if measured else 0,
+        "resident_bytes": sum(
+            padded(len(session.cached)) * session.state_bytes // len(session.cached) for session in measured
+        ),
+        "live_bytes": live_bytes,
         "parked_bytes": sum(session.parked_bytes for session in sessions),
         "parkings": seats.parkings,
         "resumptions": seats.resumptions,
         "rereads": seats.rereads,
+        "forgotten": seats.forgotten,
     }
 
 

@@ -43,6 +43,7 @@ from llm.sessions.drafter import NGRAM, NONE
 from llm.sessions.names import OWNER_HEADER
 from llm.sessions.session import Said, Session, Turn, Wish
 from llm.sessions.sessions import Sessions
+from llm.sessions.stats import write_stats
 from llm.sessions.thread import Outlet, SessionThread
 
 DEFAULT_TOKENS = 256
@@ -239,7 +240,7 @@ class Door:
 
     async def metrics(self, request: Request) -> Response:
         totals = await self.thread.call(lambda sessions: sessions.totals())
-        return Response("".join(f"meshd_sessions:{name} {value}\n" for name, value in totals.items()))
+        return Response(write_stats(totals))
 
     def _fenced(self, handle: Handle) -> Handle:
         """Only with the key; what fails is answered in OpenAI's shape."""

@@ -9,15 +9,22 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llm.engines.interface import Engine, EngineStatus, Headers, Launcher, Reply, Request
-from llm.engines.llama_server import Draft, LlamaServerEngine, LlamaServerOptions
+from llm.engines.http_proxy import HttpProxy
+from llm.engines.interface import Engine, EngineFailed, EngineStatus, Headers, Launcher, Reply, Request
+from llm.engines.llama_server import ASK_TIMEOUT_S, Draft, LlamaServerEngine, LlamaServerOptions
 from llm.memory.check import MemoryCheck
 from llm.sessions.names import DESK_VARIABLE, KEY_VARIABLE, OWNER_HEADER, check_whole, is_of_sessions
+from llm.sessions.stats import SessionStats, read_stats
 
 MOST_SEQUENCES = 256
+
+
+def untold(stats: SessionStats) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +33,7 @@ class SessionOptions:
 
     identity: which file the model is.  folder: of parked sessions.  node: first 16 hex digits of this node's id, asked
     when the child starts.  vocabulary: SHA-256 of the model's tokens.  desk: where the child asks for drafters on other
-    hosts, asked when it starts, too; empty for nowhere.
+    hosts, asked when it starts, too; empty for nowhere.  tell: given what its sessions take and did, every few seconds.
     """
 
     server: LlamaServerOptions
@@ -36,6 +43,7 @@ class SessionOptions:
     sequences: int = MOST_SEQUENCES
     vocabulary: str = ""
     desk: Callable[[], str] = str
+    tell: Callable[[SessionStats], None] = untold
 
 
 class SessionEngine(LlamaServerEngine):
@@ -52,6 +60,13 @@ class SessionEngine(LlamaServerEngine):
         server = replace(options.server, log=log, context_tokens=cells, slots=options.sequences, draft=None)
         super().__init__(server, launcher)
         self._session_options = options
+        self._stats = SessionStats()
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            self._session_options.tell(self._stats.at_rest())
 
     async def answer(self, request: Request) -> Reply:
         """Pass `request` on, with whose it is."""
@@ -74,6 +89,14 @@ class SessionEngine(LlamaServerEngine):
         if options.vocabulary:
             argv += ["--vocabulary", options.vocabulary]
         return argv, {KEY_VARIABLE: key, DESK_VARIABLE: options.desk()}
+
+    async def _keep_house(self, proxy: HttpProxy) -> None:
+        await super()._keep_house(proxy)
+        with suppress(EngineFailed):
+            status, raw = await proxy.get("/metrics", ASK_TIMEOUT_S)
+            if status == 200:
+                self._stats = read_stats(raw.decode(errors="replace"))
+                self._session_options.tell(self._stats)
 
     def _end_child(self, pid: int) -> None:
         """Nothing here: the launcher ends it with SIGTERM, at which it parks everybody, and kills it 5 s later."""

@@ -13,12 +13,14 @@ from llm.sessions.record import record_of, session_of
 from llm.sessions.session import Session
 from llm.sessions.shelf import KeptSession, Shelf
 
+CELLS_AT_A_TIME = 256
+
 logger = logging.getLogger("meshd.sessions")
 
 
 @dataclass(slots=True)
 class Seats:
-    """kind: of the context, for states.  parkings, resumptions, rereads: so far."""
+    """kind: of the context, for states.  parkings, resumptions, rereads, forgotten (states): so far."""
 
     context: Context
     shelf: Shelf
@@ -26,6 +28,7 @@ class Seats:
     parkings: int = 0
     resumptions: int = 0
     rereads: int = 0
+    forgotten: int = 0
     _free: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Seats:
 
     def forget_state(self, session: Session) -> None:
         """Its parked state makes room; its tokens stay."""
+        self.forgotten += 1
         self.shelf.forget_state(session.id)
         session.digest, session.parked_bytes = "", 0
         self.keep(session)
@@ -112,11 +116,15 @@ class Seats:
         """Cells times what a token takes, which only a measured state tells."""
         if session.sequence is None or not session.cached:
             return 0
-        cells = -(-len(session.cached) // 256) * 256
-        return int(cells * self.context.live_bytes(session.sequence) // len(session.cached))
+        return int(padded(len(session.cached)) * self.context.live_bytes(session.sequence) // len(session.cached))
 
     def _usable_bytes(self, kept: KeptSession) -> int:
         if kept.digest and kept.kind == self.kind:
             return self.shelf.state_bytes(kept.id)
         self.shelf.forget_state(kept.id)
         return 0
+
+
+def padded(cells: int) -> int:
+    """As llama.cpp reserves them."""
+    return -(-cells // CELLS_AT_A_TIME) * CELLS_AT_A_TIME

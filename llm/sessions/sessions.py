@@ -159,6 +159,8 @@ class Sessions:
             "active": len(decoding.running),
             "waiting": len(decoding.waiting),
             "said_tokens": decoding.said_tokens,
+            "drafted_tokens": decoding.drafted_tokens,
+            "accepted_tokens": decoding.accepted_tokens,
         }
 
     @property

@@ -65,9 +65,20 @@ def _page(status: dict[str, Any]) -> Any:
         *_proofs(status),
         "",
         _models(status),
+        *_sessions(status["sessions"]),
         *_downloads(status["downloads"]),
         *_leases(status["leases"]),
     )
+
+
+def _sessions(kept: list[dict[str, Any]]) -> list[str]:
+    """A line for each model that has sessions here."""
+    return [
+        f"sessions of {one['model']}: {one['open']} open, {one['resident']} in memory ({one['bounded']} bounded) with "
+        f"{one['live_bytes'] / 1e6:.1f} MB, {one['parked']} parked with {one['parked_bytes'] / 1e6:.1f} MB; "
+        f"{one['active']} answered now"
+        for one in kept
+    ]
 
 
 def _live_page(status: dict[str, Any], deeds: list[dict[str, Any]]) -> Any:

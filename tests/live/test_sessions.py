@@ -14,7 +14,7 @@ from meshd.local_agents import LocalAgent, LocalAgents
 from tests.live.test_keys import meshd_key
 from tests.live.toy import HOUR, MODEL, SERVES_TOY, api_of, chat, events
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 async def asked(http: aiohttp.ClientSession, method: str, url: str, body: Any = None, key: str = "") -> dict[str, Any]:
@@ -51,6 +51,12 @@ async def test_a_session_is_one_wherever_it_is_asked_for(agents: LocalAgents) ->
             assert again["choices"] == first["choices"]
             assert again["timings"]["cache_n"] > 0
             await _streams(http, there, session)
+            # Its tier and bytes are to be seen at the node that keeps it.
+            status = await host.until(lambda status: status["sessions"] and status["sessions"][0]["live_bytes"], 60)
+            (kept,) = status["sessions"]
+            assert (kept["model"], kept["open"], kept["resident"], kept["parked"]) == (MODEL, 1, 1, 0)
+            assert kept["resident_bytes"] >= kept["live_bytes"]
+            assert (await door.status())["sessions"] == []
             await _checks_what_is_refused(http, there, session)
             assert (await asked(http, "DELETE", f"{there}/v1/sessions/{session}"))["deleted"]
             assert (await asked(http, "GET", f"{here}/v1/sessions/{session}"))["status"] == 410

@@ -9,6 +9,7 @@ import { showMemory } from "./memory.js";
 import { showMesh } from "./mesh.js";
 import { listenForModels, showModels } from "./models.js";
 import { listenForPlan } from "./plan.js";
+import { showSessions } from "./sessions.js";
 import { listenForTokens, showTokens } from "./tokens.js";
 
 function showStatus(status) {
@@ -20,6 +21,7 @@ function showStatus(status) {
   showMesh(status);
   showModels(status);
   showMemory(status);
+  showSessions(status);
   showTokens(status);
   byId("pull-form").hidden = status.node.role === "client";
 }
