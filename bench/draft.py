@@ -1,22 +1,28 @@
-"""Whether drafts change answers, and what they gain: `python -m bench.draft [--json]`, on the shipped toy model.
+"""Whether drafts change answers, and what they gain: `python -m bench.draft [--json] [--png FILE]`.
 
-60 prompts × 64 tokens, greedy, Q8_0: each is answered plainly, then with drafts that are always right, n-grams, chance,
-and wrong at every third token; with flash attention, without it, and without it behind a margin guard. Identity is
-promised with flash attention only; elsewhere the share that differed is the figure.
+60 prompts × 64 tokens, greedy, Q8_0, on the shipped toy: each is answered plainly, then with drafts that are always
+right, n-grams, chance, and wrong at every third token; with flash attention, without it, and without it behind a margin
+guard; then with the toy's own draft model on another host. Identity is promised with flash attention only; elsewhere
+the share that differed is the figure. Then a drafter at seven distances (`draft_mesh`): what the formula says, what
+forced drafts give, and what the controller makes of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import platform
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.draft_mesh import MODES, Distance, measure, staged, write_models
+from bench.draft_plot import draw
 from bench.row import Row
 from llm.sessions.context import Context, ContextSettings, be_quiet
 from llm.sessions.drafter import NGRAM, Drafter, Recalling
@@ -27,6 +33,8 @@ from tools.scenarios.stage import TOY
 
 TOKENS = 64
 MARGIN = 0.05
+FAR_TOKENS = 5
+DELAYS_MS = (0, 5, 15, 30, 60, 100, 150)
 NAMES = ("meshd", "gossip", "a form", "a node", "the host", "a token", "bend", "a mesh", "the console", "a split")
 QUESTIONS = ("What is {}?", "How does {} work?", "Who needs {}?", "Why {}?", "When is {} used?", "Tell me about {}.")
 PROMPTS = [question.format(name) for name in NAMES for question in QUESTIONS]
@@ -57,8 +65,7 @@ class _Deaf:
 def answer(sessions: Sessions, prompt: str, wish: Wish, drafter: Drafter) -> tuple[list[int], float, int, int]:
     """Its tokens, seconds, drafted, accepted."""
     session = sessions.create("bench", None)
-    text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-    sessions.append(session, sessions.context.tokenize(text, is_start=True))
+    sessions.append(session, sessions.context.tokenize(_chat(prompt), is_start=True))
     start = len(session.tokens)
     began = time.perf_counter()
     turn = sessions.begin(session, wish, _Deaf(), drafter)
@@ -112,8 +119,11 @@ def outcomes(setting: str, settings: ContextSettings, margin: float) -> list[Out
 
 
 def _start(sessions: Sessions, prompt: str) -> int:
-    text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-    return len(sessions.context.tokenize(text, is_start=True))
+    return len(sessions.context.tokenize(_chat(prompt), is_start=True))
+
+
+def _chat(prompt: str) -> str:
+    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def run() -> list[Outcome]:
@@ -127,12 +137,44 @@ def run() -> list[Outcome]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.draft", description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    found = run()
-    rows = [
+async def from_afar(folder: Path) -> Outcome:
+    """The toy's draft model on another agent, five tokens at a time whether that pays or not."""
+    same = drafted = accepted = 0
+    seconds = plain_seconds = 0.0
+    async with staged(folder, TOY, TOY.with_name("meshd-toy-draft.gguf")) as stage:
+        for prompt in PROMPTS:
+            text = _chat(prompt)
+            plain = await stage.answer(text, TOKENS, **MODES["plain"])
+            said = await stage.answer(text, TOKENS, draft="far", draft_tokens=FAR_TOKENS)
+            same += said.text == plain.text
+            drafted, accepted = drafted + said.drafted, accepted + said.accepted
+            seconds, plain_seconds = seconds + said.seconds, plain_seconds + plain.seconds
+    return Outcome("flash attention", "another host", same, drafted, accepted, seconds, plain_seconds)
+
+
+async def at_distances(folder: Path, delays_ms: Sequence[float], rounds: int) -> list[Distance]:
+    """One after the other, nearest first: the first one's way is taken for what the program itself adds."""
+    found: list[Distance] = []
+    async with staged(folder / "agents", *write_models(folder)) as stage:
+        for delay_ms in delays_ms:
+            found.append(await measure(stage, delay_ms, rounds, found[0] if found else None))
+            print(words_of(found[-1]), file=sys.stderr, flush=True)
+    return found
+
+
+def words_of(one: Distance) -> str:
+    costs = one.costs
+    assert costs is not None
+    return (
+        f"{one.delay_ms:4.0f} ms: a token {1000 * costs.plain_s:.1f} ms, a block {1000 * costs.verify_s:.1f} + "
+        f"{1000 * costs.draft_s:.1f} + {one.round_trip_ms:.1f} ms; forced {one.speedup('forced'):.2f} times as fast, "
+        f"predicted {one.predicted:.2f}; automatic {one.speedup('automatic'):.2f} ({one.state}); "
+        f"{one.same} of {one.asked} the same; it pays up to {one.break_even_ms:.0f} ms"
+    )
+
+
+def identity_rows(found: Sequence[Outcome]) -> list[Row]:
+    return [
         Row(
             f"draft-{one.setting}-{one.draft}",
             TOKENS * len(PROMPTS) / one.seconds,
@@ -145,15 +187,49 @@ def main() -> None:
         )
         for one in found
     ]
-    if options.json:
-        shown = {"name": "draft", "machine": platform.machine(), "outcomes": [asdict(one) for one in found]}
-        print(json.dumps(shown | {"rows": [asdict(row) for row in rows]}))
-        return
+
+
+def distance_rows(found: Sequence[Distance]) -> list[Row]:
+    """Of each distance what the controller makes of it beside plain decoding, and forced drafts beside the formula."""
+    rows = []
     for one in found:
+        ours, plain = 1 / one.seconds["automatic"], 1 / one.seconds["plain"]
+        rows.append(Row(f"draft-rtt-{one.delay_ms:g}", ours, plain, "plain", ours / plain, "tokens/s", "higher", 0.95))
+        forced = one.speedup("forced")
+        case = f"draft-forced-rtt-{one.delay_ms:g}"
+        rows.append(Row(case, forced, one.predicted, "formula", forced / one.predicted, "times plain", "higher", 0.85))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.draft", description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--png", type=Path, help="where to draw speed against round trip")
+    parser.add_argument("--rounds", type=int, default=5, help="answers of each kind at each distance")
+    parser.add_argument("--only", choices=("identity", "distance"), help="one half of it")
+    options = parser.parse_args()
+    outcomes_: list[Outcome] = []
+    distances: list[Distance] = []
+    with tempfile.TemporaryDirectory() as folder:
+        if options.only != "distance":
+            outcomes_ = [*run(), asyncio.run(from_afar(Path(folder) / "toy"))]
+        if options.only != "identity":
+            distances = asyncio.run(at_distances(Path(folder), DELAYS_MS, options.rounds))
+    if options.png and distances:
+        draw(distances, options.png)
+    if options.json:
+        shown = {"outcomes": [asdict(one) for one in outcomes_], "distances": [asdict(one) for one in distances]}
+        rows = [*identity_rows(outcomes_), *distance_rows(distances)]
+        machine = {"name": "draft", "machine": platform.machine()}
+        print(json.dumps(machine | shown | {"rows": [asdict(row) for row in rows]}))
+        return
+    for one in outcomes_:
         print(
             f"{one.setting:35} {one.draft:12} {one.same} of {len(PROMPTS)} the same, {one.accepted} of {one.drafted} "
             f"accepted, {one.plain_seconds / one.seconds:.2f} times as fast"
         )
+    for distance in distances:
+        print(words_of(distance))
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def timings(turn: Turn) -> dict[str, Any]:
         by, drafting = turn.drafted_by or turn.drafter, turn.session.drafting
         if by is turn.far and turn.session.far_drafting is not None:
             drafting = turn.session.far_drafting
-        found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted, "draft_by": by.name}
+        found |= {"draft_n": turn.drafted, "draft_n_accepted": turn.accepted}
+        found |= {"draft_blocks": turn.blocks, "draft_by": by.name}
         found |= {"draft_state": drafting.state.value, "draft_speedup_expected": round(drafting.speedup, 3)}
     return found
 

@@ -214,7 +214,7 @@ class BatchTimes:
             return 1.0
         if rows in self._measured:
             # Noise may say otherwise: no batch is faster for having more rows.
-            return max(seconds for count, seconds in self._measured.items() if count <= rows)
+            return max(self._measured[rows], self._measured[min(self._measured)])
         mean_rows, mean_s = self._rows / self._weight, self._seconds / self._weight
         spread = self._rows_squared / self._weight - mean_rows**2
         slope = (self._product / self._weight - mean_rows * mean_s) / spread if spread > 1e-9 else 0.0

@@ -56,7 +56,7 @@ class Proposals:
         if far.is_answered(session.id, session.tokens):
             return False
         count = min(self._far_count(turn, far, rows, now), turn.wish.most_tokens - turn.said - 1)
-        far.tell(session.id, drafting.state.value, lambda: self._tally(drafting, far, rows))
+        far.tell(session.id, drafting.state.value, lambda: self._tally(turn, drafting, far, rows))
         if count > 0:
             far.ask(session.id, session.tokens, count)
         return count > 0
@@ -119,9 +119,9 @@ class Proposals:
                 return 0
         return choice.count
 
-    def _tally(self, drafting: Drafting, far: FarDrafter, rows: int) -> Tally:
+    def _tally(self, turn: Turn, drafting: Drafting, far: FarDrafter, rows: int) -> Tally:
         costs = self._costs(rows, far)
-        best = drafting.best(costs)
+        best = turn.wish.block or drafting.best(costs)
         verify_s, draft_s = costs.verify_s(best), costs.draft_s(best)
         tokens = 1 + expected_accepted(drafting.chance, best)
         return Tally(
