@@ -1,8 +1,8 @@
 """Proof of compute on this host: `python -m bench.poc [--preset tiny] [--seconds 5] [--json]`.
 
 The network's rate beside that of one bare product of matrices of its widest shape, in turns, and what checking a claim
-costs of making it beside what the counts of nonces say (samples × share / found, poc.md §4.2). One thread each; rates go
-by the seconds in which it had a core, for other programs take their part of the clock's.
+costs of making it beside what the counts of nonces say (samples × share / found, poc.md §4.2). One thread each; rates
+go by the seconds in which it had a core, for other programs take their part of the clock's.
 """
 
 from __future__ import annotations
