@@ -60,7 +60,9 @@ class RaceContext:
 class RunningRace:
     """The race that is on. started: loop time.  attested: what this node found, by prover.  refused: why not.
 
-    found, spent_s: of this node's own search.
+    waiting: provers that are not done with.  proving: those on whose streams something is going on.  tries: keys that
+    were begun with each.  met: the verifiers of the last one.  proved, unproved: of this node's own proof, by verifier.
+    found, spent_s: of its search.
     """
 
     race: Race
@@ -69,15 +71,20 @@ class RunningRace:
     attested: dict[NodeId, Attestation] = field(default_factory=dict)
     refused: dict[NodeId, str] = field(default_factory=dict)
     tries: Counter[NodeId] = field(default_factory=Counter)
+    met: dict[NodeId, frozenset[NodeId]] = field(default_factory=dict)
+    proving: set[NodeId] = field(default_factory=set)
     proved: dict[NodeId, Attestation] = field(default_factory=dict)
     unproved: dict[NodeId, str] = field(default_factory=dict)
     found: int = 0
     spent_s: float = 0.0
     is_judged: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def settle(self, prover: NodeId, attestation: Attestation | None, reason: str = "") -> None:
-        """A prover is done with, for better or worse."""
-        self.waiting.discard(prover)
+    def settle(
+        self, prover: NodeId, attestation: Attestation | None, reason: str = "", *, is_final: bool = True
+    ) -> None:
+        """A prover is done with, for better or worse; or may come again."""
+        if is_final:
+            self.waiting.discard(prover)
         if attestation is not None:
             self.attested[prover] = attestation
             self.refused.pop(prover, None)

@@ -15,7 +15,19 @@ from meshd.attest.order import ANSWER_S, GRACE_S, OutOfOrder, ProverOrder
 from meshd.attest.pairing import claim_body, fault_of_pledges, fault_of_secrets, key_of, openings_body
 from meshd.attest.race_context import AGREE_S, NotNow, RaceContext, RunningRace, expect, open_stream, send
 from meshd.attest.race_job import Generate, Generated, Progress
-from meshd.attest.race_message import Claim, Hello, Meet, Openings, Pledge, Promise, Sample, Shown, Verdict, read
+from meshd.attest.race_message import (
+    Claim,
+    Declined,
+    Hello,
+    Meet,
+    Openings,
+    Pledge,
+    Promise,
+    Sample,
+    Shown,
+    Verdict,
+    read,
+)
 from meshd.attest.race_worker import NotComputed
 from transport.errors import MeshError, ProtocolError, ResetCode
 from transport.identity import node_id, short
@@ -36,8 +48,9 @@ class Unproved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A key that is agreed on: with whom, and what it is made of, by NodeId."""
+    """A key that is agreed on: with whom, and of what, by NodeId. started: since when its verifiers count."""
 
+    started: float
     own: bytes
     streams: dict[NodeId, Stream]
     promises: dict[NodeId, Promise]
@@ -62,7 +75,7 @@ async def prove(context: RaceContext, running: RunningRace) -> None:
 
 
 async def _agree(context: RaceContext, running: RunningRace, stack: contextlib.AsyncExitStack) -> Pairs:
-    verifiers = list(running.race.verifiers(context.node))
+    verifiers, started = list(running.race.verifiers(context.node)), running.started
     for _ in range(MAX_TRIES):
         own = context.random_bytes(32)
         streams, promises = await _greet(context, running, verifiers, own, stack)
@@ -72,9 +85,9 @@ async def _agree(context: RaceContext, running: RunningRace, stack: contextlib.A
         shown = await _show(running, streams, Meet(own, pledges))
         if len(shown) == len(pledges):
             secrets = tuple(shown[node] for node in sorted(shown))
-            return Pairs(own, streams, promises, pledges, secrets)
+            return Pairs(started, own, streams, promises, pledges, secrets)
         # A verifier that has seen this part of the key and withholds its own has no say in the next one.
-        verifiers = sorted(shown)
+        verifiers, started = sorted(shown), asyncio.get_running_loop().time()
         for stream in streams.values():
             stream.reset(ResetCode.CANCELLED)
     raise Unproved("no verifier agreed with it on a key")
@@ -138,22 +151,22 @@ async def _work(context: RaceContext, running: RunningRace, pairs: Pairs, key: i
             answer = partial(_answer, context, running, pairs, key, node, stream, work)
             group.create_task(_fenced(running, node, answer), name=f"prove to {short(node)}")
         try:
-            work.set_result(await _search(context, running, key))
+            work.set_result(await _search(context, running, pairs.started, key))
         except NotComputed as error:
             work.set_exception(Unproved(str(error)))
             work.exception()  # there may be nobody left to tell
 
 
-async def _search(context: RaceContext, running: RunningRace, key: int) -> Generated:
+async def _search(context: RaceContext, running: RunningRace, started: float, key: int) -> Generated:
     terms = running.race.terms
-    spent_s = asyncio.get_running_loop().time() - running.started
+    spent_s = asyncio.get_running_loop().time() - started
     left_s = max(LEAST_SHARE * terms.work_s, terms.work_s - spent_s)
 
     def told(progress: Progress) -> None:
         running.found, running.spent_s = progress.found, progress.spent_s
 
     found = await context.computing.generate(Generate(running.race.agreed, context.node, key, left_s), told)
-    running.found, running.spent_s = len(found.nonces) // 8, asyncio.get_running_loop().time() - running.started
+    running.found, running.spent_s = len(found.nonces) // 8, asyncio.get_running_loop().time() - started
     return found
 
 
@@ -171,7 +184,7 @@ async def _answer(
     async with asyncio.TaskGroup() as group:
         hearing = group.create_task(stream.receive(), name="the secret of the samples")
         try:
-            found = await asyncio.shield(work)
+            found = await _unless_unproved(work, stream)
             if hearing.done():
                 raise OutOfOrder("the verifier said something before the work was committed to")
             order.commit(found.root, loop.time())
@@ -188,6 +201,16 @@ async def _answer(
     verdict = await expect(stream, Verdict, JUDGE_S)
     await stream.finish()
     running.proved[node] = _attested(context, node, verdict)
+
+
+async def _unless_unproved(work: asyncio.Future[Generated], stream: Stream) -> Generated:
+    """What was found; where it is nothing, the verifier need not wait for it."""
+    try:
+        return await asyncio.shield(work)
+    except Unproved as error:
+        await send(stream, Declined(str(error)[:200]))
+        await stream.finish()
+        raise
 
 
 def _sample(record: Record | None, node: NodeId) -> bytes:

@@ -15,7 +15,7 @@ from meshd.attest.race_context import AGREE_S, NotNow, RaceContext, RunningRace,
 from meshd.attest.race_message import Claim, Declined, Hello, Meet, Openings, Promise, Sample, Shown, Verdict
 from meshd.attest.race_worker import NotComputed
 from meshd.attest.transcript import Judged, Transcript, digest_of, encode_transcript
-from transport.errors import MeshError, ProtocolError
+from transport.errors import MeshError, ProtocolError, StreamReset
 from transport.identity import node_id, short, verify
 from transport.interface import NodeId, Stream
 
@@ -26,11 +26,12 @@ MAX_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Met:
-    """What a prover and its verifiers made its key of. pledged, sample: this verifier's secrets."""
+    """What a prover and its verifiers made its key of. pledged, sample: the verifier's secrets.  started: its clock."""
 
     meet: Meet
     pledged: bytes
     sample: bytes
+    started: float
 
 
 async def verify_prover(context: RaceContext, running: RunningRace, stream: Stream, hello: Hello) -> None:
@@ -42,6 +43,7 @@ async def verify_prover(context: RaceContext, running: RunningRace, stream: Stre
     if running.tries[prover] > MAX_TRIES or prover in running.attested:
         await send(stream, Declined("there is one proof of each prover"))
         return
+    running.proving.add(prover)
     try:
         met = await _meet(context, running, stream, hello)
         transcript = await _hear(context, running, stream, met)
@@ -50,18 +52,22 @@ async def verify_prover(context: RaceContext, running: RunningRace, stream: Stre
         await send(stream, Verdict(attestation.signed))
         await stream.finish()
     except (MeshError, OutOfOrder, NotComputed) as error:
-        running.settle(prover, None, str(error))
+        # Who lets go of this key may come with another, because one of its verifiers withheld its part.
+        is_final = not isinstance(error, StreamReset) or running.tries[prover] == MAX_TRIES
+        running.settle(prover, None, str(error), is_final=is_final)
         logger.info("nothing is attested of node %s: %s", short(prover), error)
         if isinstance(error, MeshError):
             raise
         await send(stream, Declined(str(error)[:200]))
         await stream.finish()
+    finally:
+        running.proving.discard(prover)
 
 
 async def _meet(context: RaceContext, running: RunningRace, stream: Stream, hello: Hello) -> _Met:
     race, prover = running.race, stream.peer.node
     pledged, sample = context.random_bytes(32), context.random_bytes(32)
-    own = pledge(race, prover, hello.commitment, pledged, context.key)
+    own, greeted = pledge(race, prover, hello.commitment, pledged, context.key), asyncio.get_running_loop().time()
     await send(stream, Promise(own, promise_of(sample)))
     meet = await expect(stream, Meet, AGREE_S)
     if commitment(prover, meet.secret) != hello.commitment:
@@ -70,15 +76,28 @@ async def _meet(context: RaceContext, running: RunningRace, stream: Stream, hell
         raise ProtocolError(f"node {short(prover)}: {fault}")
     if own not in meet.pledges:
         raise ProtocolError(f"node {short(prover)} left out the pledge of whom it proves to")
+    started = _clock(running, prover, meet, greeted)
     await send(stream, Shown(pledged))
-    return _Met(meet, pledged, sample)
+    return _Met(meet, pledged, sample, started)
+
+
+def _clock(running: RunningRace, prover: NodeId, meet: Meet, greeted: float) -> float:
+    """Since when a prover's time is counted: since the race began, for all in the same window.
+
+    Where a verifier of its last key is not in this one, since it came with this: that one withheld its part, and its
+    prover is not to pay for it.
+    """
+    verifiers = frozenset(node_id(one.public) for one in meet.pledges)
+    before = running.met.get(prover, frozenset())
+    running.met[prover] = verifiers
+    return greeted if before - verifiers else running.started
 
 
 async def _hear(context: RaceContext, running: RunningRace, stream: Stream, met: _Met) -> Transcript:
     """The claim and what was opened of it, each in its time and signed."""
     loop, terms, prover = asyncio.get_running_loop(), running.race.terms, stream.peer.node
-    order = VerifierOrder(met.sample, running.started, terms.work_s)
-    claim = await expect(stream, Claim, running.started + terms.work_s + GRACE_S - loop.time())
+    order = VerifierOrder(met.sample, met.started, terms.work_s)
+    claim = await expect(stream, Claim, met.started + terms.work_s + GRACE_S - loop.time())
     secret = order.commit(claim.root, loop.time())
     signed = _check_claim(context, running, prover, met, claim)
     await send(stream, Sample(secret))

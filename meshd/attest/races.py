@@ -245,7 +245,7 @@ class Races:
             async with asyncio.timeout(2 * AGREE_S):
                 await running.is_judged.wait()
         except TimeoutError:
-            for prover in [node for node in running.waiting if not running.tries[node]]:
+            for prover in running.waiting - running.proving:
                 running.settle(prover, None, "it did not come to prove anything")
         try:
             async with asyncio.timeout(_longest_s(running.race)):
