@@ -46,6 +46,11 @@ class DraftModel:
         self._free = list(range(context.settings.sequences))[::-1]
         self._warm_up()
 
+    @property
+    def most_together(self) -> int:
+        """Sessions that have room in its context at a time."""
+        return self._context.settings.sequences
+
     def draft_s(self, count: int) -> float:
         """As measured, for as many sessions at a time as asked last."""
         return count * self._times.expect(self._together)

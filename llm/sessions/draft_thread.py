@@ -89,8 +89,8 @@ class DraftThread:
                 if self._acts.empty():
                     break
                 act = self._acts.get()
-            if waiting:
-                answer(model, waiting)
+            for start in range(0, len(waiting), model.most_together):
+                answer(model, waiting[start : start + model.most_together])
                 self.token_s = model.draft_s(1)
             if act is None:
                 return
