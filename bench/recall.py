@@ -1,9 +1,10 @@
 """What sessions of each tier remember, and what they take: `python -m bench.recall [--json]`.
 
 48 needles lie in texts of 200, 1,000 and 4,000 words, and each is asked for: of a session that attends to everything,
-of the same one parked before each question, of a window, and of a window with passages found for the question. The
-model recalls by construction (tests/llm/sessions/recall_model.py): what is lost, the tier lost. Then 10,000 words are
-streamed from a bounded session, for what grows meanwhile.
+of the same one parked before each question, of a window, and of a window with passages found for the question; and
+once more in other words, which the model takes for the same and the search does not. The model recalls by construction
+(tests/llm/sessions/recall_model.py): what is lost, the tier lost. Then 10,000 words are streamed from a bounded
+session, for what grows meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from llm.sessions.session import Said, Session, Wish
 from llm.sessions.sessions import Sessions
 from llm.sessions.shelf import Shelf
 from llm.sessions.window import Bounds
-from tests.llm.sessions.recall_model import FIRST_WORD, write_recall_model
+from tests.llm.sessions.recall_model import FIRST_WORD, WORDS, write_recall_model
 
 LENGTHS = (200, 1000, 4000)
 NEEDLES = 48
@@ -45,7 +46,10 @@ class _Deaf:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """expected: the share that lies in the window, for a window alone; else 1.  live_bytes: after the last question."""
+    """expected: the share that lies in the window, where only that can be known; else 1.
+
+    live_bytes: after the last question.  is_paraphrased: asked for in other words than the text's.
+    """
 
     words: int
     tier: str
@@ -53,6 +57,7 @@ class Remembered:
     expected: float
     live_bytes: int
     seconds: float
+    is_paraphrased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def ask(sessions: Sessions, session: Session, tokens: Sequence[int]) -> int:
     return session.tokens[-1]
 
 
-def remembered(sessions: Sessions, tier: str, length: int) -> Remembered:
+def remembered(sessions: Sessions, tier: str, length: int, *, is_paraphrased: bool = False) -> Remembered:
     """One tier's answers to all questions about one text."""
     text, pairs = story(length)
     spans = {"window": 0, "retrieved": 4}.get(tier)
@@ -90,17 +95,22 @@ def remembered(sessions: Sessions, tier: str, length: int) -> Remembered:
     other = sessions.create("bench", None)
     right, began = 0, time.perf_counter()
     for key, value in pairs.items():
-        right += ask(sessions, session, [*text, key]) == value
+        asked = key + WORDS if is_paraphrased else key
+        right += ask(sessions, session, [*text, asked]) == value
         live_bytes = sessions.describe(session)["live_bytes"]
         if tier == "resumed":
             ask(sessions, other, [key, value])  # there is one sequence: this parks the session
     seconds = time.perf_counter() - began
-    # Of the window's tokens one is the question.
-    seen = {*text[:3], *text[-(WINDOW - 1) : -1]} if length > WINDOW else set(text)
-    share = sum(key in seen for key in pairs) / NEEDLES if tier == "window" else 1.0
+    share = in_window(text, pairs) if tier == "window" or (tier == "retrieved" and is_paraphrased) else 1.0
     for one in (session, other):
         sessions.delete(one)
-    return Remembered(length, tier, right / NEEDLES, share, live_bytes, seconds)
+    return Remembered(length, tier, right / NEEDLES, share, live_bytes, seconds, is_paraphrased)
+
+
+def in_window(text: Sequence[int], pairs: dict[int, int]) -> float:
+    """The share of the needles that a window has. Of its tokens one is the question."""
+    seen = {*text[:3], *text[-(WINDOW - 1) : -1]} if len(text) > WINDOW else set(text)
+    return sum(key in seen for key in pairs) / NEEDLES
 
 
 def growth(sessions: Sessions) -> list[Growth]:
@@ -125,8 +135,9 @@ def run() -> tuple[list[Remembered], list[Growth]]:
         tiers = ("full", "resumed", "window", "retrieved")
         found = []
         for length in LENGTHS:
-            for tier in tiers:
-                found.append(remembered(sessions, tier, length))
+            asked = [*((tier, False) for tier in tiers), ("full", True), ("retrieved", True)]
+            for tier, is_paraphrased in asked:
+                found.append(remembered(sessions, tier, length, is_paraphrased=is_paraphrased))
                 print(found[-1], file=sys.stderr, flush=True)
         grown = growth(sessions)
         context.close()
@@ -140,7 +151,7 @@ def main() -> None:
     found, grown = run()
     rows = [
         Row(
-            f"recall-{one.tier}-{one.words}",
+            f"recall-{one.tier}{'-paraphrased' if one.is_paraphrased else ''}-{one.words}",
             one.right,
             one.expected,
             "what the tier can know",
@@ -156,8 +167,9 @@ def main() -> None:
         print(json.dumps(shown | {"rows": [asdict(row) for row in rows]}))
         return
     for one in found:
+        words = " in other words" if one.is_paraphrased else ""
         print(
-            f"{one.words:5d} words, {one.tier:9}: {one.right:.3f} right (it can know {one.expected:.3f}), "
+            f"{one.words:5d} words, {one.tier:9}{words}: {one.right:.3f} right (it can know {one.expected:.3f}), "
             f"{one.live_bytes / 1e3:.1f} kB live, {one.seconds:.1f} s"
         )
     for step in grown:

@@ -3,7 +3,7 @@
 Two layers of attention, no training (an induction head, arXiv 2209.11895). The first copies each word's predecessor:
 its queries and keys are constant and peak one position back, through the rotary embedding's fast pairs. The second
 looks for the position whose predecessor is the word at hand, through the slow pairs, which hardly turn, and copies
-its word.
+its word. Some words have a synonym: another token that the model takes for the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
 
 WORDS = 768
+SYNONYMS = 100
+"""Of the first words: word WORDS + i means what word i does."""
 CODE, HEAD, WIDTH = 32, 64, 128
 BASE = 1e12  # the last 16 of 32 pairs turn by less than 0.004 within 4,000 positions
 SHARPNESS = 60.0
@@ -65,7 +67,7 @@ def _add_vocabulary(writer: GGUFWriter) -> None:
     raw = [(f"<0x{byte:02X}>", TokenType.BYTE) for byte in range(256)]
     letters = [(letter, TokenType.NORMAL) for letter in "▁w0123456789"]
     # The tokenizer joins pairs from the left: every beginning of a word is a token, too.
-    words = [(f"▁w{number}", TokenType.NORMAL) for number in range(WORDS)]
+    words = [(f"▁w{number}", TokenType.NORMAL) for number in range(WORDS + SYNONYMS)]
     tokens = [*special, *raw, *letters, ("▁w", TokenType.NORMAL), *words]
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text for text, _ in tokens])
@@ -82,11 +84,11 @@ END = 2
 
 
 def _codes() -> numpy.ndarray[Any, Any]:
-    """A unit vector for every token."""
+    """A unit vector for every token; a synonym has its word's."""
     dice = numpy.random.default_rng(7)
     codes: numpy.ndarray[Any, Any] = dice.normal(size=(FIRST_WORD + WORDS, CODE))
     codes /= numpy.linalg.norm(codes, axis=1, keepdims=True)
-    return codes
+    return numpy.concatenate([codes, codes[FIRST_WORD : FIRST_WORD + SYNONYMS]])
 
 
 def _tensors(ballast: int) -> dict[str, numpy.ndarray[Any, Any]]:
@@ -101,7 +103,8 @@ def _tensors(ballast: int) -> dict[str, numpy.ndarray[Any, Any]]:
     one, code = 1 / (8.0 * scale), 1 / scale  # of the normed stream, back to 1
     tensors = {"token_embd.weight": embedding, "output_norm.weight": numpy.ones(WIDTH)}
     output = numpy.zeros((len(codes), WIDTH))
-    for token in (END, *range(FIRST_WORD, len(codes))):
+    # It says no synonyms.
+    for token in (END, *range(FIRST_WORD, FIRST_WORD + WORDS)):
         output[token, said_at : said_at + CODE] = 40 * codes[token] * code
     tensors["output.weight"] = output
     eye = numpy.eye(CODE)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
+import psutil
 import pytest
 
 from bench.recall import LENGTHS, remembered
@@ -339,6 +341,10 @@ def test_each_tier_remembers_what_it_says_it_does(make: Make, words: int) -> Non
     assert window.right == pytest.approx(window.expected, abs=0.02)
     assert found.right >= 0.95
     assert window.live_bytes < found.live_bytes < 110_000
+    # In other words, which the model takes for the same: a search that knows the words alone finds nothing.
+    full, found = [remembered(sessions, tier, words, is_paraphrased=True) for tier in ("full", "retrieved")]
+    assert full.right >= 0.97
+    assert found.right == pytest.approx(found.expected, abs=0.03)
 
 
 def test_a_bounded_session_says_that_it_is_one(make: Make) -> None:
@@ -362,6 +368,28 @@ def test_a_full_window_slides_and_stays_as_large(make: Make) -> None:
         sizes.append(sessions.describe(session)["live_bytes"])
     assert max(sizes) - min(sizes) <= 0.02 * max(sizes)
     assert len(session.tokens) == 300
+
+
+def test_a_stream_from_a_bounded_session_takes_no_more_memory_as_it_goes_on(make: Make) -> None:
+    sessions = make(cells=512, sequences=2)
+    session, whole = sessions.create("me", Bounds(4, 64, 0)), sessions.create("me", None)
+    for one in (session, whole):
+        sessions.append(one, story(random.Random(12), 200))
+    answer(sessions, whole, Wish(most_tokens=1))
+    bytes_per_token = sessions.describe(whole)["live_bytes"] / len(whole.tokens)
+    answer(sessions, session, Wish(most_tokens=500))
+    sizes, resident = {sessions.describe(session)["live_bytes"]}, process_bytes()
+    for _ in range(5):
+        answer(sessions, session, Wish(most_tokens=500))
+        sizes.add(sessions.describe(session)["live_bytes"])
+    assert len(sizes) == 1
+    # What is left is the tokens' ids, and noise.
+    assert (process_bytes() - resident) / 2500 < bytes_per_token / 2
+
+
+def process_bytes() -> int:
+    gc.collect()
+    return int(psutil.Process().memory_info().rss)
 
 
 def test_margins_send_close_calls_to_be_decoded_alone(make: Make) -> None:
