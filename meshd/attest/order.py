@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from forms.poc.seeds import derive
 
-GRACE_S = 20.0
+GRACE_S = 60.0
 """For the way there and back, and for a batch that was under way when time was up. It counts as time that was taken."""
-ANSWER_S = 30.0
+ANSWER_S = 60.0
 
 
 class OutOfOrder(Exception):

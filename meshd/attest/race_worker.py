@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from forms.poc.threads import pin_threads
 from meshd.attest.race_job import (
     LENGTH,
     MAX_JOB_BYTES,
@@ -41,8 +42,8 @@ IDLE_S = 60.0
 GRACE_S = 2.0
 MAX_WAITING = 64
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
-# A search's matrices are small: a second thread costs more than it brings, and would take what others compute with.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+THREADS = 1
+"""A search's matrices are small: a second one costs more than it brings, and would take what others compute with."""
 
 Told = Callable[[Progress], None]
 
@@ -114,7 +115,8 @@ class RaceWorker:
         try:
             process = await _start()
             while True:
-                await _exchange(process, asked)
+                if not await _exchange(process, asked):
+                    return
                 async with asyncio.timeout(IDLE_S):
                     asked = await self._jobs.get()
         except TimeoutError:
@@ -135,21 +137,23 @@ class RaceWorker:
 
 
 async def _start() -> Process:
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    pin_threads(environment, THREADS)
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "meshd.attest.race_child"),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
-        env={name: os.environ[name] for name in INHERITED if name in os.environ} | ONE_THREAD,
+        env=environment,
         start_new_session=True,  # Ctrl-C in a terminal is the agent's to answer
     )
 
 
-async def _exchange(process: Process, asked: _Asked) -> None:
-    """One job to its end. What nobody waits for any more ends the process, for it is not to be told so."""
+async def _exchange(process: Process, asked: _Asked) -> bool:
+    """One job to its end. False where it was given up: the process goes on with it, and is of no more use."""
     assert process.stdin is not None and process.stdout is not None
     if asked.answer.done():
-        return
+        return True
     process.stdin.write(frame(asked.job))
     await process.stdin.drain()
     while True:
@@ -158,10 +162,10 @@ async def _exchange(process: Process, asked: _Asked) -> None:
             raise ProtocolError(f"expected a reply of at most {MAX_JOB_BYTES} bytes, its header says {length}")
         reply = read_reply(await process.stdout.readexactly(length))
         if asked.answer.done():
-            raise ProtocolError("a search that nobody waits for")
+            return False
         if not isinstance(reply, Progress):
             asked.answer.set_result(reply)
-            return
+            return True
         asked.told(reply)
 
 

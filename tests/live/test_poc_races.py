@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from forms.poc.cheats import CHEATS
+from forms.poc.threads import THREAD_SETTINGS
 from meshd.cli.poc_race import judge_kept
 from meshd.control import CommandFailed
 from meshd.local_agents import LocalAgent, LocalAgents
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
+REPOSITORY = Path(__file__).parents[2]
+SILENT = ("--no-mdns",)
 
 
 async def race(agent: LocalAgent, work_s: float) -> dict[str, Any]:
@@ -43,6 +50,10 @@ def connected(count: int) -> Any:
     return lambda now: sum(link["state"] == "connected" for link in now["links"]) >= count
 
 
+def shuts_out(name: str) -> Any:
+    return lambda now: any(peer["name"] == name and peer["poc"]["quarantine"] for peer in now["peers"])
+
+
 async def test_two_agents_attest_each_other_and_anybody_may_check(agents: LocalAgents) -> None:
     async with agents.start("one") as one:
         token = await one.token("member")
@@ -54,3 +65,42 @@ async def test_two_agents_attest_each_other_and_anybody_may_check(agents: LocalA
             assert all(found["flop_per_s"] > 0 and found["mismatches"] == 0 for found in over["attestations"])
             for found in over["attestations"]:
                 assert judged(await file_of(other, found["transcript"]))["is_confirmed"]
+
+
+@asynccontextmanager
+async def adversary(agents: LocalAgents, token: str, lie: str) -> AsyncIterator[None]:
+    """A process that joins by `token` and lies; it ends with the block."""
+    argv = [sys.executable, "-m", "tests.live.poc_adversary", str(agents.folder), "adversary", token, lie]
+    log = agents.folder / "adversary.log"
+    async with agents.launcher.start(argv, {"PYTHONPATH": str(REPOSITORY), **dict.fromkeys(THREAD_SETTINGS, "1")}, log):
+        yield
+
+
+async def test_every_cheat_of_a_live_process_is_refused(agents: LocalAgents) -> None:
+    choice = agents.folder / "cheat"
+    choice.write_text("")
+    async with agents.start("honest", SILENT) as honest, adversary(agents, await honest.token("member"), "work"):
+        await honest.until(connected(1), PATIENCE_S)
+        own = (await honest.status())["node"]["id"]
+        verdicts: dict[str, str] = {}
+        for name in ("", *CHEATS):
+            choice.write_text(name)
+            over = await race(honest, 0.5)
+            assert over["state"] == "over", over["reason"]
+            (verdict,) = [found["verdict"] for found in over["attestations"] if found["prover"] != own] or [""]
+            verdicts[name] = verdict
+        assert verdicts == {name: "fraud" if name else "attested" for name in ("", *CHEATS)}
+
+
+async def test_a_slander_is_refuted_by_a_third_peer_and_costs_its_teller(agents: LocalAgents) -> None:
+    async with agents.start("first", SILENT) as first:
+        token = await first.token("member", uses=2)
+        async with agents.start("third", ("--join", token, *SILENT)) as third, adversary(agents, token, "slander"):
+            await first.until(connected(2), PATIENCE_S)
+            await third.until(connected(2), PATIENCE_S)
+            over = await race(first, 0.5)
+            assert over["state"] == "over", over["reason"]
+            for agent in (first, third):
+                now = await agent.until(shuts_out("adversary"), PATIENCE_S)
+                others = [peer for peer in now["peers"] if peer["name"] != "adversary"]
+                assert all(not peer["poc"]["quarantine"] for peer in others)

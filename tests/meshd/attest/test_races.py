@@ -212,7 +212,7 @@ class Changing(Hands):
     ("hands", "refusal"),
     [
         (Changing(), "fraud"),
-        (Hands(work_s=60.0), "within"),
+        (Hands(work_s=200.0), "within"),
         (Hands(found=8), "fewer than 16 nonces"),
     ],
     ids=["opening changed after the secret", "claim after its time", "too little to say anything"],
