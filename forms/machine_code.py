@@ -14,6 +14,13 @@ def is_available() -> bool:
     return find_spec("numba") is not None
 
 
+def inlined(function: Function) -> Function:
+    """`function` as a part of the compiled ones that call it: its lines take the place of the call."""
+    import numba
+
+    return cast(Function, numba.njit(inline="always")(function))
+
+
 def compiled(function: Function) -> Function:
     """`function` as machine code for this host's processor, which runs without the GIL. Bounds are not checked."""
     import numba

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from forms import machine_code
 from forms.circuits import kernels
+from forms.circuits.kernels import Run, Words
 from forms.machine_code import Function
 
 
@@ -36,12 +37,14 @@ def share_slots() -> Callable[[kernels.Wires, NDArray[np.uint8], NDArray[np.int6
 
 
 @cache
-def fill_lfsr() -> Callable[[np.uint64, kernels.Words], np.uint64]:
+def fill_lfsr() -> Callable[[np.uint64, Words], np.uint64]:
     """`kernels.fill_lfsr`, compiled."""
     return _compiled(kernels.fill_lfsr)
 
 
 @cache
-def run(width: int) -> kernels.Run:
-    """The loop of `kernels.make_run`, compiled for `width` batches side by side."""
-    return _compiled(kernels.make_run(width))
+def run(width: int) -> Run:
+    """The loop of `batch_run.make_run`, compiled for `width` batches side by side. Raises ImportError without numba."""
+    from forms.circuits.batch_run import make_run
+
+    return machine_code.compiled(make_run(width))

@@ -52,17 +52,39 @@ def run(circuit: Circuit, machine: Machine, next_word: Callable[[], int]) -> Non
 def _step(
     machine: Machine, kind: Kind, active: int, wires: tuple[int, int, int], bit: int, next_word: Callable[[], int]
 ) -> None:
-    q, bits = machine.qubits, machine.bits
-    target, control1, control2 = wires
+    match kind:
+        case Kind.NEG | Kind.BIT_INVERT | Kind.BIT_STORE0 | Kind.BIT_STORE1:
+            _act_on_bits(machine, kind, active, bit)
+        case Kind.X | Kind.Z | Kind.CX | Kind.CZ | Kind.SWAP | Kind.CCX | Kind.CCZ:
+            _act_on_qubits(machine, kind, active, wires)
+        case Kind.R | Kind.HMR:
+            # The word is taken even where no lane is active.
+            _measure(machine, active, wires[0], bit if kind is Kind.HMR else None, next_word())
+        case Kind.PUSH_CONDITION:
+            machine.stack.append(machine.base)
+            machine.base = active
+        case Kind.POP_CONDITION:
+            machine.base = machine.stack.pop() if machine.stack else machine.base
+        case Kind.REGISTER | Kind.APPEND_TO_REGISTER | Kind.DEBUG_PRINT:
+            pass
+
+
+def _act_on_bits(machine: Machine, kind: Kind, active: int, bit: int) -> None:
     match kind:
         case Kind.NEG:
             machine.phase ^= active
         case Kind.BIT_INVERT:
-            bits[bit] ^= active
+            machine.bits[bit] ^= active
         case Kind.BIT_STORE0:
-            bits[bit] &= ~active
+            machine.bits[bit] &= ~active
         case Kind.BIT_STORE1:
-            bits[bit] |= active
+            machine.bits[bit] |= active
+
+
+def _act_on_qubits(machine: Machine, kind: Kind, active: int, wires: tuple[int, int, int]) -> None:
+    q = machine.qubits
+    target, control1, control2 = wires
+    match kind:
         case Kind.X:
             q[target] ^= active
         case Kind.Z:
@@ -79,17 +101,11 @@ def _step(
             q[target] ^= active & q[control1] & q[control2]
         case Kind.CCZ:
             machine.phase ^= active & q[target] & q[control1] & q[control2]
-        case Kind.R | Kind.HMR:
-            # The word is taken even where no lane is active.
-            word = next_word()
-            if kind is Kind.HMR:
-                bits[bit] = (bits[bit] & ~active) ^ (word & active)
-            machine.phase ^= q[target] & word & active
-            q[target] &= ~active
-        case Kind.PUSH_CONDITION:
-            machine.stack.append(machine.base)
-            machine.base = active
-        case Kind.POP_CONDITION:
-            machine.base = machine.stack.pop() if machine.stack else machine.base
-        case Kind.REGISTER | Kind.APPEND_TO_REGISTER | Kind.DEBUG_PRINT:
-            pass
+
+
+def _measure(machine: Machine, active: int, target: int, bit: int | None, word: int) -> None:
+    """The word is what came out, in each lane, and goes to `bit`; the qubit is 0 afterwards."""
+    if bit is not None:
+        machine.bits[bit] = (machine.bits[bit] & ~active) ^ (word & active)
+    machine.phase ^= machine.qubits[target] & word & active
+    machine.qubits[target] &= ~active
