@@ -60,8 +60,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One N of the ramp. right: of 2 N answers.  The memory is in MB, the highest seen; drained: agent and child, once
-    their sessions are gone.
+    """One N of the ramp. right: of 2 N answers.  The memory is in MB, the highest seen; before, drained: of agent and
+    child, before the sessions were opened and once they are gone.
     """
 
     agents: int
@@ -83,6 +83,7 @@ class Step:
     most_sequences: int
     most_waiting: int
     parkings: int
+    before_mb: float = 0.0
     drained_mb: float = 0.0
 
 
@@ -105,6 +106,11 @@ class Watch:
                 totals = (await response.json())["totals"]
             self.highest |= Counter({name: int(value) for name, value in totals.items()})
             await asyncio.sleep(SAMPLE_S)
+
+    def both_mb(self) -> float:
+        """The agent, and the child that keeps sessions, once there is one."""
+        children = [one for one in self.agent.children(recursive=True) if "llm.sessions.child" in one.cmdline()]
+        return float(sum(one.memory_info().rss for one in (self.agent, *children)) / 1e6)
 
     def look(self) -> None:
         self.descriptors = max(self.descriptors, self.agent.num_fds())
@@ -192,10 +198,11 @@ async def step(agent: LocalAgent, api: str, count: int) -> Step:
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as http:
         agents = [Agent(number, http, api) for number in range(count)]
+        watch = Watch(psutil.Process(agent.child.pid), http, api)
+        before_mb = watch.both_mb()
         async with asyncio.TaskGroup() as group:
             for one in agents:
                 group.create_task(one.open())
-        watch = Watch(psutil.Process(agent.child.pid), http, api)
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch.run())
@@ -209,8 +216,7 @@ async def step(agent: LocalAgent, api: str, count: int) -> Step:
             async with http.delete(f"{api}/v1/sessions/{one.session}"):
                 pass
     await asyncio.sleep(DRAIN_S)
-    drained = watch.agent.memory_info().rss + _child(watch.agent).memory_info().rss
-    return replace(_summed(agents, watch, took_s), drained_mb=drained / 1e6)
+    return replace(_summed(agents, watch, took_s), before_mb=before_mb, drained_mb=watch.both_mb())
 
 
 def _summed(agents: Sequence[Agent], watch: Watch, took_s: float) -> Step:
@@ -248,7 +254,7 @@ async def run(ramp: Sequence[int], cells: int) -> list[Step]:
         arguments = ("--model", str(model), "--ctx", str(cells), "--parallel", "1", "--threads", "1")
         async with local_agents(Path(folder)).start("node", arguments) as agent:
             status = await agent.until(
-                lambda status: any(one["state"] == "ready" for one in status["models"]), timeout_s=60
+                lambda status: any(one["state"] == "ready" for one in status["models"]), timeout_s=180
             )
             for count in ramp:
                 steps.append(await step(agent, str(status["doors"]["api"]), count))
@@ -269,7 +275,7 @@ def _line(one: Step) -> str:
         f"(p50/p95), {one.tokens_per_s:.0f} tok/s; {one.descriptors} descriptors, agent {one.agent_mb:.0f} MB, "
         f"child {one.child_mb:.0f} MB, KV live {one.live_kv_mb:.1f} MB, parked {one.parked_mb:.1f} MB; "
         f"{one.most_sequences} sequences, {one.most_waiting} waiting, {one.parkings} parkings so far; "
-        f"{one.drained_mb:.0f} MB both once they left"
+        f"both {one.before_mb:.0f} MB before, {one.drained_mb:.0f} MB once they left"
     )
 
 
