@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from llm.engines import llama_server
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
-from llm.engines.llama_binary import LlamaBinary
+from llm.engines.llama_binary import LlamaBinary, find_llama_server
 from llm.engines.llama_server import Draft, LlamaServerEngine, LlamaServerOptions, arguments
+from llm.pairing import DraftKind
 from meshd.launcher import ProcessLauncher
 from tests.llm.engine_contract import EngineContract
 from tests.llm.mesh import mesh
@@ -327,3 +329,22 @@ async def test_drafts_are_compared_with_none_while_nobody_waits(
         assert len(said) == 1
         assert engine.pid != first
         assert f"{engine.trial.state}: {engine.trial.speedup:.2f} times as fast" in engine.trial.words()
+
+
+async def test_the_build_knows_every_way_to_draft(tmp_path: Path) -> None:
+    binary = find_llama_server()
+    log = tmp_path / "help.txt"
+    env = {"LD_LIBRARY_PATH": str(binary.library_dir)} if binary.library_dir is not None else {}
+    async with ProcessLauncher(os.environ).start([str(binary.path), "--help"], env, log) as child:
+        await child.wait()
+    known = log.read_text()
+    for kind in get_args(DraftKind):
+        options = LlamaServerOptions(Path("m.gguf"), "m", tmp_path / "log", draft=Draft(Path("d.gguf"), kind=kind))
+        assert kind in arguments(binary, options)
+        assert kind in known
+    for choice, kind in (("ngram", "ngram-simple"), ("own-heads", "draft-mtp")):
+        options = LlamaServerOptions(Path("m.gguf"), "m", tmp_path / "log", draft=choice)  # type: ignore[arg-type]
+        assert kind in arguments(binary, options)
+        assert kind in known
+    flags = set(arguments(binary, LlamaServerOptions(Path("m"), "m", tmp_path, draft=Draft(Path("d")))))
+    assert all(flag in known for flag in flags if flag.startswith("--spec"))
