@@ -25,7 +25,7 @@ from meshd.local_agents import LocalAgent, local_agents
 from tests.llm.sessions.recall_model import WORDS, write_recall_model
 from transport.impairment import Conditions
 
-BALLAST_ROWS = 96 << 10
+BALLAST_ROWS = 64 << 10
 BLOCK = 8
 TOKENS = 128
 STORY_WORDS = 40

@@ -198,7 +198,7 @@ class BatchTimes:
             if not self._measured:
                 self._weight = self._rows = self._seconds = self._rows_squared = self._product = 0.0
             before = self._measured.get(rows, seconds)
-            self._measured[rows] = before + 0.2 * (seconds - before)
+            self._measured[rows] = before + 0.1 * (seconds - before)
         elif self._measured:
             return
         keep = 0.98
