@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -94,6 +94,15 @@ class Attestations:
         logger.info("%s of %s: %s", findings.verdict, short(attestation.prover), _in_words(findings))
         self._changed()
         return attestation
+
+    def recall(self, kept: Iterable[Signed]) -> None:
+        """Take what was attested before this start; what this node said then is told again while it counts."""
+        for signed in kept:
+            try:
+                self.ledger.hear(open_attestation(signed, self.mesh_id, self.ledger.node), self.clock())
+            except ProtocolError as error:
+                logger.info("forgetting an attestation on disk: %s", error)
+        self._changed()
 
     def claim(self, flop_per_s: float) -> None:
         """Say how fast this node is, as the lower bound of its own count; 0 where it does not know."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from forms.poc.groups import CPU, group_devices
+from forms.poc.groups import Device as PocDevice
 from forms.poc.profile import PRESETS
 from gossip.facts import Device
-from meshd.attest.attestation import Attestation
+from meshd.attest.attestation import Attestation, Signed
 from meshd.attest.race_calling import NoRace
 from meshd.attest.race_context import RaceContext
 from meshd.attest.race_worker import RaceWorker
@@ -31,7 +35,7 @@ GIB = float(1 << 30)
 class RaceSurroundings:
     """What of the node races have to do with. folder: for transcripts.  devices: whose memory it says that it has.
 
-    is_busy: whether this node works for somebody just now.
+    is_busy: whether this node works for somebody just now.  is_member: whether a node is known as one.
     """
 
     key: NodeKey
@@ -42,18 +46,23 @@ class RaceSurroundings:
     unix_time: Callable[[], float]
     devices: tuple[Device, ...]
     is_busy: Callable[[], bool]
+    is_member: Callable[[NodeId], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Racing:
-    """A node's races and the process that computes for them."""
+    """A node's races and the process that computes for them. recall: takes what was attested before this start."""
 
     races: Races
     worker: RaceWorker
+    recall: Callable[[Iterable[Signed]], None]
 
     def works(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs while the node does."""
-        return {"proofs": self.worker.run()} | self.races.works()
+        return {"proofs": self.worker.run(), "earlier proofs": self._recall()} | self.races.works()
+
+    async def _recall(self) -> None:
+        self.recall(await asyncio.to_thread(self.races.context.store.signed))
 
     def table(self) -> dict[str, Command]:
         """Every command by its name."""
@@ -99,7 +108,9 @@ def make_racing(config: Config, around: RaceSurroundings) -> Racing:
         unix_time=around.unix_time,
         random_bytes=os.urandom,
         attest=around.attestations.attest,
+        groups=groups_of(around.devices, find_spec("cupy") is not None),
         vram_gb=sum(device.total_bytes for device in around.devices if device.kind == "cuda") / GIB,
+        is_member=around.is_member,
     )
     options = RaceOptions(config.poc, config.poc_period * 3600, config.poc_preset, config.poc_seconds)
     races = Races(
@@ -111,7 +122,14 @@ def make_racing(config: Config, around: RaceSurroundings) -> Racing:
         around.attestations.known,
     )
     around.attestations.check = races.check
-    return Racing(races, worker)
+    return Racing(races, worker, around.attestations.recall)
+
+
+def groups_of(devices: Iterable[Device], has_cupy: bool) -> tuple[tuple[int, ...], ...]:
+    """The GPUs of each group that proves together; none of the processor's, where it is all that can compute here."""
+    gpus = [device for device in devices if device.kind == "cuda"] if has_cupy else []
+    groups = group_devices(PocDevice(number, one.total_bytes / GIB) for number, one in enumerate(gpus))
+    return tuple(() if group == (CPU,) else tuple(device.number for device in group) for group in groups)
 
 
 def members(links: Iterable[Link]) -> list[NodeId]:

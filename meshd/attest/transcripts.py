@@ -72,6 +72,12 @@ class TranscriptStore:
             return None
         return kept if digest_of(kept.transcript) == digest else None
 
+    def signed(self) -> list[Signed]:
+        """What is attested of the transcripts that are kept here."""
+        names = (entry.name for entry in self.folder.iterdir()) if self.folder.is_dir() else ()
+        kept = (self.find(bytes.fromhex(name)) for name in names if _NAME.fullmatch(name))
+        return [one.signed for one in kept if one is not None]
+
     def path(self, digest: bytes) -> Path:
         return self.folder / digest.hex()
 

@@ -13,6 +13,7 @@ import pytest
 
 from meshd.attest.attestation import POC_FACT, Attestation, Findings, encode_fact
 from meshd.attest.ledger import Outcome
+from meshd.attest.transcripts import TranscriptStore
 from meshd.attest.worth import Trust
 from meshd.attestations import Attestations, Check, check_nothing
 from tests.mesh.standing_node import StandingNode, meet, standing_node
@@ -119,3 +120,26 @@ async def test_what_another_should_say_is_not_believed_of_this_one(
             await until(lambda: "another verifier" in caplog.text)
             assert hears.now().of(verifier.node).phase == "idle"
             assert all(one.verifier != listener.node for one in hears.ledger.about(PROVER, time.time()))
+
+
+async def test_what_was_attested_before_a_restart_is_told_again(tmp_path: Path) -> None:
+    async with two(tmp_path) as (verifier, listener):
+        before = of(verifier).attest(found(verifier))
+        expired = of(verifier).attest(found(verifier, made=1000, epoch=1000, expires=2000))
+        store = TranscriptStore(tmp_path / "kept")
+        for number, one in enumerate((before, expired)):
+            store.keep(b"transcript %d" % number, one.signed)
+        again, hears = of(verifier), of(listener)
+        again.recall(store.signed())
+        async with running(hears):
+            await until(lambda: [one.made for one in hears.ledger.verdicts(PROVER, time.time())] != [])
+        assert again.ledger.own(time.time()) == [before]
+
+
+def test_nothing_is_recalled_where_nothing_was_kept(tmp_path: Path) -> None:
+    store = TranscriptStore(tmp_path / "none")
+    assert store.signed() == []
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / ("ab" * 32)).write_bytes(b"nonsense")
+    (tmp_path / "none" / "else").write_bytes(b"")
+    assert store.signed() == []
