@@ -18,7 +18,10 @@ from forms.poc.profile import ARTEFACT_COORDINATES, PRESETS
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Search for `seconds`, and on until `least` are found. devices: the group's GPUs, none for the processor."""
+    """Search for `seconds`, and on until `least` are found. devices: the group's GPUs, none for the processor.
+
+    node, nodes: the host's place among those that search together.
+    """
 
     preset: str
     seed: bytes
@@ -30,10 +33,14 @@ class Job(msgspec.Struct, frozen=True):
     seconds: Annotated[float, msgspec.Meta(gt=0)]
     least: int
     most: int
+    node: int = 0
+    nodes: int = 1
 
     @property
     def assignment(self) -> Assignment:
-        return Assignment(PRESETS[self.preset], self.seed, self.key, self.share, Residue(0, 1, self.groups))
+        return Assignment(
+            PRESETS[self.preset], self.seed, self.key, self.share, Residue(self.node, self.nodes, self.groups)
+        )
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

@@ -67,7 +67,8 @@ class HostSearch:
         devices = tuple(device.number for device in self.groups[number] if device is not CPU)
         bounds = (max(1, -(-least // count)), most // count)
         same = (assignment.profile.name, assignment.seed, assignment.key, assignment.share)
-        return Job(*same, count, number, devices, seconds, *bounds)
+        residue = assignment.residue
+        return Job(*same, count, number, devices, seconds, *bounds, residue.node, residue.nodes)
 
 
 @contextlib.contextmanager

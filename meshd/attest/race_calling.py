@@ -29,7 +29,7 @@ from meshd.attest.race_message import (
     read_round,
 )
 from transport.errors import MeshError, ProtocolError, ResetCode, TimedOut
-from transport.identity import short
+from transport.identity import node_id, short
 from transport.interface import NodeId, Stream
 
 logger = logging.getLogger("meshd.attest")
@@ -98,8 +98,7 @@ async def _round(
 ) -> Race:
     own = context.random_bytes(32)
     gathering = Gathering.begin(context.mesh_id, terms, number)
-    layout = (context.groups, context.vram_gb)
-    gathering.commit(context.node, enter(terms, number, own, layout, context.key, context.mesh_id))
+    gathering.commit(context.node, enter(terms, number, own, context.layout, context.key, context.mesh_id))
 
     async def invite(node: NodeId) -> None:
         if node not in claimants.streams:
@@ -165,8 +164,7 @@ async def take_part(context: RaceContext, stream: Stream, call: Call) -> Race:
         if not isinstance(message, Call) or message != Call(call.terms, number):
             raise ProtocolError(f"expected round {number} of its race from node {short(caller)}, got something else")
         secret = context.random_bytes(32)
-        layout = (context.groups, context.vram_gb)
-        entry = enter(call.terms, number, secret, layout, context.key, context.mesh_id)
+        entry = enter(call.terms, number, secret, context.layout, context.key, context.mesh_id)
         await send(stream, Commit(entry))
         entries = await _listed(context, stream, call.terms, number, entry)
         await send(stream, Reveal(secret))
@@ -183,6 +181,10 @@ async def _listed(context: RaceContext, stream: Stream, terms: Terms, number: in
     fault = await asyncio.to_thread(fault_of_roster, entries, terms, number, context.mesh_id)
     if fault or entry not in entries:
         raise ProtocolError(f"node {short(stream.peer.node)} called a race: {fault or 'this node is not in it'}")
+    strangers = [node for one in entries if not context.is_member(node := node_id(one.public))]
+    if strangers:
+        # Made-up claimants would be verifiers of the caller's own.
+        raise NotNow(f"{len(strangers)} claimants are no members that are known here")
     return entries
 
 

@@ -19,7 +19,10 @@ import psutil
 
 from forms.poc.batch_size import batch_size
 from forms.poc.claim import Work, sample
-from forms.poc.generation import generate, joined
+from forms.poc.computer import Results
+from forms.poc.generation import Assignment, generate, joined
+from forms.poc.group_search import GroupFailed, HostSearch
+from forms.poc.groups import CPU, Device
 from forms.poc.verification import LEAST_FOUND, SAMPLES
 from meshd.attest.judging import assignment_of, computer_of, encode_openings, judge_transcript
 from meshd.attest.order import GRACE_S
@@ -81,13 +84,27 @@ def do(job: Job, works: Works, tell: Tell) -> Reply:
 
 
 def search(job: Generate, works: Works, tell: Tell) -> Generated | Failed:
-    """Search for so long; on for half of the grace where that found too little to be judged by."""
-    started = time.monotonic()
+    """Search for so long, with each group of devices in a process of its own unless the processor is all there is."""
     race = agree(job.agreed)
     assignment = assignment_of(race, NodeId(job.prover), job.key)
-    batch = batch_size(race.profile, psutil.virtual_memory().available, BATCH)
+    try:
+        parts = by_groups(job, assignment, tell) if job.groups != ((),) else by_processor(job, assignment, tell)
+    except GroupFailed as error:
+        return Failed(str(error))
+    found = sum(len(part.nonces) for part in parts)
+    if found < LEAST_FOUND:
+        return Failed(f"{found} nonces were found, and {LEAST_FOUND} are the least that say something")
+    work = Work.of(joined(parts))
+    works.keep(work)
+    return Generated(work.claim.nonces, work.claim.distances, work.claim.root)
+
+
+def by_processor(job: Generate, assignment: Assignment, tell: Tell) -> list[Results]:
+    """Search here; on for half of the grace where that found too little to be judged by."""
+    started = time.monotonic()
+    batch = batch_size(assignment.profile, psutil.virtual_memory().available, BATCH)
     parts, found, told_s = [], 0, 0.0
-    for part in generate(computer_of(race.profile, race.seed), assignment, 0, batch):
+    for part in generate(computer_of(assignment.profile, assignment.seed), assignment, 0, batch):
         parts.append(part)
         found, spent_s = found + len(part.nonces), time.monotonic() - started
         if spent_s - told_s > TOLD_EVERY_S:
@@ -96,11 +113,21 @@ def search(job: Generate, works: Works, tell: Tell) -> Generated | Failed:
         is_enough = found >= SAMPLES or spent_s > job.work_s + GRACE_S / 2
         if found > MAX_NONCES - batch or (spent_s >= job.work_s and is_enough):
             break
-    if found < LEAST_FOUND:
-        return Failed(f"{found} nonces were found, and {LEAST_FOUND} are the least that say something")
-    work = Work.of(joined(parts))
-    works.keep(work)
-    return Generated(work.claim.nonces, work.claim.distances, work.claim.root)
+    return parts
+
+
+def by_groups(job: Generate, assignment: Assignment, tell: Tell) -> list[Results]:
+    """Search with all groups at once. Raises GroupFailed."""
+    # No group is told its devices' memory: the groups were made by it.
+    groups = [tuple(Device(number, 0.0) for number in group) or (CPU,) for group in job.groups]
+    told = threading.Lock()  # each group has a thread that hears it
+
+    def tell_of(spent_s: float) -> None:
+        with told:
+            tell(Progress(0, spent_s))
+
+    searched = HostSearch(groups).run(assignment, job.work_s, SAMPLES, MAX_NONCES, tell_of)
+    return [one.found.results for one in searched]
 
 
 def read_jobs(jobs: queue.SimpleQueue[Job], source: BinaryIO) -> None:

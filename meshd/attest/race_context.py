@@ -38,7 +38,10 @@ class Opener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RaceContext:
-    """groups, vram_gb: what this node proves with and says that it has.  attest: signs what was found, and tells it."""
+    """groups: GPUs of each group that this node proves with, of which a processor has none.  vram_gb: as it says.
+
+    attest: signs what was found, and tells it.  is_member: whether a node is known as one.
+    """
 
     mesh_id: bytes
     key: NodeKey
@@ -48,8 +51,14 @@ class RaceContext:
     unix_time: Callable[[], float]
     random_bytes: RandomBytes
     attest: Callable[[Findings], Attestation]
-    groups: tuple[int, ...] = (1,)
+    groups: tuple[tuple[int, ...], ...] = ((),)
     vram_gb: float = 0.0
+    is_member: Callable[[NodeId], bool] = lambda node: True
+
+    @property
+    def layout(self) -> tuple[tuple[int, ...], float]:
+        """What this node enters a race with: devices in each group, of which a processor is one; and its VRAM."""
+        return tuple(len(group) or 1 for group in self.groups), self.vram_gb
 
     @property
     def node(self) -> NodeId:

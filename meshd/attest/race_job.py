@@ -17,12 +17,16 @@ MAX_JOB_BYTES = MAX_TRANSCRIPT_BYTES + 4096
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Search for `work_s`, and for a while longer where too little was found. key: of the prover's inputs."""
+    """Search for `work_s`, and for a while longer where too little was found. key: of the prover's inputs.
+
+    groups: the GPUs of each; the processor has none.
+    """
 
     agreed: Agreed
     prover: Bytes32
     key: int
     work_s: float
+    groups: tuple[tuple[int, ...], ...] = ((),)
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):

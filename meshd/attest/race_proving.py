@@ -165,7 +165,9 @@ async def _search(context: RaceContext, running: RunningRace, started: float, ke
     def told(progress: Progress) -> None:
         running.found, running.spent_s = progress.found, progress.spent_s
 
-    found = await context.computing.generate(Generate(running.race.agreed, context.node, key, left_s), told)
+    found = await context.computing.generate(
+        Generate(running.race.agreed, context.node, key, left_s, context.groups), told
+    )
     running.found, running.spent_s = len(found.nonces) // 8, asyncio.get_running_loop().time() - started
     return found
 

@@ -16,11 +16,25 @@ import pytest
 from meshd.attest.judging import judge_transcript
 from meshd.attest.order import promise_of
 from meshd.attest.pairing import claim_body, key_of, openings_body
+from meshd.attest.race import Agreed, agree, enter
 from meshd.attest.race_job import Generate, Progress
 from meshd.attest.race_message import Claim, Openings
 from meshd.attest.race_worker import NotComputed, RaceWorker
 from meshd.attest.transcript import encode_transcript
-from tests.meshd.attest.examples import AGREED, OWN, PLEDGE, PLEDGED, PROVER, RACE, SAMPLE, TRANSCRIPT, VERIFIER
+from tests.meshd.attest.examples import (
+    AGREED,
+    MESH_ID,
+    OWN,
+    PLEDGE,
+    PLEDGED,
+    PROVER,
+    RACE,
+    SAMPLE,
+    SECRETS,
+    TERMS,
+    TRANSCRIPT,
+    VERIFIER,
+)
 
 PATIENCE_S = 120.0
 KEY = key_of(RACE, PROVER.node, OWN, (PLEDGE,), (PLEDGED,))
@@ -63,6 +77,21 @@ async def test_what_it_finds_and_opens_is_judged_honest_and_an_altered_one_fraud
             await worker.open(b"o" * 32, SAMPLE)
     assert children() == []
     assert len(found.nonces) // 8 >= 64
+
+
+async def test_two_groups_search_the_nonces_of_one_claimant_in_processes_of_their_own() -> None:
+    terms = msgspec.structs.replace(TERMS, salt=b"g" * 16)
+    layouts = {PROVER.node: ((1, 1), 0.0), VERIFIER.node: ((1,), 0.0)}
+    keys = zip((PROVER, VERIFIER), SECRETS, strict=True)
+    entries = tuple(enter(terms, 0, secret, layouts[key.node], key, MESH_ID) for key, secret in keys)
+    agreed = Agreed(MESH_ID, terms, 0, entries, SECRETS)
+    async with working() as worker:
+        found = await worker.generate(Generate(agreed, PROVER.node, KEY, 0.3, ((), ())), lambda progress: None)
+    nonces = [int.from_bytes(found.nonces[at : at + 8], "little") for at in range(0, len(found.nonces), 8)]
+    place = agree(agreed).claimants.index(PROVER.node)
+    assert {nonce % 2 for nonce in nonces} == {place}
+    assert {nonce // 2 % 2 for nonce in nonces} == {0, 1}
+    assert len(set(nonces)) == len(nonces) >= 64
 
 
 async def test_a_search_that_nobody_waits_for_ends_with_its_process() -> None:

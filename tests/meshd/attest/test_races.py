@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -301,5 +302,18 @@ def test_nobody_races_with_who_wants_none_or_is_at_work(tmp_path: Path) -> None:
             assert "works for somebody" in called.absent[busy.node]
             busy.races.is_busy = lambda: False
             assert (await one.race()).state == "over"
+
+    virtual_time.run(scenario())
+
+
+def test_nothing_is_revealed_to_a_race_with_strangers_in_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with race_field(tmp_path) as field:
+            one, other, wary = await field.enter(), await field.enter(), await field.enter()
+            wary.races.context = replace(wary.races.context, is_member=lambda node: node != other.node)
+            called = await one.race()
+            assert called.race is not None
+            assert set(called.race.claimants) == {one.node, other.node}
+            assert "reveal" in called.absent[wary.node]
 
     virtual_time.run(scenario())
