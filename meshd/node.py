@@ -90,7 +90,7 @@ from transport.blob_message import PROTOCOL as BLOB_PROTOCOL
 from transport.blobs import Blobs
 from transport.certificate import MemberCertificate
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
-from transport.interface import Address, Role
+from transport.interface import Address, NodeId, Role
 from transport.pairing import PairingDesk
 from transport.renewal import PROTOCOL as RENEW_PROTOCOL
 
@@ -324,6 +324,10 @@ class Node:
             offers = self.offering.host.offers()
             return self.bending.session.here.in_flight > 0 or any(offer.in_flight for offer in offers)
 
+        def is_member(node: NodeId) -> bool:
+            entry = self.gossip.view.get(node)
+            return entry is not None and entry.role is not Role.CLIENT
+
         belonging = self.standing.belonging
         around = RaceSurroundings(
             key=belonging.key,
@@ -334,6 +338,7 @@ class Node:
             unix_time=self.standing.unix_time,
             devices=self.offering.memory.fact().devices,
             is_busy=is_busy,
+            is_member=is_member,
         )
         return make_racing(self.offering.pantry.kitchen.config, around)
 
