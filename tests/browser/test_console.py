@@ -117,16 +117,22 @@ async def lets_others_in(page: Page) -> None:
     await expect(page.locator("#join-line")).to_be_visible()
     line = await page.locator("#join-text").input_value()
     assert line.startswith("meshd --client --join meshd1:")
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.click("#join-copy")
+    await expect(page.locator("#join-copy")).to_have_text("copied")
+    assert await page.evaluate("navigator.clipboard.readText()") == line
     newest = page.locator("#tokens li").filter(has_text="client · valid")
     await newest.first.get_by_role("button", name="revoke").click()
     await expect(page.locator("#tokens li").filter(has_text="revoked")).not_to_have_count(0)
 
 
 async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_ran(agents: LocalAgents) -> None:
-    async with agents.start("workstation", ["--model", "echo:parrot"]) as host, browser() as opened:
-        await host.until(lambda status: sees_ready(status, "parrot"), 30)
+    models = ("--model", "echo:parrot", "--model", "echo:slow@2")
+    async with agents.start("workstation", models) as host, browser() as opened:
+        await host.until(lambda status: sees_ready(status, "parrot") and sees_ready(status, "slow"), 90)
         async with page_of(opened, await console_of(host), viewport=PHONE, color_scheme="light") as page:
             await expect(page.locator("#connection")).to_have_text("live")
+            await page.select_option("#chat-model", "parrot")
             await page.focus("#chat-text")
             await page.keyboard.type("**hello** `there` <b>you</b>")
             await page.keyboard.press("Enter")
@@ -142,6 +148,21 @@ async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_r
             await expect(page.locator("#bend-result .why")).to_contain_text("ran on workstation")
             await expect(page.locator("#activity-table tbody tr").first).to_contain_text("cuda-radix-sort")
             await every_control_has_a_name(page)
+            await stops_an_answer(page)
+
+
+async def stops_an_answer(page: Page) -> None:
+    """The picker chooses the model, and stop ends its answer at the node as well."""
+    await page.select_option("#chat-model", "slow")
+    await page.fill("#chat-text", "word " * 400)
+    await page.press("#chat-text", "Enter")
+    await expect(page.locator("#chat-log li.assistant").last.locator(".meta")).to_have_text("workstation · solo")
+    await page.click("#chat-stop")
+    await expect(page.locator("#chat-log li.assistant").last.locator(".meta")).to_have_text(
+        "workstation · solo · stopped"
+    )
+    await expect(page.locator("#chat-send")).to_be_enabled()
+    await expect(page.locator("#activity-table tbody tr").filter(has_text="slow")).to_contain_text("200")
 
 
 async def every_control_has_a_name(page: Page) -> None:
