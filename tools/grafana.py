@@ -72,6 +72,10 @@ PANELS = (
         {"{{instance}} {{device}} {{holder}} {{use}}": "meshd_memory_reserved_bytes{NODE} > 0"},
         "bytes",
     ),
+    Panel("Sessions", {"{{model}} {{tier}}": "sum by (model, tier) (meshd_sessions{NODE})"}),
+    Panel("Sessions' memory", {"{{model}} {{kind}}": "sum by (model, kind) (meshd_session_bytes{NODE})"}, "bytes"),
+    Panel("Sessions that leave and come back", {"{{kind}}": rate("meshd_session_moves_total", "kind")}),
+    Panel("Sessions' tokens", {"{{model}} {{kind}}": rate("meshd_session_tokens_total", "model, kind")}),
     Panel("Memory free", {"{{instance}} {{name}}": "meshd_memory_free_bytes{NODE}"}, "bytes"),
 )
 

@@ -13,6 +13,7 @@ from gossip.lease import claims
 from gossip.view import Status
 from llm.offer import Offer
 from meshd.metrics.members import EVENTS, MemberEvents
+from meshd.metrics.sessions import session_metrics
 from meshd.poc_status import attested_flop_per_s
 from meshd.status import Situation
 from transport.interface import Link, LinkState
@@ -40,6 +41,7 @@ class MeshCollector(Collector):
         yield from _links(now.links)
         yield from _models(now.offers, self._queued())
         yield from _memory(now)
+        yield from session_metrics(now.sessions)
         yield from _proofs(now)
         gossip = CounterMetricFamily("meshd_gossip_refused", "What gossip refused or could not judge.", labels=["kind"])
         for kind, count in now.gossip.items():
