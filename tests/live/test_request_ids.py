@@ -14,11 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.bend import is_linked, measured
 from meshd.local_agents import LocalAgent, LocalAgents
 from tests.live.test_bend_mesh import modular_powers
-from tests.live.toy import MODEL, SERVES_TOY, api_of, chat
+from tests.live.toy import LONG_ANSWER, MODEL, SERVES_TOY, api_of, chat
 
 JSON_LOGS = ("--log-format", "json")
 TEXT = {"content-type": "text/plain"}
 REQUESTS = 3
+LASTING = {"max_tokens": 400, "n_predict": 400}
+"""Long enough to come in several pieces on a busy host, too."""
 
 
 def lines_about(log: Path, request_id: str) -> list[dict[str, Any]]:
@@ -57,7 +59,7 @@ async def test_a_request_is_followed_by_its_id_and_counted_where_it_was_asked(ag
         async with aiohttp.ClientSession() as session:
             for number in range(REQUESTS):
                 headers = {"x-request-id": f"followed-{number}"}
-                url, body = f"{api}/v1/chat/completions", chat("What is meshd?", stream=True)
+                url, body = f"{api}/v1/chat/completions", chat("Tell", **(LONG_ANSWER | LASTING))
                 async with session.post(url, json=body, headers=headers) as response:
                     assert response.headers["x-request-id"] == f"followed-{number}"
                     assert (await response.read()).endswith(b"data: [DONE]\n\n")
@@ -68,7 +70,7 @@ async def test_a_request_is_followed_by_its_id_and_counted_where_it_was_asked(ag
         assert asked["meshd_requests_total"] == REQUESTS
         assert asked["meshd_ttft_seconds_count"] == REQUESTS
         assert asked["meshd_tokens_total"] > 5 * REQUESTS
-        assert asked["meshd_inter_token_seconds_count"] > 5 * REQUESTS
+        assert asked["meshd_inter_token_seconds_count"] > REQUESTS  # a busy host sends many tokens in one piece
         assert answered["meshd_model_ready"] == 1
         assert "meshd_requests_total" not in answered
 

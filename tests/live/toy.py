@@ -17,7 +17,7 @@ TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
 MODEL = TOY.stem
 SERVES_TOY = ("--model", str(TOY), "--threads", "1")
 LOAD_TIMEOUT_S = 120.0
-HOUR = aiohttp.ClientTimeout(total=60)
+HOUR = aiohttp.ClientTimeout(total=200)
 
 
 def sees_ready(status: dict[str, Any], model: str = MODEL) -> bool:

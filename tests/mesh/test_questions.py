@@ -155,8 +155,12 @@ async def test_a_full_disk_at_the_issuer_keeps_the_joiner_out(tmp_path: Path, mo
         assert joiner.peers() == ()
 
 
-async def test_strangers_take_only_so_much_of_an_issuers_time_through_a_member(tmp_path: Path) -> None:
+async def test_strangers_take_only_so_much_of_an_issuers_time_through_a_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever has seen one token's id can make a member ask; the member stops asking before the issuer minds."""
+    # However long the tries take here, the allowance does not grow meanwhile.
+    monkeypatch.setattr(forwarding, "ALLOWANCE", replace(forwarding.ALLOWANCE, per_second=0.001))
     async with with_members(tmp_path, 1) as (founder, (member,)):
         forgery = msgspec.structs.replace(at(founder.invite(), member), secret=b"guessed".ljust(16))
         codes = []

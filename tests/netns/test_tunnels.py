@@ -17,7 +17,7 @@ from tests.netns.namespaces import Namespace, switched
 MODULE = "tests.transport.tunnel_process"
 PORT = 7842
 TOTAL_BYTES = 100 << 20
-WAIT_S = 100.0
+WAIT_S = 280.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Case:
     bulk: str
 
 
-CASES = (Case(1.0, "on"), Case(5.0, "on"), Case(9.0, "off"), Case(11.0, "on"))
+# The last hundredths of a tunnel's ten seconds are shown in virtual time (transport/test_tunnel.py).
+CASES = (Case(1.0, "on"), Case(5.0, "on"), Case(7.0, "off"), Case(14.0, "on"))
 
 
 @contextlib.asynccontextmanager
@@ -79,7 +80,8 @@ async def echoed_through_a_cut(near: Namespace, far: Namespace, case: Case) -> t
 
 
 @pytest.mark.usefixtures("can_make_namespaces")
-async def test_hundred_megabytes_survive_cuts_of_up_to_nine_seconds_and_one_of_eleven_ends_in_an_error() -> None:
+@pytest.mark.timeout(300)
+async def test_hundred_megabytes_survive_cuts_of_seconds_and_one_that_lasts_ends_in_an_error() -> None:
     with switched(2 * len(CASES)) as hosts:
         async with asyncio.TaskGroup() as group:  # side by side: a tunnel that waits costs no time
             tasks = [
