@@ -56,6 +56,8 @@ async def test_a_session_is_one_wherever_it_is_asked_for(agents: LocalAgents) ->
             (kept,) = status["sessions"]
             assert (kept["model"], kept["open"], kept["resident"], kept["parked"]) == (MODEL, 1, 1, 0)
             assert kept["resident_bytes"] >= kept["live_bytes"]
+            async with http.get(f"{status['doors']['console']}/metrics") as response:
+                assert f'meshd_sessions{{model="{MODEL}",tier="resident"}} 1.0' in await response.text()
             assert (await door.status())["sessions"] == []
             await _checks_what_is_refused(http, there, session)
             assert (await asked(http, "DELETE", f"{there}/v1/sessions/{session}"))["deleted"]
