@@ -12,13 +12,20 @@ The same rules say in each slot which of two connections stays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import NewType
 
 from transport.interface import Address, LinkChanged, LinkState, NodeId, Peer, Role
-
-ConnectionId = NewType("ConnectionId", int)
+from transport.link_effect import (
+    AskToDial,
+    Close,
+    ConnectionId,
+    Dial,
+    Effect,
+    Probe,
+    Retire,
+    Slot,
+    StopDialling,
+)
+from transport.link_state import Line, Live, PeerLink
 
 HIGHER_ID_WAITS_S = 5.0
 RECONNECTING_S = 10.0
@@ -42,134 +49,6 @@ SIMULTANEOUS_S = 6.0
 than that, a peer that dials anew has lost the old one, whatever we think of it."""
 
 
-class Slot(Enum):
-    """What a connection is for. CONTROL: datagrams and small records.  DATA: all that could hold those up."""
-
-    CONTROL = "control"
-    DATA = "data"
-
-
-DIAL_PROTOCOL = "dial/1"
-"""A stream of it asks the end that dialled the control connection for a data connection. Nothing else is said."""
-
-_CONTROL_PROTOCOLS = frozenset(("gossip/1", "join/1", "renew/1", "lease/1", "clock/1", DIAL_PROTOCOL))
-
-
-def slot_for(protocol: str) -> Slot:
-    """Which connection carries a stream of `protocol`."""
-    return Slot.CONTROL if protocol in _CONTROL_PROTOCOLS else Slot.DATA
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """Connect to `node`; report `connected`, or `dial_failed`.
-
-    in_hurry: somebody waits for a link that broke a moment ago, so try anew rather than wait for a lost packet's turn.
-    """
-
-    node: NodeId
-    addresses: tuple[Address, ...]
-    slot: Slot = Slot.CONTROL
-    in_hurry: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StopDialling:
-    """Give up the dial in progress to `node`; report nothing."""
-
-    node: NodeId
-    slot: Slot = Slot.CONTROL
-
-
-@dataclass(frozen=True, slots=True)
-class AskToDial:
-    """Ask the peer on this control connection to dial a data connection."""
-
-    connection: ConnectionId
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Ask the peer for a sign of life at once; report `answered`, or `disconnected` within seconds."""
-
-    connection: ConnectionId
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close this connection at once; its streams fail. `disconnected` need not be reported."""
-
-    connection: ConnectionId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Open nothing new on this connection and close it when its streams have ended."""
-
-    connection: ConnectionId
-    reason: str
-
-
-Effect = Dial | StopDialling | AskToDial | Probe | Close | Retire | LinkChanged
-
-
-@dataclass(slots=True)
-class _Live:
-    """A connection that serves now."""
-
-    number: ConnectionId
-    peer: Peer
-    is_dialled_here: bool
-    since: float
-
-
-@dataclass(slots=True)
-class _Line:
-    """One slot of a link: the connection in it, and how it comes by the next.
-
-    was_dialled_here: of the last connection, None before there was one.
-    """
-
-    slot: Slot
-    was_dialled_here: bool | None = None
-    live: _Live | None = None
-    is_dialling: bool = False
-    failures: int = 0
-    dial_at: float | None = None
-
-
-@dataclass(slots=True)
-class _Link:
-    """What is known of one peer's link. times are on the caller's monotonic clock."""
-
-    node: NodeId
-    state: LinkState
-    is_kept: bool
-    lost_at: float | None
-    addresses: tuple[Address, ...] = ()
-    peer: Peer | None = None
-    address: Address | None = None
-    control: _Line = field(default_factory=lambda: _Line(Slot.CONTROL))
-    data: _Line = field(default_factory=lambda: _Line(Slot.DATA))
-
-    @property
-    def is_in_hurry(self) -> bool:
-        """Whether it was up until a moment ago."""
-        return self.state is LinkState.RECONNECTING and self.control.was_dialled_here is not None
-
-    def line(self, slot: Slot) -> _Line:
-        return self.control if slot is Slot.CONTROL else self.data
-
-    @property
-    def lines(self) -> tuple[_Line, _Line]:
-        return self.control, self.data
-
-    def line_of(self, number: ConnectionId) -> _Line | None:
-        """The slot that this connection serves now."""
-        return next((line for line in self.lines if line.live is not None and line.live.number == number), None)
-
-
 class LinkTable:
     """Every peer that we keep or that is connected.
 
@@ -180,7 +59,7 @@ class LinkTable:
         self._node = node
         self._role = role
         self._uniform = uniform
-        self._links: dict[NodeId, _Link] = {}
+        self._links: dict[NodeId, PeerLink] = {}
         self._dials_in_progress = 0
 
     # Reading
@@ -280,7 +159,7 @@ class LinkTable:
         slot: Slot = Slot.CONTROL,
     ) -> list[Effect]:
         """A connection to `peer` was admitted at both ends."""
-        arrival = _Live(number, peer, is_dialled_here, now)
+        arrival = Live(number, peer, is_dialled_here, now)
         link = self._links.get(peer.node) or self._meet(peer.node, now)
         line = link.line(slot)
         effects = self._spare_dial(link, line, is_dialled_here)
@@ -360,7 +239,7 @@ class LinkTable:
         effects: list[Effect] = []
         for link in [link for link in self._links.values() if link.lost_at is not None and link.lost_at <= now]:
             effects += self._lose(link, now)
-        due: list[tuple[float, NodeId, _Link, _Line]] = []
+        due: list[tuple[float, NodeId, PeerLink, Line]] = []
         for link in self._links.values():
             for line in (link.control, link.data):
                 if line.dial_at is not None and line.dial_at <= now:
@@ -376,7 +255,7 @@ class LinkTable:
 
     # Dialling
 
-    def _plan_dial(self, link: _Link, now: float) -> None:
+    def _plan_dial(self, link: PeerLink, now: float) -> None:
         """When to dial a link that is down: one end at once, the other later, members never a client."""
         if not link.is_kept or not link.addresses or link.control.is_dialling:
             return
@@ -388,19 +267,19 @@ class LinkTable:
         planned = link.control.dial_at
         link.control.dial_at = now + wait_s if planned is None else min(planned, now + wait_s)
 
-    def _dials_first(self, link: _Link) -> bool:
+    def _dials_first(self, link: PeerLink) -> bool:
         if self._role is Role.CLIENT:
             return True
         return link.control.was_dialled_here is True if link.is_in_hurry else self._node < link.node
 
-    def _dial_data(self, link: _Link, now: float) -> list[Effect]:
+    def _dial_data(self, link: PeerLink, now: float) -> list[Effect]:
         """Also find out whether the peer is still there: who waits for the dial should not wait for longer."""
         if link.data.is_dialling or link.data.dial_at is not None or link.control.live is None:
             return []
         link.data.dial_at = now + (self._wait_s(link, link.data) if link.data.failures else 0.0)
         return [Probe(link.control.live.number), *self.tick(now)]
 
-    def _where(self, link: _Link, line: _Line) -> tuple[Address, ...]:
+    def _where(self, link: PeerLink, line: Line) -> tuple[Address, ...]:
         """A data connection goes where the control connection went; who was lost a moment ago is looked for there."""
         if link.address is None or (line is link.control and not link.is_in_hurry):
             return link.addresses
@@ -408,17 +287,17 @@ class LinkTable:
             return (link.address,)
         return (link.address, *(address for address in link.addresses if address != link.address))
 
-    def _wait_s(self, link: _Link, line: _Line) -> float:
+    def _wait_s(self, link: PeerLink, line: Line) -> float:
         """Full jitter: uniform below a ceiling that doubles with every failure. Short where somebody waits."""
         is_awaited = line is link.data or link.is_in_hurry
         ceiling_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(line.failures, 16))
         return self._uniform(0.0, min(MAX_HURRIED_WAIT_S, ceiling_s) if is_awaited else ceiling_s)
 
-    def _dial_is_over(self, line: _Line) -> None:
+    def _dial_is_over(self, line: Line) -> None:
         line.is_dialling = False
         self._dials_in_progress -= 1
 
-    def _stop_dialling(self, link: _Link, line: _Line) -> list[Effect]:
+    def _stop_dialling(self, link: PeerLink, line: Line) -> list[Effect]:
         if not line.is_dialling:
             return []
         self._dial_is_over(line)
@@ -426,14 +305,14 @@ class LinkTable:
 
     # Two connections
 
-    def _spare_dial(self, link: _Link, line: _Line, is_dialled_here: bool) -> list[Effect]:
+    def _spare_dial(self, link: PeerLink, line: Line, is_dialled_here: bool) -> list[Effect]:
         """End a dial that has come home, or whose connection would lose against the one that came."""
         if not line.is_dialling or not (is_dialled_here or self._node > link.node):
             return []
         stopping = self._stop_dialling(link, line)
         return [] if is_dialled_here else stopping
 
-    def _close_older(self, link: _Link, boot: int) -> list[Effect]:
+    def _close_older(self, link: PeerLink, boot: int) -> list[Effect]:
         """Close what a peer had before it started again."""
         effects: list[Effect] = []
         for line in link.lines:
@@ -442,7 +321,7 @@ class LinkTable:
                 line.live = None
         return effects
 
-    def _loser(self, held: _Live | None, arrival: _Live) -> Retire | None:
+    def _loser(self, held: Live | None, arrival: Live) -> Retire | None:
         """Which of two connections in one slot goes, if there are two."""
         if held is None:
             return None
@@ -455,11 +334,11 @@ class LinkTable:
 
     # States
 
-    def _meet(self, node: NodeId, now: float) -> _Link:
-        link = self._links[node] = _Link(node, LinkState.RECONNECTING, False, now + RECONNECTING_S)
+    def _meet(self, node: NodeId, now: float) -> PeerLink:
+        link = self._links[node] = PeerLink(node, LinkState.RECONNECTING, False, now + RECONNECTING_S)
         return link
 
-    def _come_up(self, link: _Link, reason: str, is_restart: bool) -> list[Effect]:
+    def _come_up(self, link: PeerLink, reason: str, is_restart: bool) -> list[Effect]:
         """The control connection is there, and its peer lives."""
         link.lost_at = None
         if link.state is LinkState.CONNECTED and not is_restart:
@@ -468,7 +347,7 @@ class LinkTable:
         link.data.failures = 0  # what broke the data connection broke this one, and is over
         return [LinkChanged(link.node, LinkState.CONNECTED, link.peer, link.address, reason)]
 
-    def _go_down(self, link: _Link, reason: str, now: float) -> list[Effect]:
+    def _go_down(self, link: PeerLink, reason: str, now: float) -> list[Effect]:
         """Streams that the data connection carries go on; no new one is opened."""
         link.data.dial_at = None
         stopped = self._stop_dialling(link, link.data)
@@ -476,24 +355,24 @@ class LinkTable:
             return stopped  # doubted before it broke: the time runs already
         return [*stopped, *self._reconnect(link, reason, now)]
 
-    def _await_control(self, link: _Link, now: float) -> list[Effect]:
+    def _await_control(self, link: PeerLink, now: float) -> list[Effect]:
         """A data connection came, perhaps before its control connection: keep it for as long as a broken link."""
         if link.state is not LinkState.LOST:
             return []
         return self._reconnect(link, "its data connection came first", now)
 
-    def _reconnect(self, link: _Link, reason: str, now: float) -> list[Effect]:
+    def _reconnect(self, link: PeerLink, reason: str, now: float) -> list[Effect]:
         link.state = LinkState.RECONNECTING
         link.lost_at = now + RECONNECTING_S
         return [LinkChanged(link.node, LinkState.RECONNECTING, link.peer, link.address, reason)]
 
-    def _broken(self, link: _Link, reason: str, now: float) -> list[Effect]:
+    def _broken(self, link: PeerLink, reason: str, now: float) -> list[Effect]:
         """The control connection is gone."""
         effects = self._go_down(link, reason, now)
         self._plan_dial(link, now)
         return effects + self.tick(now)
 
-    def _lose(self, link: _Link, now: float) -> list[Effect]:
+    def _lose(self, link: PeerLink, now: float) -> list[Effect]:
         link.lost_at = None
         link.state = LinkState.LOST
         reason = f"no connection for {RECONNECTING_S:.0f} s"
@@ -505,7 +384,7 @@ class LinkTable:
             self._plan_dial(link, now)
         return [*effects, LinkChanged(link.node, LinkState.LOST, link.peer, link.address, reason)]
 
-    def _close_all(self, link: _Link, reason: str) -> list[Effect]:
+    def _close_all(self, link: PeerLink, reason: str) -> list[Effect]:
         effects: list[Effect] = []
         for line in link.lines:
             if line.live is not None:

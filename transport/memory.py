@@ -28,7 +28,7 @@ from transport.interface import (
     StreamHeader,
     TransportEvent,
 )
-from transport.link import Dial, Slot
+from transport.link_effect import Dial, Slot
 from transport.record import encode_record
 from transport.record_stream import RecordStream
 from transport.switchboard import MAX_STREAMS, Switchboard

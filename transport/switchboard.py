@@ -31,21 +31,21 @@ from transport.interface import (
     StreamHeader,
     TransportEvent,
 )
-from transport.link import (
+from transport.link import LinkTable
+from transport.link_board import LinkBoard
+from transport.link_effect import (
     DIAL_PROTOCOL,
     AskToDial,
     Close,
     ConnectionId,
     Dial,
     Effect,
-    LinkTable,
     Probe,
     Retire,
     Slot,
     StopDialling,
     slot_for,
 )
-from transport.link_board import LinkBoard
 
 logger = logging.getLogger("meshd.transport")
 

@@ -17,7 +17,7 @@ from gossip.simulator.host import Dialling, Host, OnReply, Process, Wire, WireEn
 from gossip.simulator.liar import Liar
 from gossip.simulator.network import Network
 from transport.interface import Address, LinkChanged, LinkState, NodeId
-from transport.link import AskToDial, Close, ConnectionId, Dial, Effect, Probe, Retire, Slot, StopDialling
+from transport.link_effect import AskToDial, Close, ConnectionId, Dial, Effect, Probe, Retire, Slot, StopDialling
 
 HANDSHAKE_S = 5.0
 CHECK_S = 0.5

@@ -11,7 +11,8 @@ from gossip.event import Event
 from gossip.member import LocalNode
 from gossip.simulator.agenda import Action
 from transport.interface import Address, NodeId, Peer, Role
-from transport.link import ConnectionId, LinkTable, Slot
+from transport.link import LinkTable
+from transport.link_effect import ConnectionId, Slot
 
 MAX_WAITING = 1024
 """Packets that a socket holds for a process that does not read; the rest is lost."""

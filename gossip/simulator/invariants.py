@@ -26,7 +26,7 @@ from gossip.suspicion import MINIMUM_PROBES
 from gossip.view import Status
 from transport.identity import short
 from transport.interface import MAX_DATAGRAM_BYTES, LinkState, NodeId
-from transport.link import Slot
+from transport.link_effect import Slot
 
 EVERY_S = 0.5
 """How often each node of a large mesh is looked at; a small one is looked at whenever its view changes."""

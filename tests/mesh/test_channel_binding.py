@@ -21,7 +21,7 @@ from transport.errors import MeshError, RefusalCode, Refused
 from transport.handshake import Refusal
 from transport.interface import Address, Role
 from transport.invite import Invite
-from transport.link import Dial
+from transport.link_effect import Dial
 from transport.quic import QuicTransport
 from transport.quic.connection import QuicPeerConnection
 from transport.site import Site

@@ -20,7 +20,7 @@ from transport.errors import ResetCode, Unreachable
 from transport.handshake import channel_binding
 from transport.identity import NodeKey
 from transport.interface import Address, LinkState, RecordKind, Role
-from transport.link import Slot
+from transport.link_effect import Slot
 from transport.quic import QuicTransport, liveness
 from transport.quic.connection import QuicPeerConnection
 from transport.quic.internals import BURST_S, BoundedConnection, BurstPacer

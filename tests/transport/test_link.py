@@ -20,12 +20,14 @@ from transport.link import (
     RECONNECTING_S,
     SIMULTANEOUS_S,
     STEADY_AFTER_S,
+    LinkTable,
+)
+from transport.link_effect import (
     AskToDial,
     Close,
     ConnectionId,
     Dial,
     Effect,
-    LinkTable,
     Probe,
     Retire,
     Slot,

@@ -20,7 +20,7 @@ from transport.credit import INITIAL_WINDOW_BYTES
 from transport.errors import ProtocolError, ResetCode, StreamReset, Unreachable
 from transport.handshake import MAX_MESSAGE_BYTES
 from transport.interface import MAX_DATAGRAM_BYTES, Address, LinkState, RecordKind, Role
-from transport.link import Dial, Slot
+from transport.link_effect import Dial, Slot
 from transport.quic import QuicOptions, QuicTransport, admitting
 from transport.quic.connection import CONNECTION_WINDOW_BYTES, QuicPeerConnection
 from transport.quic.greeting import GREETING_STREAM

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transport.identity import NodeKey
-from transport.link import Slot
+from transport.link_effect import Slot
 from transport.quic import internals
 from transport.quic.session import SessionFactory
 from transport.quic.udp import SocketAddress

@@ -16,7 +16,7 @@ from transport import link
 from transport.errors import RefusalCode, Refused, ResetCode, StreamReset, TimedOut, Unreachable
 from transport.interface import Address, LinkState, Role
 from transport.invite import Invite, format_token, parse_token
-from transport.link import Dial
+from transport.link_effect import Dial
 from transport.quic import QuicOptions, QuicTransport, liveness
 from transport.quic.connection import QuicPeerConnection
 

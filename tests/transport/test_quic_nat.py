@@ -11,7 +11,7 @@ import pytest
 from tests.transport.contract import HEADER, data, message, next_change, next_datagram, next_stream
 from tests.transport.quic_mesh import is_connected, live_mesh, start
 from transport.interface import LinkChanged, LinkState, NodeId, Role, Stream, Transport
-from transport.link import Slot
+from transport.link_effect import Slot
 from transport.quic import QuicTransport
 from transport.quic.connection import QuicPeerConnection
 from transport.relay import UdpRelay

@@ -11,7 +11,7 @@ import pytest
 
 from tests.transport.quic_mesh import two_members
 from tests.transport.test_quic_hostile import connection_of, works
-from transport.link import Slot
+from transport.link_effect import Slot
 from transport.quic import endpoint
 from transport.quic.endpoint import Endpoint
 from transport.quic.udp import SocketAddress

@@ -12,15 +12,8 @@ from tests.transport.test_memory import connect, is_connected
 from transport.errors import ResetCode, StreamReset, Unreachable
 from transport.inbox import MAX_WAITING_STREAMS
 from transport.interface import LinkState, NodeId, Role, Stream, StreamHeader, Transport
-from transport.link import (
-    DIAL_PROTOCOL,
-    FIRST_BACKOFF_S,
-    HIGHER_ID_WAITS_S,
-    MAX_HURRIED_WAIT_S,
-    STEADY_AFTER_S,
-    Dial,
-    Slot,
-)
+from transport.link import FIRST_BACKOFF_S, HIGHER_ID_WAITS_S, MAX_HURRIED_WAIT_S, STEADY_AFTER_S
+from transport.link_effect import DIAL_PROTOCOL, Dial, Slot
 from transport.memory import DETECTION_S, RETIRED_S, MemoryNetwork, MemoryTransport
 from transport.switchboard import DATA_DIAL_S, DATA_IDLE_S, IDLE_CHECK_S
 from transport.virtual_time import VirtualTimeLoop

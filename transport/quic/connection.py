@@ -18,7 +18,7 @@ from aioquic.quic import events
 from transport import wire
 from transport.errors import ProtocolError, ResetCode, Unreachable
 from transport.interface import Address, NodeId, Peer, Stream, StreamHeader
-from transport.link import Slot
+from transport.link_effect import Slot
 from transport.quic import internals
 from transport.quic.greeting import GREETING_STREAM, Greeting
 from transport.quic.liveness import Liveness, Verdict

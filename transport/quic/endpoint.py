@@ -23,7 +23,7 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from transport.link import Slot
+from transport.link_effect import Slot
 from transport.quic import internals
 from transport.quic.connection import QuicPeerConnection
 from transport.quic.session import CONNECTION_ID_BYTES, SessionFactory

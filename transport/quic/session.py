@@ -15,7 +15,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from transport.handshake import channel_binding
 from transport.identity import NodeKey, self_signed_certificate
 from transport.interface import MAX_DATAGRAM_BYTES
-from transport.link import Slot
+from transport.link_effect import Slot
 
 ALPN = "meshd/1"
 DATA_ALPN = "meshd-data/1"

@@ -28,7 +28,7 @@ from transport.forwarding import DEADLINE_S, MAX_ANSWER_BYTES, ForwardBudget
 from transport.forwarding import PROTOCOL as JOIN_PROTOCOL
 from transport.interface import Address, Link, Links, NodeId, Peer, Stream, StreamHeader, TransportEvent
 from transport.invite import Invite
-from transport.link import Dial, Slot
+from transport.link_effect import Dial, Slot
 from transport.pairing import AskingAdmission, PairingDesk, SeenMesh, StillWaiting
 from transport.question import ask
 from transport.quic.admitting import HANDSHAKE_S, REFUSED_CODE, Doorway, Wanted
