@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import psutil
+import pytest
 
 from tests.transport.tunnels import Pair, memory_pair
 from transport.memory_pipe import MemoryPipe, memory_pipes
@@ -76,6 +77,7 @@ async def slow_transfer(total_bytes: int) -> tuple[SlowReader, float]:
         return reader, asyncio.get_running_loop().time() - start
 
 
+@pytest.mark.timeout(900)  # virtual time, but its bytes are moved
 async def test_ten_gigabytes_into_a_slow_reader_takes_its_time_and_no_memory() -> None:
     reader, elapsed_s = await slow_transfer(TOTAL_BYTES)
     assert reader.read_bytes == TOTAL_BYTES
