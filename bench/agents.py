@@ -43,7 +43,7 @@ KEYS, VALUES, FILLERS = range(100), range(100, 300), range(300, 768)
 MODEL = "recall"
 PATIENCE_S = 600.0
 SAMPLE_S = 0.25
-DRAIN_S = 1.0
+DRAIN_S = 3.0
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import queue
 import threading
 from collections.abc import Callable
@@ -22,6 +23,8 @@ MAX_ACTS = 2048
 MAX_UNREAD = 256
 """Pieces of an answer that its reader may be behind before the answer rests."""
 REST_S = 0.005
+IDLE_S = 1.0
+"""Without work, before memory is given back."""
 
 
 class SessionThread:
@@ -80,18 +83,30 @@ class SessionThread:
             self._loop.call_soon_threadsafe(self._on_death, death)
 
     def _serve(self, sessions: Sessions) -> None:
-        is_resting = False
+        is_resting, is_tidy = False, True
         while True:
             with suppress(queue.Empty):
                 while True:
                     # Without work it sleeps until it is asked; while readers are behind, for a moment.
-                    wait_s = None if not sessions.has_work else REST_S if is_resting else 0
+                    idle_s = None if is_tidy else IDLE_S
+                    wait_s = idle_s if not sessions.has_work else REST_S if is_resting else 0
                     act = self._acts.get(block=wait_s != 0, timeout=wait_s or None)
                     if act is None:
                         return
                     act(sessions)
-                    is_resting = False
-            is_resting = sessions.has_work and not sessions.step()
+                    is_resting = is_tidy = False
+            if sessions.has_work:
+                is_resting = not sessions.step()
+            else:
+                give_back_memory()
+                is_tidy = True
+
+
+def give_back_memory() -> None:
+    """Return what is free to the system: glibc keeps what a burst took, for the next one."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc's alone
+        trim(0)
 
 
 class Outlet:
