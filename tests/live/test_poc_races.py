@@ -57,12 +57,19 @@ def shuts_out(name: str) -> Any:
 async def test_two_agents_attest_each_other_and_anybody_may_check(agents: LocalAgents) -> None:
     async with agents.start("one") as one:
         token = await one.token("member")
-        async with agents.start("other", ("--join", token)) as other:
+        async with agents.start("other", ("--join", token, "--trust", "attested")) as other:
             await one.until(connected(1), PATIENCE_S)
+            unproved = await other.until(connected(1), PATIENCE_S)
+            assert [(peer["poc"]["believed"], peer["poc"]["attested_tflops"]) for peer in unproved["peers"]] == [
+                (0, None)
+            ]
             over = await race(one, 2.0)
             assert (over["state"], over["reason"], over["absent"], over["refused"]) == ("over", "", {}, {})
             assert [found["verdict"] for found in over["attestations"]] == ["attested"] * 2
             assert all(found["flop_per_s"] > 0 and found["mismatches"] == 0 for found in over["attestations"])
+            proved = await other.until(lambda now: now["peers"][0]["poc"]["attested_tflops"], PATIENCE_S)
+            assert proved["peers"][0]["poc"]["believed"] > 0
+            assert proved["peers"][0]["poc"]["by"] == ["other"]
             for found in over["attestations"]:
                 assert judged(await file_of(other, found["transcript"]))["is_confirmed"]
 
