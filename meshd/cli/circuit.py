@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from meshd.cli.output import JsonFlag, fail, print_json
+
+if TYPE_CHECKING:
+    from forms.circuits.simulation import Options
+    from forms.circuits.xof import SeedVersion
 
 
 class _FileOrCommand(TyperGroup):
@@ -47,23 +52,16 @@ def run(
 ) -> None:
     """Run FILE over many shots, count its gates and judge what it computes. Exits 1 unless every check passed."""
     # Numpy and what is compiled are for this command only.
-    from forms.circuits.circuit import load_circuit
-    from forms.circuits.report import as_json as report_of
-    from forms.circuits.simulation import Options, simulate
+    from forms.circuits.simulation import Options
     from forms.circuits.toy_checks import CHECKS
     from forms.circuits.xof import RngMode, SeedVersion
     from forms.errors import FormFailed
 
-    if check not in CHECKS:
-        raise typer.BadParameter(f"check is one of {', '.join(CHECKS)}, got {check!r}")
-    if rng_mode not in set(RngMode):
-        raise typer.BadParameter(f"rng is one of {', '.join(RngMode)}, got {rng_mode!r}")
-    if seed_version not in set(SeedVersion):
-        raise typer.BadParameter(f"seed-version is one of {', '.join(SeedVersion)}, got {seed_version!r}")
-    options = Options(attempts=shots, rng=RngMode(rng_mode), check=CHECKS[check], digests=batches)
+    rng = RngMode(_one_of("rng", rng_mode, RngMode))
+    options = Options(attempts=shots, rng=rng, check=CHECKS[_one_of("check", check, CHECKS)], digests=batches)
+    seed = SeedVersion(_one_of("seed-version", seed_version, SeedVersion))
     try:
-        circuit = load_circuit(file, seed_version=SeedVersion(seed_version))
-        report = report_of(simulate(circuit, options), batches=batches)
+        report = _report(file, options, seed, batches=batches)
     except (FormFailed, OSError) as failure:
         if not as_json:
             fail(f"{file}: {failure}")
@@ -74,6 +72,22 @@ def run(
     else:
         _show(report)
     raise typer.Exit(0 if report["clean"] else 1)
+
+
+def _one_of(option: str, value: str, allowed: Iterable[str]) -> str:
+    names = tuple(allowed)
+    if value not in names:
+        raise typer.BadParameter(f"{option} is one of {', '.join(names)}, got {value!r}")
+    return value
+
+
+def _report(file: Path, options: Options, seed: SeedVersion, *, batches: bool) -> dict[str, Any]:
+    """Raises FormFailed, OSError."""
+    from forms.circuits.circuit import load_circuit
+    from forms.circuits.report import as_json
+    from forms.circuits.simulation import simulate
+
+    return as_json(simulate(load_circuit(file, seed_version=seed), options), batches=batches)
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -96,9 +110,7 @@ def generate(
     from forms.circuits.generator.generate import Arithmetic, algorithms
     from forms.circuits.generator.generate import generate as generated
 
-    if arithmetic not in set(Arithmetic):
-        raise typer.BadParameter(f"arithmetic is one of {', '.join(Arithmetic)}, got {arithmetic!r}")
-    chosen = Arithmetic(arithmetic)
+    chosen = Arithmetic(_one_of("arithmetic", arithmetic, Arithmetic))
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for algorithm in algorithms(chosen):
