@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gossip.view import Status, View
-from llm.draft.fact import drafters_of
+from llm.draft.fact import drafters_of, find_drafters
 from llm.draft.tally import Account, Tally
+from llm.sessions.drafting import LEAST_SPEEDUP, MOST_TOKENS, Costs
 
 
 def draft_row(one: Account) -> dict[str, Any]:
@@ -49,6 +51,31 @@ def reason(tally: Tally) -> str:
                 f"even drafts that are always right would be {tally.speedup:.2f} times as fast: a token takes "
                 f"{_ms(tally.plain_s)} ms, the way there and back {way} ms"
             )
+
+
+def plan_rows(now_drafts: Sequence[Account], view: View, model: str, vocabulary: str, plain_s: float) -> list[str]:
+    """Which nodes could draft for a model, for people. plain_s: a token without drafts, as planned; 0 for unknown."""
+    rows = []
+    for found in find_drafters(view, vocabulary):
+        name, account = found.node.name, next((one for one in now_drafts if one.tally.model == model), None)
+        if account is not None and (account.node, account.tally.drafter) == (name, found.offer.model):
+            verdict = f"{account.tally.state}: {reason(account.tally)}"
+        else:
+            verdict = _ideal(plain_s, found.offer.token_s, found.round_trip_s)
+        token_ms, way_ms = _ms(found.offer.token_s), _ms(found.round_trip_s)
+        rows.append(f"{found.offer.model} on {name} ({token_ms} ms a token, {way_ms} ms there and back): {verdict}")
+    return rows
+
+
+def _ideal(plain_s: float, token_s: float, round_trip_s: float) -> str:
+    """What drafts that are always right would gain, if a block were verified in the time of one token."""
+    if not plain_s:
+        return "whether that pays is measured when its sessions ask"
+    costs = Costs(plain_s, lambda count: plain_s, lambda count: count * token_s, round_trip_s)
+    best = max(costs.speedup(count, count) for count in range(1, MOST_TOKENS + 1))
+    if best <= LEAST_SPEEDUP:
+        return f"never: even drafts that are always right would be {best:.2f} times as fast"
+    return f"at most {best:.2f} times as fast; whether that pays is measured when its sessions ask"
 
 
 def drafter_rows(view: View) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from llm.plan_points import fit_for
 from llm.split.layout import Holder, Needs
 from meshd.control import Command, CommandFailed
 from meshd.datadir import DataDir
+from meshd.draft_status import plan_rows
 from meshd.drafts import words_of_drafts
 from meshd.engines import DEFAULT_CONTEXT_TOKENS
 from meshd.hardware import Limits, read_devices
@@ -76,7 +77,9 @@ class PlanCommand:
         found = [_candidate(node, now, known.fingerprint, own, is_here=node is now.view.me) for node in nodes]
         plan = await asyncio.to_thread(describe_plan, known.file, request, [one for one in found if one is not None])
         drafts = _measured_drafts(now.offers, known.fingerprint)
-        return plan | {"drafts": drafts or await asyncio.to_thread(words_of_drafts, known.file, self.directory)}
+        far = plan_rows(now.drafts, now.view, plan["model"], known.file.vocabulary_digest, _token_s(plan["choices"]))
+        here = drafts or await asyncio.to_thread(words_of_drafts, known.file, self.directory)
+        return plan | {"drafts": here, "far_drafts": far}
 
     async def _known(self, request: PlanRequest) -> KnownModel:
         if not (request.model or request.path):
@@ -103,7 +106,13 @@ def plan_offline(directory: DataDir, request: PlanRequest) -> dict[str, Any]:
     free = sum(device.free_bytes for device in devices.devices)
     speed = speed_of(devices, own_speed(directory), is_here=True)
     here = Candidate(Holder(NodeId(b""), "this host", free), _kind(devices), speed.bytes_per_s, speed.source)
-    return describe_plan(file, request, [here]) | {"drafts": words_of_drafts(file, directory)}
+    return describe_plan(file, request, [here]) | {"drafts": words_of_drafts(file, directory), "far_drafts": []}
+
+
+def _token_s(choices: Sequence[dict[str, Any]]) -> float:
+    """What a token takes in the choice that is advised; 0 where none is, or nothing is known of its speed."""
+    rates = [one["tokens_per_s"] for one in choices if one["advised"] and one["tokens_per_s"] is not None]
+    return 1 / rates[0]["likely"] if rates and rates[0]["likely"] > 0 else 0.0
 
 
 def _measured_drafts(offers: Sequence[Offer], which: str) -> str:

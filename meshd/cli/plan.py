@@ -76,6 +76,8 @@ def _show(found: dict[str, Any]) -> None:
         if choice["basis"]:
             console.print(f"{choice['kind']} on {_names(choice)}: {choice['basis']}")
     console.print(f"drafts: {found['drafts']}")
+    for row in found["far_drafts"]:
+        console.print(f"drafts of another host: {row}")
 
 
 def _table(choices: list[dict[str, Any]]) -> Any:

@@ -66,6 +66,7 @@ def _page(status: dict[str, Any]) -> Any:
         "",
         _models(status),
         *_sessions(status["sessions"]),
+        *_drafting(status["drafting"]),
         *_downloads(status["downloads"]),
         *_leases(status["leases"]),
     )
@@ -78,6 +79,14 @@ def _sessions(kept: list[dict[str, Any]]) -> list[str]:
         f"{one['live_bytes'] / 1e6:.1f} MB, {one['parked']} parked with {one['parked_bytes'] / 1e6:.1f} MB; "
         f"{one['active']} answered now"
         for one in kept
+    ]
+
+
+def _drafting(drafting: dict[str, Any]) -> list[str]:
+    """A line for each model of this node for which another host drafts, or could."""
+    return [
+        f"{one['drafter']} on {one['node']} drafts for {one['model']}: {one['state']}; {one['reason']}"
+        for one in drafting["models"]
     ]
 
 

@@ -12,6 +12,7 @@ import meshd
 from gossip.lease import claims
 from gossip.view import Status
 from llm.offer import Offer
+from meshd.metrics.drafts import drafts
 from meshd.metrics.members import EVENTS, MemberEvents
 from meshd.metrics.sessions import session_metrics
 from meshd.poc_status import attested_flop_per_s
@@ -41,6 +42,7 @@ class MeshCollector(Collector):
         yield from _links(now.links)
         yield from _models(now.offers, self._queued())
         yield from _memory(now)
+        yield from drafts(now.drafts)
         yield from session_metrics(now.sessions)
         yield from _proofs(now)
         gossip = CounterMetricFamily("meshd_gossip_refused", "What gossip refused or could not judge.", labels=["kind"])

@@ -1,0 +1,38 @@
+"""Drafting on other hosts for this node's sessions, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from llm.draft.tally import Account
+
+LABELS = ("model", "drafter", "node")
+
+
+def drafts(accounts: Iterable[Account]) -> Iterator[Metric]:
+    """Every family."""
+    state = GaugeMetricFamily(
+        "meshd_draft_state", "1 for the state of drafting on another host.", labels=[*LABELS, "state"]
+    )
+    speedup = GaugeMetricFamily(
+        "meshd_draft_speedup", "Expected of the best block, times plain decoding.", labels=LABELS
+    )
+    seconds = GaugeMetricFamily("meshd_draft_seconds", "What that is made of.", labels=[*LABELS, "part"])
+    tokens = CounterMetricFamily("meshd_draft_tokens", "Proposed on another host.", labels=[*LABELS, "kind"])
+    blocks = CounterMetricFamily("meshd_draft_blocks", "Verified, or not there in time.", labels=[*LABELS, "outcome"])
+    for one in accounts:
+        tally = one.tally
+        labels = [tally.model, tally.drafter, one.node]
+        state.add_metric([*labels, tally.state], 1)
+        speedup.add_metric(labels, tally.speedup)
+        parts = {"plain": tally.plain_s, "verify": tally.verify_s, "draft": tally.draft_s}
+        parts |= {"round_trip": tally.round_trip_s, "break_even": tally.break_even_s}
+        for part, value in parts.items():
+            seconds.add_metric([*labels, part], value)
+        for kind, count in (("drafted", tally.drafted), ("accepted", tally.accepted)):
+            tokens.add_metric([*labels, kind], count)
+        for outcome, count in (("verified", tally.blocks), ("missed", tally.missed)):
+            blocks.add_metric([*labels, outcome], count)
+    yield from (state, speedup, seconds, tokens, blocks)
