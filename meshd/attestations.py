@@ -143,7 +143,10 @@ class Attestations:
         view = self.mesh.view
         members = sum(entry.role is not Role.CLIENT and entry.status <= Status.SUSPECT for entry in view.nodes)
         claimed = self.said(node).claimed_flop_per_s
-        return share_of_claim(claimed, self.ledger.verdicts(node, now), now, self.trust, members)
+        # Who was shut out of the mesh, or is forgotten in it, says nothing any more.
+        present = {entry.node for entry in view.nodes}
+        verdicts = [one for one in self.ledger.verdicts(node, now) if one.verifier in present]
+        return share_of_claim(claimed, verdicts, now, self.trust, members)
 
     def left_out(self, nodes: Collection[NodeId]) -> dict[NodeId, str]:
         """Those that get no work, each with the reason."""

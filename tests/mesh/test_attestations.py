@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshd.attest.attestation import POC_FACT, Attestation, Findings, encode_fact
+from meshd.attest.attestation import POC_FACT, Attestation, Findings, attest, encode_fact
 from meshd.attest.ledger import Outcome
 from meshd.attest.transcripts import TranscriptStore
 from meshd.attest.worth import Trust
@@ -20,6 +20,7 @@ from tests.mesh.standing_node import StandingNode, meet, standing_node
 from tests.mesh.test_mesh_news import founder, member
 from tests.meshd.examples import FINDINGS
 from transport import link
+from transport.identity import NodeKey
 from transport.interface import NodeId, Role
 
 PROVER = NodeId(b"\x02" * 32)
@@ -143,3 +144,13 @@ def test_nothing_is_recalled_where_nothing_was_kept(tmp_path: Path) -> None:
     (tmp_path / "none" / ("ab" * 32)).write_bytes(b"nonsense")
     (tmp_path / "none" / "else").write_bytes(b"")
     assert store.signed() == []
+
+
+async def test_who_is_not_in_the_mesh_any_more_has_no_say(tmp_path: Path) -> None:
+    async with two(tmp_path) as (one, listener):
+        stranger, clock = NodeKey(b"\x09" * 32), time.time()
+        hears = of(listener, Trust.ATTESTED)
+        made = msgspec.structs.replace(found(one), verifier=stranger.node)
+        hears.ledger.hear(attest(made, stranger, listener.standing.membership.mesh_id), clock)
+        assert hears.ledger.verdicts(PROVER, clock)
+        assert hears.believed(PROVER) == 0.0
