@@ -8,44 +8,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forms.cuda.device import Buffer, Device, SortsNumbers
+from tests.gpu.plain_device import PlainDevice
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
 
-class TimedDevice:
+class TimedDevice(PlainDevice):
     """wait: returns when all that was launched is done.  kernels_s: from a launch to the next download, summed."""
 
     def __init__(self, device: Device, wait: Callable[[], None]) -> None:
+        super().__init__(device)
         self.kernels_s = 0.0
-        self._device = device
         self._wait = wait
         self._began: float | None = None
-
-    @property
-    def free_bytes(self) -> int:
-        return self._device.free_bytes
-
-    def upload(self, data: NDArray[Any] | bytes | memoryview) -> Buffer:
-        return self._device.upload(data)
-
-    def empty(self, size_bytes: int) -> Buffer:
-        return self._device.empty(size_bytes)
-
-    def zeros(self, size_bytes: int) -> Buffer:
-        return self._device.zeros(size_bytes)
 
     def download(self, buffer: Buffer) -> NDArray[numpy.uint8]:
         self._wait()
         if self._began is not None:
             self.kernels_s += time.perf_counter() - self._began
             self._began = None
-        return self._device.download(buffer)
+        return super().download(buffer)
 
     def launch(self, source: Path, kernel: str, threads: int, arguments: Sequence[Any], block: int = 128) -> None:
         self._begin()
-        self._device.launch(source, kernel, threads, arguments, block)
+        super().launch(source, kernel, threads, arguments, block)
 
     def _begin(self) -> None:
         if self._began is None:

@@ -1,15 +1,29 @@
-"""What every decoder is held to. A package's test_fuzz.py imports these and says for which decoders."""
+"""What every decoder is held to. A package's test_fuzz.py takes all of it, for its own `DECODERS`."""
 
 from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import Decoder, bend, bent, bombs, corpus, peak_bytes
 
+__all__ = [
+    "pytest_generate_tests",
+    "test_any_bytes_are_read_or_refused",
+    "test_bent_messages_are_read_or_refused",
+    "test_it_reads_what_was_meant_for_it",
+    "test_memory_is_bounded",
+    "test_what_once_was_trouble_is_none_now",
+]
+
 often = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.parametrize("decoder", metafunc.module.DECODERS, ids=lambda decoder: decoder.name)
 
 
 def test_it_reads_what_was_meant_for_it(decoder: Decoder) -> None:
