@@ -53,8 +53,11 @@ class Reservation:
         """
         held, total = self.parts[number], max(1, self.total_bytes)
         wanted = {"weights": self.makeup.weights, "kv": self.makeup.kv, "forms": self.makeup.forms}
-        uses = {use: min(size, total) * held // total for use, size in wanted.items()}
-        return uses | {"rest": max(0, held - sum(uses.values()))}
+        uses, left = {}, held
+        for use, size in wanted.items():
+            uses[use] = min(size * held // total, left)
+            left -= uses[use]
+        return uses | {"rest": left}
 
 
 @dataclass(frozen=True, slots=True)

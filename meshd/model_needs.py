@@ -53,16 +53,25 @@ def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> N
     return needs
 
 
-def makeup_of(file: ModelFile, options: LlamaServerOptions, shares: tuple[float, ...] = (), *, in_ram: bool) -> Makeup:
-    """What the leader's part of these needs is for; the rest are work areas and margins."""
+def makeup_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> Makeup:
+    """What all of a model's memory is for where this node serves it alone."""
+    return makeups_of(file, options, in_ram=in_ram)[0]
+
+
+def makeups_of(
+    file: ModelFile, options: LlamaServerOptions, shares: tuple[float, ...] = (), *, in_ram: bool
+) -> tuple[Makeup, ...]:
+    """What each part of these needs is for, the leader's first; the rest are work areas and margins."""
     settings = settings_of(options)
     try:
-        own = _predict(file, settings, shares, in_ram=in_ram)[0]
+        parts = _predict(file, settings, shares, in_ram=in_ram)
         draft = _draft(options, settings) if in_ram else NOTHING
     except UnknownShape:
-        return UNKNOWN_MAKEUP
-    kept_bytes = _kept_bytes(file, settings, shares, in_ram=in_ram)
-    return Makeup(own.weights + draft.weights + _projector_bytes(options), own.cache + draft.cache + kept_bytes)
+        return (UNKNOWN_MAKEUP,) * max(1, len(shares))
+    weights = draft.weights + _projector_bytes(options)
+    kv = draft.cache + _kept_bytes(file, settings, shares, in_ram=in_ram)
+    own = Makeup(parts[0].weights + weights, parts[0].cache + kv)
+    return (own, *(Makeup(part.weights, part.cache) for part in parts[1:]))
 
 
 def _kept_bytes(file: ModelFile, settings: EngineSettings, shares: tuple[float, ...], *, in_ram: bool) -> int:

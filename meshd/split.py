@@ -28,7 +28,7 @@ from llm.gguf import ModelFile
 from llm.host import Host
 from llm.memory.need import GPU_CONTEXT_BYTES
 from llm.offer import Hosting, MeshModel, catalogue
-from llm.residency import UNKNOWN_MAKEUP, Makeup
+from llm.residency import Makeup
 from llm.split.build import EngineBuild, read_build
 from llm.split.engine import Elsewhere, PlacedEngine, PlacedModel, Way
 from llm.split.layout import Holder, Needs, Solo, Split, decide, in_gb
@@ -39,7 +39,7 @@ from llm.split.worker import OwnModel, SplitWorker, Workshop
 from meshd.datadir import DataDir
 from meshd.leases import Leases
 from meshd.memory import HostMemory
-from meshd.model_needs import layers_of, makeup_of, needs_of
+from meshd.model_needs import layers_of, makeups_of, needs_of
 from meshd.tunnels import Tunnels
 from transport.interface import NodeId, Transport
 
@@ -124,7 +124,7 @@ class Splitting:
         return self.known_build
 
     @contextlib.contextmanager
-    def reserved(self, holder: str, need_bytes: int, makeup: Makeup = UNKNOWN_MAKEUP) -> Iterator[None]:
+    def reserved(self, holder: str, need_bytes: int, makeup: Makeup) -> Iterator[None]:
         """Hold so much of this host's memory while the block lasts. Raises NoRoom."""
         reservation = self.memory.reserve(holder, need_bytes, makeup)
         try:
@@ -211,10 +211,12 @@ class ModelMesh:
             case _:
                 return Way(decision)
 
-    def reserved(self, need_bytes: int, shares: tuple[float, ...] = ()) -> AbstractContextManager[None]:
+    def makeups(self, shares: tuple[float, ...] = ()) -> tuple[Makeup, ...]:
+        return makeups_of(self._file, self._options, shares, in_ram=self._splitting.memory.is_ram)
+
+    def reserved(self, need_bytes: int, makeup: Makeup) -> AbstractContextManager[None]:
         if self._splitting.memory.held_by(self._options.name) >= need_bytes:
             return contextlib.nullcontext()  # it was reserved before the engine was made
-        makeup = makeup_of(self._file, self._options, shares, in_ram=self._splitting.memory.is_ram)
         return self._splitting.reserved(self._options.name, need_bytes, makeup)
 
     def successor(self) -> str:

@@ -18,7 +18,7 @@ from llm.changes import Changes
 from llm.engines.interface import EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
 from llm.offer import OfferedPart
-from llm.residency import NoRoom
+from llm.residency import Makeup, NoRoom
 from llm.split.layout import Decision, Refuse, Solo, Split, Wait
 from llm.split.leader import Leader, Means, SplitFailed, Undertaking
 from transport.interface import NodeId
@@ -58,11 +58,11 @@ class Mesh(Protocol):
     async def means(self) -> Means:
         """What leading takes. Raises SplitFailed where this node cannot lead: its engine has no RPC."""
 
-    def reserved(self, need_bytes: int, shares: tuple[float, ...] = ()) -> AbstractContextManager[None]:
-        """Hold so much of this host's memory for the model while the block lasts, for the first of `shares` of it.
+    def makeups(self, shares: tuple[float, ...] = ()) -> tuple[Makeup, ...]:
+        """What the memory of each part is for, this node's first; one for all of it without shares."""
 
-        Raises NoRoom.
-        """
+    def reserved(self, need_bytes: int, makeup: Makeup) -> AbstractContextManager[None]:
+        """Hold so much of this host's memory for the model while the block lasts. Raises NoRoom."""
 
     async def way(self, left_out: frozenset[NodeId]) -> Way:
         """How the model is to be served now. left_out: workers that would not."""
@@ -167,7 +167,7 @@ class PlacedEngine:
         assert isinstance(way.decision, Solo)
         self._show(EngineState.LOADING, way.note)
         engine = LlamaServerEngine(self._model.options, self._launcher)
-        with self._mesh.reserved(way.decision.needed_bytes):
+        with self._mesh.reserved(way.decision.needed_bytes, self._mesh.makeups()[0]):
             async with self._running(engine):
                 await self._until_better()
 
@@ -185,10 +185,16 @@ class PlacedEngine:
         try:
             means = await self._mesh.means()
             what = Undertaking(
-                self._model.resource(), term, self._model.fingerprint, self._model.layers, split, self._model.options
+                self._model.resource(),
+                term,
+                self._model.fingerprint,
+                self._model.layers,
+                split,
+                self._model.options,
+                self._mesh.makeups(tuple(part.share for part in split.parts)),
             )
             leader = Leader(means, what, lambda words: self._show(EngineState.LOADING, words, parts, mode_split=True))
-            with self._mesh.reserved(split.parts[0].needed_bytes, tuple(part.share for part in split.parts)):
+            with self._mesh.reserved(split.parts[0].needed_bytes, what.makeups[0]):
                 async with leader.leading() as engine, self._running(engine):
                     self._note(_describe(split))
                     reason = await self._until_it_ends(leader, engine)

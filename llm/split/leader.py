@@ -18,6 +18,7 @@ from gossip.tenure import Hold, Lease
 from llm.engines.interface import EngineState, Launcher
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, RpcDevices
 from llm.memory.footprint import placement
+from llm.residency import Makeup
 from llm.split.build import EngineBuild
 from llm.split.layout import Part, Split, own_layers
 from llm.split.message import (
@@ -90,7 +91,7 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Undertaking:
-    """One split of one model. resource, term: of this node's claim.  layers: of the model."""
+    """One split of one model. resource, term: of this node's claim.  layers: of the model.  makeups: of each part."""
 
     resource: str
     term: int
@@ -98,6 +99,7 @@ class Undertaking:
     layers: int
     split: Split
     options: LlamaServerOptions
+    makeups: tuple[Makeup, ...]
 
     @property
     def workers(self) -> tuple[Part, ...]:
@@ -236,12 +238,15 @@ class Leader:
 
     async def _prepare(self, part: Part, lease: Lease, span: Span) -> Prepared | str:
         """What the worker of this part says, or why it does not take part."""
+        makeup = self._what.makeups[self._what.split.parts.index(part)]
         prepare = Prepare(
             lease=lease_text(lease.lease, lease.term),
             model=self._what.options.name,
             fingerprint=self._what.fingerprint,
             build=self._means.build,
             memory_bytes=part.needed_bytes,
+            weights_bytes=makeup.weights,
+            kv_bytes=makeup.kv,
             first_layer=span.first_layer,
             layers=span.layers,
             has_output=span.has_output,

@@ -32,6 +32,7 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     """Be ready to hold a part of a model. lease: `lease_text`.  fingerprint: of its files.  build: the leader's.
 
     first_layer, layers, has_output: which part, for the weights that the worker may have on its own disk.
+    weights_bytes, kv_bytes: of memory_bytes, to be shown; 0 where nobody predicted it.
     """
 
     lease: Annotated[str, msgspec.Meta(max_length=128)]
@@ -42,6 +43,8 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     first_layer: LayerNumber
     layers: LayerNumber
     has_output: bool
+    weights_bytes: Counter = 0
+    kv_bytes: Counter = 0
 
 
 class Preparing(msgspec.Struct, frozen=True, tag="preparing"):

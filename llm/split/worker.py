@@ -21,7 +21,7 @@ from llm.engines.llama_binary import EngineMissing
 from llm.engines.rpc_server import RpcServer, RpcServerOptions, running_rpc_server
 from llm.gguf import ModelFile
 from llm.offer import OTHER_BUILD
-from llm.residency import NoRoom
+from llm.residency import Makeup, NoRoom
 from llm.split.build import EngineBuild, why_not_together
 from llm.split.message import (
     PREPARE_S,
@@ -88,7 +88,7 @@ class Workshop:
     threads: int
     build: Callable[[], Awaitable[EngineBuild]]
     models: Callable[[], tuple[OwnModel, ...]]
-    reserved: Callable[[str, int], AbstractContextManager[None]]
+    reserved: Callable[[str, int, Makeup], AbstractContextManager[None]]
     is_ram: bool
     binary: Path | None = None
 
@@ -109,6 +109,7 @@ class _Work:
     place: _Place
     options: RpcServerOptions
     memory_bytes: int
+    makeup: Makeup
     task: asyncio.Task[None] | None = None
     server: RpcServer | None = None
     failure: str = "it has not started yet"
@@ -297,7 +298,8 @@ class SplitWorker:
             binary=self._workshop.binary,
             data_limit_bytes=data_limit(grant.memory_bytes) if self._workshop.is_ram else None,
         )
-        work = self._works[place] = _Work(place, options, grant.memory_bytes)
+        makeup = Makeup(weights=prepare.weights_bytes, kv=prepare.kv_bytes)
+        work = self._works[place] = _Work(place, options, grant.memory_bytes, makeup)
         work.task = self._group.create_task(self._keep(work), name=f"RPC server for {prepare.model}")
         return work
 
@@ -317,7 +319,7 @@ class SplitWorker:
         """Hold its memory and run the server, until cancelled."""
         holder = f"{work.place.resource} of node {short(work.place.host)}"
         try:
-            with self._workshop.reserved(holder, work.memory_bytes):
+            with self._workshop.reserved(holder, work.memory_bytes, work.makeup):
                 await self._keep_running(work)
         except NoRoom as error:
             work.failure = str(error)

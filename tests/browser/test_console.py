@@ -40,6 +40,8 @@ async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: Local
             browser() as opened,
         ):
             await client.until(lambda status: sees_ready(status) and is_split(status), 90)
+            (part,) = (await worker.status())["memory"][0]["held"]
+            assert {"weights", "kv"} <= part["uses"].keys(), "the leader says what its worker's part is for"
             async with page_of(opened, await console_of(client)) as page:
                 await shows_roles(page)
                 await chats(page)

@@ -56,7 +56,7 @@ def examples() -> dict[str, Example]:
     build = EngineBuild("0.25.3", "0c1e570", 101)
     lease = lease_text(b"\x0a" * 16, 3)
     splits = {
-        "prepare": Prepare(lease, "tiny", "f1" * 32, build, 1 << 30, 20, 11, True),
+        "prepare": Prepare(lease, "tiny", "f1" * 32, build, 1 << 30, 20, 11, True, 7 << 27, 1 << 26),
         "preparing": Preparing("taking weights from its own disk"),
         "prepared": Prepared((24 << 30, 12 << 30), 9 << 30),
         "refused": Refused("another build of the engine"),

@@ -14,7 +14,7 @@ from llm.changes import Changes
 from llm.engines.interface import EngineFailed, EngineState
 from llm.engines.llama_binary import LlamaBinary
 from llm.engines.llama_server import Draft, LlamaServerOptions, RpcDevices, arguments
-from llm.residency import NoRoom
+from llm.residency import Makeup, NoRoom
 from llm.split.engine import Elsewhere, PlacedEngine, PlacedModel, Way
 from llm.split.layout import Refuse, Solo, Wait
 from llm.split.leader import Means, SplitFailed
@@ -40,8 +40,11 @@ class ScriptedMesh:
     async def means(self) -> Means:
         raise SplitFailed("this engine has no RPC")
 
+    def makeups(self, shares: tuple[float, ...] = ()) -> tuple[Makeup, ...]:
+        return (Makeup(),) * max(1, len(shares))
+
     @contextlib.contextmanager
-    def reserved(self, need_bytes: int, shares: tuple[float, ...] = ()) -> Iterator[None]:
+    def reserved(self, need_bytes: int, makeup: Makeup) -> Iterator[None]:
         if not self.room:
             raise NoRoom("all of it is taken")
         yield

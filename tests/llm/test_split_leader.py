@@ -11,6 +11,7 @@ import pytest
 from gossip.tenure import Hold, Lease
 from llm.changes import Changes
 from llm.engines.llama_server import LlamaServerOptions
+from llm.residency import Makeup
 from llm.split.build import EngineBuild
 from llm.split.layout import Holder, Part, Split
 from llm.split.leader import LEASE_WAIT_S, Leader, Means, SplitFailed, Undertaking
@@ -57,7 +58,7 @@ async def lead(keeper: SilentKeeper, there: set[NodeId]) -> SplitFailed:
         computes_in_ram=True,
         is_there=there.__contains__,
     )
-    what = Undertaking("host/tiny", 1, FILE_A, 2, SPLIT, OPTIONS)
+    what = Undertaking("host/tiny", 1, FILE_A, 2, SPLIT, OPTIONS, (Makeup(),) * len(SPLIT.parts))
     with pytest.raises(SplitFailed) as failure:
         async with Leader(means, what, lambda words: None).leading():
             pass

@@ -145,5 +145,5 @@ def test_what_a_reservation_is_for_is_told_of_each_device_and_adds_up() -> None:
 
 
 def test_no_use_is_ever_more_than_what_is_held() -> None:
-    held = ledger(8).reserve("misjudged", 2 * GB, Makeup(weights=9 * GB))
-    assert held.uses(0) == {"weights": 2 * GB, "kv": 0, "forms": 0, "rest": 0}
+    held = ledger(8).reserve("a peer said so", 2 * GB, Makeup(weights=GB, kv=9 * GB))
+    assert held.uses(0) == {"weights": GB, "kv": GB, "forms": 0, "rest": 0}

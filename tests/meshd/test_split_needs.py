@@ -15,7 +15,7 @@ from llm.memory.host_cache import host_cache
 from llm.memory.need import projector_bytes
 from llm.memory.settings import EngineSettings
 from llm.split.layout import Needs, own_layers
-from meshd.model_needs import makeup_of, needs_of
+from meshd.model_needs import makeup_of, makeups_of, needs_of
 from tests.llm.tiny_projector import write_tiny_projector
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
@@ -103,12 +103,15 @@ def test_weights_and_caches_are_told_apart_and_are_less_than_what_is_reserved(
     longer = replace(options, context_tokens=4096)
     file = read_header(TOY)
 
-    makeup, wider = (makeup_of(file, one, shares, in_ram=in_ram) for one in (options, longer))
+    makeups, wider = (makeups_of(file, one, shares, in_ram=in_ram) for one in (options, longer))
+    needed = needs_of(file, options, in_ram=in_ram)(shares)
 
-    assert 0 < makeup.weights < TOY.stat().st_size * 1.05
-    assert (wider.weights, makeup.forms) == (makeup.weights, 0)
-    assert wider.kv > 3 * makeup.kv > 0
-    assert makeup.weights + makeup.kv < needs_of(file, options, in_ram=in_ram)(shares)[0]
+    assert len(makeups) == len(wider) == len(needed) == max(1, len(shares))
+    assert 0 < sum(makeup.weights for makeup in makeups) < 2 * TOY.stat().st_size  # an embedding may be there twice
+    for makeup, more, need in zip(makeups, wider, needed, strict=True):
+        assert (more.weights, makeup.forms) == (makeup.weights, 0)
+        assert more.kv > 3 * makeup.kv
+        assert makeup.weights + makeup.kv < need
 
 
 def test_a_draft_and_a_projector_are_weights_too(tmp_path: Path) -> None:
