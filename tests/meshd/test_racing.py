@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from gossip.facts import Device
+from meshd.attest.attestation import Findings, attest
 from meshd.attest.race_worker import RaceWorker
 from meshd.attest.races import RaceOptions
+from meshd.attest.transcript import Kept
+from meshd.cli.poc import app
 from meshd.control import CommandFailed
 from meshd.racing import Racing, groups_of, members
-from tests.meshd.attest.racing import race_field
-from transport import virtual_time
+from tests.meshd.attest.racing import MESH_ID, race_field
+from transport import virtual_time, wire
+from transport.identity import NodeKey
 from transport.interface import Link, LinkState, NodeId, Role
 
 GIB = 1 << 30
@@ -84,3 +92,31 @@ def test_races_are_declined_until_enough_time_has_passed_since_the_last(tmp_path
             assert "just now" in again.absent[other.node]
 
     virtual_time.run(scenario())
+
+
+def test_a_transcript_on_file_holds_and_a_false_word_about_it_does_not(tmp_path: Path) -> None:
+    async def scenario() -> tuple[Path, Kept, NodeKey]:
+        async with race_field(tmp_path) as field:
+            one, _ = await field.enter(), await field.enter()
+            called = await one.race(work_s=2.0)
+            own = next(found for found in called.attestations if found.verifier == one.node)
+            store, digest = one.races.context.store, own.findings.transcript
+            kept = store.find(digest)
+            assert kept is not None
+            return store.path(digest), kept, one.key
+
+    path, kept, key = virtual_time.run(scenario())
+    code, report = verified(path)
+    assert (code, report["is_honest"], report["is_confirmed"], report["said"]) == (0, True, True, "attested")
+    findings = msgspec.structs.replace(
+        wire.decode(kept.signed.findings, Findings, peer=None, max_bytes=1024), verdict="fraud"
+    )
+    forged = tmp_path / "forged"
+    forged.write_bytes(wire.encode(Kept(kept.transcript, attest(findings, key, MESH_ID).signed)))
+    code, report = verified(forged)
+    assert (code, report["is_honest"], report["is_confirmed"], report["said"]) == (1, True, False, "fraud")
+
+
+def verified(path: Path) -> tuple[int, dict[str, Any]]:
+    result = CliRunner().invoke(app, ["verify", str(path), "--json"])
+    return result.exit_code, json.loads(result.stdout)
