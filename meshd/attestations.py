@@ -232,8 +232,9 @@ class Attestations:
         while True:
             self.ledger.forget_expired(self.clock())
             self._changed()
-            for attestation in self.ledger.due(self.clock()):
-                await self._check(attestation)
+            while due := self.ledger.due(self.clock()):
+                for attestation in due:
+                    await self._check(attestation)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._until_heard()

@@ -97,10 +97,15 @@ class Ledger:
     # What was checked
 
     def due(self, now: float) -> list[Attestation]:
-        """Attestations whose transcripts are to be checked now, fraud first, then by epoch."""
-        held = (one for told in self._held.values() for one in told.values())
-        wanted = [one for one in held if now < one.findings.expires and self._is_due(one, now)]
-        return sorted(wanted, key=lambda one: (one.findings.is_honest, _order(one)))
+        """Attestations whose transcripts are to be checked now: one of each verifier, so that none keeps out others'.
+
+        Fraud first, then by epoch.
+        """
+        wanted = []
+        for told in self._held.values():
+            due = [one for one in told.values() if now < one.findings.expires and self._is_due(one, now)]
+            wanted += [min(due, key=_urgency)] if due else []
+        return sorted(wanted, key=_urgency)
 
     def settle(self, attestation: Attestation, outcome: Outcome, now: float) -> None:
         """Take what came of a check."""
@@ -162,6 +167,10 @@ class Ledger:
         known = self._quarantines.get(node)
         if known is None or known.until < until:
             self._quarantines[node] = Quarantine(node, reason, until)
+
+
+def _urgency(one: Attestation) -> tuple[bool, tuple[int, int, bytes]]:
+    return one.findings.is_honest, _order(one)
 
 
 def _order(one: Attestation) -> tuple[int, int, bytes]:
