@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gossip.view import Status, View
-from llm.draft.fact import drafters_of, find_drafters
+from llm.draft.fact import Found, drafters_of
 from llm.draft.tally import Account, Tally
 from llm.sessions.drafting import LEAST_SPEEDUP, MOST_TOKENS, Costs
 
@@ -53,11 +53,11 @@ def reason(tally: Tally) -> str:
             )
 
 
-def plan_rows(now_drafts: Sequence[Account], view: View, model: str, vocabulary: str, plain_s: float) -> list[str]:
+def plan_rows(accounts: Sequence[Account], drafters: Sequence[Found], model: str, plain_s: float) -> list[str]:
     """Which nodes could draft for a model, for people. plain_s: a token without drafts, as planned; 0 for unknown."""
     rows = []
-    for found in find_drafters(view, vocabulary):
-        name, account = found.node.name, next((one for one in now_drafts if one.tally.model == model), None)
+    for found in drafters:
+        name, account = found.node.name, next((one for one in accounts if one.tally.model == model), None)
         if account is not None and (account.node, account.tally.drafter) == (name, found.offer.model):
             verdict = f"{account.tally.state}: {reason(account.tally)}"
         else:

@@ -100,7 +100,8 @@ class Kitchen:
             folder,
             self._node,
             vocabulary=file.vocabulary_digest,
-            desk=lambda: self.desk.invitation,
+            # The drafter reads what it drafts for: who wants no drafts shows nobody anything.
+            desk=lambda: "" if self.config.draft == "none" else self.desk.invitation,
             tell=lambda stats: self.session_stats.update({server.name: stats}),
         )
         return self.residence.add(

@@ -392,7 +392,7 @@ class Node:
 
     def _draft_works(self) -> dict[str, Coroutine[Any, Any, None]]:
         desk, drafter, gossip = self.offering.pantry.kitchen.desk, self.offering.drafter, self.gossip
-        works = {"draft desk": desk.run(self.transport, lambda: gossip.view)}
+        works = {"draft desk": desk.run(self.transport, lambda: gossip.view, self.attestations.believed)}
         return works | ({"drafter": drafter.run(gossip.publish)} if drafter is not None else {})
 
     async def _until_told(self, stop: asyncio.Event) -> None:

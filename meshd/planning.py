@@ -16,6 +16,7 @@ import msgspec
 from gossip.facts import GpuFact, read_gpu
 from gossip.view import NodeView
 from llm.digest import fingerprint
+from llm.draft.fact import find_drafters
 from llm.engines.llama_server import LlamaServerOptions
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.memory.footprint import Footprint, footprint
@@ -77,7 +78,8 @@ class PlanCommand:
         found = [_candidate(node, now, known.fingerprint, own, is_here=node is now.view.me) for node in nodes]
         plan = await asyncio.to_thread(describe_plan, known.file, request, [one for one in found if one is not None])
         drafts = _measured_drafts(now.offers, known.fingerprint)
-        far = plan_rows(now.drafts, now.view, plan["model"], known.file.vocabulary_digest, _token_s(plan["choices"]))
+        drafters = find_drafters(now.view, known.file.vocabulary_digest, lambda node: now.proofs.of(node).believed)
+        far = plan_rows(now.drafts, drafters, plan["model"], _token_s(plan["choices"]))
         here = drafts or await asyncio.to_thread(words_of_drafts, known.file, self.directory)
         return plan | {"drafts": here, "far_drafts": far}
 

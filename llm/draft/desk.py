@@ -10,13 +10,14 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
+from gossip.belief import Believe, believe_everybody
 from gossip.view import View
 from llm.draft.fact import Found, find_drafters
 from llm.draft.message import (
@@ -41,6 +42,10 @@ logger = logging.getLogger("meshd.llm")
 ANSWER_S = 10.0
 MOST_TRIED = 3
 BACKLOG = 64
+
+
+Find = Callable[[str], list[Found]]
+"""Drafters of a vocabulary, the best first."""
 
 
 class Opener(Protocol):
@@ -80,33 +85,39 @@ class DraftDesk:
         """For a process of this host; empty while the desk is not open."""
         return str(self._invitation) if self._invitation is not None else ""
 
-    async def run(self, transport: Opener, view: Callable[[], View]) -> None:
-        """Serve this host's processes until cancelled."""
+    async def run(self, transport: Opener, view: Callable[[], View], believe: Believe = believe_everybody) -> None:
+        """Serve this host's processes until cancelled. believe: who may draft, `find_drafters`."""
+
+        def find(vocabulary: str) -> list[Found]:
+            return find_drafters(view(), vocabulary, believe)
+
         key = secrets.token_hex(16)
         with closing(socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)) as listener:
             self._invitation = Invitation("127.0.0.1", listener.getsockname()[1], key)
             try:
                 async with asyncio.TaskGroup() as group:
                     async for pipe in accept(listener):
-                        group.create_task(self._serve(pipe, key, transport, view), name="drafts of a session")
+                        group.create_task(self._serve(pipe, key, transport, find), name="drafts of a session")
             finally:
                 self._invitation = None
 
-    async def _serve(self, pipe: RecordPipe, key: str, transport: Opener, view: Callable[[], View]) -> None:
+    async def _serve(self, pipe: RecordPipe, key: str, transport: Opener, find: Find) -> None:
         """One session's connection, from its first record to its end."""
         try:
             await check_key(pipe, key)
             async with asyncio.timeout(ANSWER_S):
                 wanted = read_wanted(await pipe.receive(), None)
-            await self._find_and_carry(pipe, wanted, transport, view())
+            await self._find_and_carry(pipe, wanted, transport, find(wanted.vocabulary))
         except (MeshError, TimeoutError) as error:
             logger.debug("a session's drafts ended: %s", error)
         finally:
             pipe.close()
 
-    async def _find_and_carry(self, pipe: RecordPipe, wanted: Wanted, transport: Opener, view: View) -> None:
+    async def _find_and_carry(
+        self, pipe: RecordPipe, wanted: Wanted, transport: Opener, drafters: Sequence[Found]
+    ) -> None:
         reason = "no node that this one is connected with drafts in this model's vocabulary"
-        for found in find_drafters(view, wanted.vocabulary)[:MOST_TRIED]:
+        for found in drafters[:MOST_TRIED]:
             try:
                 stream, ready = await _ask(transport, found, wanted)
             except (MeshError, TimeoutError) as error:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from gossip.belief import Believe, believe_everybody
 from gossip.view import NodeView, View
 from llm.draft.message import Seconds
 from llm.offer import Hex, Name
@@ -69,12 +70,15 @@ def drafters_of(node: NodeView) -> tuple[DraftOffer, ...]:
         return ()
 
 
-def find_drafters(view: View, vocabulary: str) -> list[Found]:
-    """Other nodes that draft in this vocabulary and are connected, the one soonest with a usual block first."""
+def find_drafters(view: View, vocabulary: str, believe: Believe = believe_everybody) -> list[Found]:
+    """Other nodes that draft in this vocabulary and are connected, the one soonest with a usual block first.
+
+    believe: who is not believed at all gets no work.
+    """
     found = [
         Found(node, offer)
         for node in view.nodes
-        if node is not view.me and node.is_usable and node.linked
+        if node is not view.me and node.is_usable and node.linked and believe(node.node) > 0
         for offer in drafters_of(node)
         if offer.vocabulary == vocabulary
     ]

@@ -163,8 +163,9 @@ class FarDrafter:
                 self._times.note(letters.count, proposal.took_s)
 
     def lost(self, session: str) -> None:
-        """The drafter has gone, or there is none."""
-        if self._lines.pop(session, None) is not None:
+        """The drafter has gone, or there is none. One that nobody waits for has let an idle conversation go."""
+        line = self._lines.pop(session, None)
+        if line is not None and (line.letters.is_pending or not line.is_open):
             self._away_until = self.clock() + AWAY_S
 
     def _read(self, session: str, line: _Line, tokens: Sequence[int]) -> None:

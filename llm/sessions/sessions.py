@@ -120,7 +120,8 @@ class Sessions:
             raise BadRequest(f"the session has {len(session.tokens)} tokens; this model's context has {cells} cells")
         turn = Turn(session, wish, listener, drafter or self.drafter_of(session), asked_at=self.clock())
         session.turn = turn
-        if self.far is not None and wish.drafts and not (is_near or session.draft_model):
+        is_near = is_near or bool(session.draft_model) or wish.temperature > 0
+        if self.far is not None and wish.drafts and not is_near:
             turn.far = self.far
             self.far.begin(session.id, session.tokens)
         self._decoding.waiting.append(turn)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gossip.view import View
-from llm.draft.fact import DRAFT_FACT, DraftOffer, encode_drafters
+from llm.draft.fact import DRAFT_FACT, DraftOffer, encode_drafters, find_drafters
 from llm.draft.tally import Account, Tally
 from meshd.draft_status import draft_row, drafter_rows, plan_rows
 from meshd.metrics.telemetry import make_telemetry
@@ -64,7 +64,7 @@ def test_status_lists_drafters_and_how_it_goes() -> None:
 
 
 def planned(*accounts: Account, plain_s: float = 0.040, **of_view: Any) -> str:
-    (row,) = plan_rows(accounts, view(**of_view), "big", VOCABULARY, plain_s)
+    (row,) = plan_rows(accounts, find_drafters(view(**of_view), VOCABULARY), "big", plain_s)
     return row
 
 
@@ -72,7 +72,7 @@ def test_a_plan_says_never_where_even_perfect_drafts_would_not_pay() -> None:
     assert "at most 4.19 times as fast" in planned()
     assert "never: even drafts that are always right would be 0.11 times" in planned(plain_s=0.002, rtt_ms=150.0)
     assert "is measured when its sessions ask" in planned(plain_s=0.0)
-    assert plan_rows((), view(), "big", "00" * 32, 0.040) == []
+    assert plan_rows((), find_drafters(view(), "00" * 32), "big", 0.040) == []
 
 
 def test_a_plan_prefers_what_was_measured() -> None:

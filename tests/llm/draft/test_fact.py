@@ -33,6 +33,12 @@ def test_who_is_not_there_is_not_asked() -> None:
     assert [found(node(1, 0), one) for one in gone] == [[], [], []]
 
 
+def test_who_is_not_believed_is_not_asked() -> None:
+    view = View(1, (node(1, 0), *(node(number, 1, DraftOffer("small", OURS, 0.001)) for number in (2, 3))))
+    (one,) = find_drafters(view, OURS, lambda node: float(node != node_id(2)))
+    assert one.node.name == "n3"
+
+
 def test_a_fact_that_is_not_legible_is_none() -> None:
     assert drafters_of(replace(node(1, 0), facts={DRAFT_FACT: b"\xc1"})) == ()
 
