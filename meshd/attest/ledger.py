@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from meshd.attest.attestation import CLOCK_SLACK_S, LIFETIME_S, MAX_TOLD, Attestation, Signed
+from meshd.attest.transcript import Judged
 from meshd.attest.worth import Attested
 from transport.interface import NodeId
 
@@ -22,12 +23,41 @@ SPOT_CHECKED = 8
 """One in so many verdicts of honesty is checked too, by the transcript's digest and this node's id."""
 
 
+# Half and twice the bounds of `forms.poc.verdict`: whoever sets values just at a bound makes judges disagree by their
+# rounding, and would have them shut out one another.
+CLEARLY_HONEST = 0.005
+CLEARLY_WRONG = 0.3
+CLEARLY_MANY = 6
+"""Mismatches; three of 64 are too many already."""
+
+
 class Outcome(Enum):
-    """What came of a check. CONFIRMED: the transcript says what the verdict does.  REFUTED: it says the contrary."""
+    """What came of a check.
+
+    CONFIRMED: the transcript says what the verdict does.  REFUTED: it does not bear it out, which is the verifier's
+    fault alone.  COVERED: it was to show honesty and shows fraud, which is both's.  UNCLEAR: judged otherwise here, and
+    so narrowly that rounding may explain it.  UNAVAILABLE: nobody shows it.
+    """
 
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
+    COVERED = "covered"
+    UNCLEAR = "unclear"
     UNAVAILABLE = "unavailable"
+
+
+def outcome_of(verdict: str, judged: Judged) -> Outcome:
+    """What it means for a verifier's verdict that its transcript was judged so here."""
+    if judged.verdict == verdict:
+        return Outcome.CONFIRMED
+    match judged.verdict:
+        case "void":
+            return Outcome.REFUTED
+        case "attested":
+            return Outcome.REFUTED if judged.worst <= CLEARLY_HONEST else Outcome.UNCLEAR
+        case "fraud":
+            is_clear = not judged.samples or judged.mismatches >= CLEARLY_MANY or judged.worst > CLEARLY_WRONG
+            return Outcome.COVERED if is_clear else Outcome.UNCLEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +144,10 @@ class Ledger:
         checks.tries += 1
         checks.next_at, checks.outcome = now + CHECK_AGAIN_S * 2**checks.tries, outcome
         self.counters[outcome.value] += 1
-        if outcome is Outcome.UNAVAILABLE:
-            return
-        if findings.is_honest == (outcome is Outcome.REFUTED):
+        is_fraud = outcome is Outcome.CONFIRMED and not findings.is_honest
+        if is_fraud or outcome is Outcome.COVERED:
             self._shut_out(attestation.prover, "the transcript of its proof fails", findings.expires)
-        if outcome is Outcome.REFUTED:
+        if outcome in (Outcome.REFUTED, Outcome.COVERED):
             said = "honest" if findings.is_honest else "fraud"
             self._shut_out(
                 attestation.verifier, f"it called {said} what its transcript shows not to be", now + LIFETIME_S

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from forms.poc.phases import Phase
 from forms.poc.profile import PRESETS
 from meshd.attest.attestation import Attestation, PhaseName, lower_flop_per_s
-from meshd.attest.ledger import Outcome
+from meshd.attest.ledger import Outcome, outcome_of
 from meshd.attest.order import ANSWER_S, GRACE_S
 from meshd.attest.race import Race
 from meshd.attest.race_calling import Claimants, NoRace, call_race, reports, start, take_part
@@ -298,7 +298,7 @@ class Races:
             logger.warning("transcript %s was not checked: %s", digest.hex()[:16], error)
             return Outcome.UNAVAILABLE
         await asyncio.to_thread(self.context.store.keep, transcript, attestation.signed)
-        return Outcome.CONFIRMED if judged.verdict == attestation.findings.verdict else Outcome.REFUTED
+        return outcome_of(attestation.findings.verdict, judged)
 
     async def file_of(self, digest: bytes) -> Path | None:
         """The file of a transcript that is kept here, or that its verifier has; None where neither is so."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from forms.poc.acceptance import binomial_tail
 from forms.poc.profile import TINY
+from forms.poc.verdict import HARD, HONEST_SHARE, LEAST_CHANCE, SOFT
+from forms.poc.verification import SAMPLES
 from meshd.attest.attestation import (
     LIFETIME_S,
     MAX_TOLD,
@@ -19,7 +22,17 @@ from meshd.attest.attestation import (
     lower_flop_per_s,
     open_attestation,
 )
-from meshd.attest.ledger import CHECK_AGAIN_S, MAX_CHECKS, Ledger, Outcome
+from meshd.attest.ledger import (
+    CHECK_AGAIN_S,
+    CLEARLY_HONEST,
+    CLEARLY_MANY,
+    CLEARLY_WRONG,
+    MAX_CHECKS,
+    Ledger,
+    Outcome,
+    outcome_of,
+)
+from meshd.attest.transcript import Judged
 from transport.errors import ProtocolError
 from transport.identity import NodeKey
 from transport.interface import NodeId
@@ -151,8 +164,49 @@ def test_a_verifier_that_covers_a_cheat_is_shut_out_with_it(ledger: Ledger) -> N
     cover = spotted(ledger, VERIFIERS[0])
     ledger.hear(cover, NOW)
     assert ledger.due(NOW) == [cover]
-    ledger.settle(cover, Outcome.REFUTED, NOW)
+    ledger.settle(cover, Outcome.COVERED, NOW)
     assert {one.node for one in ledger.quarantines(NOW)} == {PROVER.node, VERIFIERS[0].node}
+
+
+@pytest.mark.parametrize("is_honest", [True, False])
+def test_nobody_is_framed_with_a_transcript_that_shows_nothing(ledger: Ledger, is_honest: bool) -> None:
+    word = said(is_honest=is_honest, transcript=ME.node[:1] + b"x" * 31)
+    ledger.hear(word, NOW)
+    ledger.settle(word, Outcome.REFUTED, NOW)
+    assert {one.node for one in ledger.quarantines(NOW)} == {VERIFIERS[0].node}
+
+
+def test_where_rounding_may_explain_it_nobody_is_shut_out(ledger: Ledger) -> None:
+    word = said(is_honest=False)
+    ledger.hear(word, NOW)
+    ledger.settle(word, Outcome.UNCLEAR, NOW)
+    assert ledger.quarantines(NOW) == [] and ledger.due(NOW + 900) == []
+    assert ledger.verdicts(PROVER.node, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "judged", "outcome"),
+    [
+        ("attested", Judged("attested", "", 64, 0, 1e-3), Outcome.CONFIRMED),
+        ("fraud", Judged("fraud", "", 64, 3, 0.011), Outcome.CONFIRMED),
+        ("fraud", Judged("attested", "", 64, 0, 1e-3), Outcome.REFUTED),
+        ("fraud", Judged("attested", "", 64, 2, 0.011), Outcome.UNCLEAR),
+        ("attested", Judged("fraud", "", 64, 3, 0.011), Outcome.UNCLEAR),
+        ("attested", Judged("fraud", "", 64, 60, 0.02), Outcome.COVERED),
+        ("attested", Judged("fraud", "", 64, 1, 0.9), Outcome.COVERED),
+        ("attested", Judged("fraud", "a nonce is claimed twice"), Outcome.COVERED),
+        ("attested", Judged("void", "the prover did not sign this claim"), Outcome.REFUTED),
+        ("fraud", Judged("void", "the prover did not sign this claim"), Outcome.REFUTED),
+    ],
+)
+def test_what_a_judgement_means_for_the_verdict(verdict: str, judged: Judged, outcome: Outcome) -> None:
+    assert outcome_of(verdict, judged) is outcome
+
+
+def test_what_is_clear_lies_well_beside_the_bounds() -> None:
+    assert CLEARLY_HONEST <= SOFT / 2
+    assert CLEARLY_WRONG >= 2 * HARD
+    assert binomial_tail(CLEARLY_MANY // 2, SAMPLES, HONEST_SHARE) < LEAST_CHANCE
 
 
 def test_most_verdicts_of_honesty_are_believed_unchecked(ledger: Ledger) -> None:
