@@ -15,7 +15,7 @@ from typing import get_args
 
 import pytest
 
-from llm.engines import llama_server
+from llm.engines import llama_server, trial
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
 from llm.engines.llama_binary import LlamaBinary, find_llama_server
 from llm.engines.llama_server import Draft, LlamaServerEngine, LlamaServerOptions, arguments
@@ -306,7 +306,7 @@ def test_command_line_is_what_the_options_say() -> None:
 async def test_drafts_are_compared_with_none_while_nobody_waits(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama_server, "HOUSEKEEPING_S", 0.05)
+    monkeypatch.setattr(trial, "LEAST_SECONDS", 0.0)
     options = LlamaServerOptions(
         tiny, "tiny", tmp_path / "tiny.log", context_tokens=1024, slots=1, threads=1, draft=Draft(tiny)
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from llm.engines.timings import TimingsReader
-from llm.engines.trial import LEAST_TOKENS, LONGEST_LOAD_S, RETRY_S, SAMPLES, Sample, Trial
+from llm.engines.trial import LEAST_TOKENS, LONGEST_LOAD_S, MOST_SAMPLES, RETRY_S, SAMPLES, Sample, Trial
 
 
 def answers(trial: Trial, rate: float, *, is_drafting: bool, share: float = 0.6, count: int = SAMPLES) -> None:
-    """count answers of 64 tokens at `rate` tokens a second, of whose drafted tokens `share` stood."""
+    """count answers of 256 tokens at `rate` tokens a second, of whose drafted tokens `share` stood."""
     drafted = 100 if is_drafting else 0
     for _ in range(count):
-        trial.note(Sample(64, 64 / rate, drafted, round(share * drafted)), is_drafting=is_drafting, now=0.0)
+        trial.note(Sample(256, 256 / rate, drafted, round(share * drafted)), is_drafting=is_drafting, now=0.0)
 
 
 def compared(with_drafts: float, without: float, share: float = 0.6) -> Trial:
@@ -42,7 +42,7 @@ def test_drafts_have_to_be_clearly_faster(with_drafts: float, state: str) -> Non
 
 def test_it_stays_on_until_it_would_be_slower() -> None:
     trial = compared(110, 100, share=0.6)
-    # 1.1 × 1.5 / 1.6 is less than what turned it on, and still no loss.
+    # 256 tokens in 206 steps where it was 196: less than what turned it on, and still no loss.
     answers(trial, 1, is_drafting=True, share=0.5)
     assert trial.words().startswith("on")
     answers(trial, 1, is_drafting=True, share=0.1)
@@ -50,6 +50,14 @@ def test_it_stays_on_until_it_would_be_slower() -> None:
     assert not trial.wants_drafts(0.0)
     answers(trial, 100, is_drafting=False)
     assert trial.words().startswith("off")
+
+
+def test_answers_of_a_moment_are_compared_in_greater_number() -> None:
+    trial = Trial(load_s=1.0)
+    answers(trial, 256 * 100, is_drafting=True, count=MOST_SAMPLES - 1)  # 10 ms each
+    assert trial.wants_drafts(0.0)
+    answers(trial, 256 * 100, is_drafting=True, count=1)
+    assert not trial.wants_drafts(0.0)
 
 
 def test_off_is_tried_again_later_and_later() -> None:
