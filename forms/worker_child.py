@@ -53,6 +53,7 @@ class Agent:
     socket: socket.socket
     requests: Segment
     replies: Segment
+    clock: Callable[[], float] = time.perf_counter
     waited_s: float = 0.0
     _wanted_bytes: int = 0
     _granted_bytes: int = ALLOWANCE_BYTES
@@ -86,10 +87,10 @@ class Agent:
         missing = self._wanted_bytes - self._granted_bytes
         if missing <= 0:
             return
-        begun = time.perf_counter()
+        begun = self.clock()
         self._send(Need(missing))
         grant = self._receive()
-        self.waited_s += time.perf_counter() - begun
+        self.waited_s += self.clock() - begun
         if not isinstance(grant, Grant):
             raise WorkerLost("the agent did not say whether there is memory")
         if grant.refusal:

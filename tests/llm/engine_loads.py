@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
@@ -29,14 +30,26 @@ def load(model: Path, arguments: tuple[str, ...], folder: Path) -> tuple[str, li
     """Load `model`, end the engine, and return its log and its command line. Raises LoadFailed."""
     binary = find_llama_server()
     argv = [str(binary.path), "--model", str(model), *ALWAYS, *SAID, *arguments]
-    log = folder / "engine.log"
-    with log.open("wb") as out, _running(argv, out.fileno()) as engine:
-        deadline = time.monotonic() + LOAD_TIMEOUT_S
-        while "listening on" not in log.read_text(errors="replace"):
-            if engine.poll() is not None or time.monotonic() > deadline:
-                raise LoadFailed(log.read_text(errors="replace")[-2000:])
-            time.sleep(LOOK_S)
-    return log.read_text(errors="replace"), argv
+    with _running(argv, subprocess.PIPE) as engine:
+        said = _said_until_it_listens(engine)
+    (folder / "engine.log").write_text(said)
+    return said, argv
+
+
+def _said_until_it_listens(engine: subprocess.Popen[bytes]) -> str:
+    """Raises LoadFailed when it ends before, or is ended for being late."""
+    assert engine.stdout is not None
+    late = threading.Timer(LOAD_TIMEOUT_S, engine.kill)
+    late.start()
+    try:
+        said = ""
+        for line in engine.stdout:
+            said += line.decode(errors="replace")
+            if "listening on" in said:
+                return said
+        raise LoadFailed(said[-2000:])
+    finally:
+        late.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -85,12 +98,11 @@ def _environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _running(argv: list[str], out: int) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=_environment())
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
+    with subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=_environment()) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
 
 
 def _free_port() -> int:
