@@ -9,9 +9,11 @@ that there is nothing to hide a draft behind.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from statistics import median
 
 LEAST_SPEEDUP = 1.05
 MOST_TOKENS = 8
@@ -179,14 +181,20 @@ SMALL_ROWS = 64
 """Of a batch in which blocks are verified; how long a prompt's takes says nothing of it."""
 
 
+RECENT, ENOUGH = 9, 3
+"""Measurements of one size that are kept, and from how many on they speak for themselves."""
+
+
 @dataclass(slots=True)
 class BatchTimes:
-    """How long a batch takes by its rows: as measured for so many, else by a line through what was.
+    """How long a batch takes by its rows: the median of the latest with so many, else by a line through all.
 
-    Later measurements weigh more. Where no small batch was measured, larger ones have to do.
+    A median, for now and then a batch takes a hundred times as long, because somebody else had the core. Later
+    measurements weigh more in the line. Where no small batch was measured, larger ones have to do.
     """
 
-    _measured: dict[int, float] = field(default_factory=dict)
+    _latest: dict[int, deque[float]] = field(default_factory=dict)
+    _medians: dict[int, float] = field(default_factory=dict)
     _weight: float = 0.0
     _rows: float = 0.0
     _seconds: float = 0.0
@@ -195,11 +203,13 @@ class BatchTimes:
 
     def note(self, rows: int, seconds: float) -> None:
         if rows <= SMALL_ROWS:
-            if not self._measured:
+            if not self._latest:
                 self._weight = self._rows = self._seconds = self._rows_squared = self._product = 0.0
-            before = self._measured.get(rows, seconds)
-            self._measured[rows] = before + 0.1 * (seconds - before)
-        elif self._measured:
+            latest = self._latest.setdefault(rows, deque(maxlen=RECENT))
+            latest.append(seconds)
+            if len(latest) >= ENOUGH:
+                self._medians[rows] = median(latest)
+        elif self._latest:
             return
         keep = 0.98
         self._weight = keep * self._weight + 1
@@ -212,9 +222,9 @@ class BatchTimes:
         """Seconds; 1 before anything was measured, so that more rows seem to cost nothing."""
         if not self._weight:
             return 1.0
-        if rows in self._measured:
+        if rows in self._medians:
             # Noise may say otherwise: no batch is faster for having more rows.
-            return max(self._measured[rows], self._measured[min(self._measured)])
+            return max(self._medians[rows], self._medians[min(self._medians)])
         mean_rows, mean_s = self._rows / self._weight, self._seconds / self._weight
         spread = self._rows_squared / self._weight - mean_rows**2
         slope = (self._product / self._weight - mean_rows * mean_s) / spread if spread > 1e-9 else 0.0

@@ -110,6 +110,14 @@ def test_what_a_prompt_took_says_nothing_of_blocks() -> None:
     assert times.expect(5) == pytest.approx(0.060)
 
 
+def test_a_batch_that_lost_its_core_changes_no_expectation() -> None:
+    times = BatchTimes()
+    for number in range(40):
+        times.note(1, 0.5 if number % 7 == 3 else 0.010)
+        times.note(9, 0.5 if number % 7 == 5 else 0.030)
+    assert (times.expect(1), times.expect(9)) == (0.010, 0.030)
+
+
 def test_batch_times_are_a_line_that_never_falls() -> None:
     times = BatchTimes()
     assert times.expect(5) == times.expect(50)
