@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from llm.engines.llama_server import Draft, DraftChoice
+from llm.engines.drafts import Draft, DraftChoice
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.models.selection import parse_hub_spec
 from llm.models.shelf import FILE_NAME as SHELF_NAME
@@ -76,8 +76,8 @@ def _paired(file: ModelFile, path: Path) -> Draft:
     how = pair(file, read_header(path))
     if how.kind is None:
         raise BadModelFile(
-            f"--draft {path}: its vocabulary is not that of {file.paths[0].name}, or it was made for another model, so it "
-            f"cannot propose tokens to it ({how.reason}); use a draft of the same family, auto or none"
+            f"--draft {path}: its vocabulary is not that of {file.paths[0].name}, or it was made for another model, "
+            f"so it cannot propose tokens to it ({how.reason}); use a draft of the same family, auto or none"
         )
     return Draft(path, kind=how.kind)
 

@@ -11,9 +11,10 @@ import psutil
 
 from llm.digest import fingerprint
 from llm.draft.desk import DraftDesk
+from llm.engines.drafts import Draft
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
-from llm.engines.llama_server import Draft, LlamaServerOptions
+from llm.engines.llama_server import LlamaServerOptions
 from llm.engines.resident import Residence, Resident, ResidentEngine
 from llm.gguf import ModelFile, read_header
 from llm.host import ServedModel

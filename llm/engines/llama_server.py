@@ -20,6 +20,7 @@ from typing import Literal
 
 from llm.changes import Changes
 from llm.engines import child_log
+from llm.engines.drafts import DraftChoice, DraftSwitch, draft_arguments
 from llm.engines.http_proxy import HttpProxy, HttpReply
 from llm.engines.interface import Child, EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
 from llm.engines.llama_binary import EngineMissing, LlamaBinary, find_llama_server
@@ -27,7 +28,6 @@ from llm.engines.timings import TimingsReader
 from llm.engines.trial import Trial
 from llm.memory.check import MemoryCheck, check
 from llm.memory.host_cache import NO_CACHE, HostCache
-from llm.pairing import DraftKind
 
 logger = logging.getLogger("meshd.llm")
 
@@ -60,26 +60,6 @@ class RpcDevices:
 
     servers: tuple[str, ...]
     shares: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A smaller model that proposes tokens. device: where it computes, "none" for the CPU.  tokens: at a time.
-
-    kind: llama-server's word for how.
-    """
-
-    model: Path
-    device: str = "none"
-    tokens: int = 8
-    kind: DraftKind = "draft-simple"
-
-
-NGRAM = "ngram"
-"""In place of a draft model: what was said before is proposed again where its beginning comes again."""
-OWN_HEADS = "own-heads"
-"""In place of a draft model: layers of the model itself that predict further tokens."""
-DraftChoice = Draft | Literal["ngram", "own-heads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,30 +108,13 @@ def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
     argv += ["--cache-type-k", options.kv_type, "--cache-type-v", options.kv_type]
     if options.threads is not None:
         argv += ["--threads", str(options.threads)]
-    return [*argv, *_rpc_arguments(options.rpc), *_draft_arguments(options.draft), *options.more_arguments]
+    return [*argv, *_rpc_arguments(options.rpc), *draft_arguments(options.draft), *options.more_arguments]
 
 
 def _rpc_arguments(rpc: RpcDevices | None) -> list[str]:
     if rpc is None:
         return []
     return ["--rpc", ",".join(rpc.servers), "--tensor-split", ",".join(map(str, rpc.shares))]
-
-
-def _draft_arguments(draft: DraftChoice | None) -> list[str]:
-    if draft is None:
-        return []
-    if not isinstance(draft, Draft):
-        return ["--spec-type", "ngram-simple" if draft == NGRAM else "draft-mtp"]
-    # Left alone it would follow the model onto other hosts, a round trip for each proposed token.
-    argv = ["--spec-type", draft.kind, "--spec-draft-model", str(draft.model)]
-    return [*argv, *("--spec-draft-n-max", str(draft.tokens)), *("--spec-draft-device", draft.device)]
-
-
-def draft_words(draft: DraftChoice) -> str:
-    """Who drafts, for people."""
-    if isinstance(draft, Draft):
-        return f"{draft.model.name} ({draft.kind})"
-    return "n-grams (ngram-simple)" if draft == NGRAM else "the model's own heads (draft-mtp)"
 
 
 class LlamaServerEngine:
@@ -172,10 +135,8 @@ class LlamaServerEngine:
         self._context_tokens = options.context_tokens
         self._tokens_per_s = 0.0
         self.pid: int | None = None
-        self.trial = Trial()
-        self._is_drafting = options.draft is not None
+        self._drafts = DraftSwitch(options.draft, is_fixed=options.rpc is not None)
         self._is_switching = False
-        self._alone: TimingsReader | None = None
         self._switches = Changes()
         # What the latest load was predicted to take and what it took; None until both are known.
         self.memory: MemoryCheck | None = None
@@ -219,7 +180,7 @@ class LlamaServerEngine:
         if self._proxy is None or self._state is not EngineState.READY:
             raise self._failure(f"it is {self._state.value}: {self._reason}", retryable=True)
         self._in_flight += 1
-        reader = self._begin_reading()
+        reader = self._drafts.begin(self._in_flight)
         try:
             response = await self._proxy.send(request)
         except EngineFailed as error:
@@ -235,21 +196,11 @@ class LlamaServerEngine:
             reader.feed if reader is not None else None,
         )
 
-    def _begin_reading(self) -> TimingsReader | None:
-        """For what its drafts are worth: a reader of an answer's timings. Of two at a time neither counts."""
-        if self._options.draft is None:
-            return None
-        if self._alone is not None:
-            self._alone.is_alone = False
-        self._alone = TimingsReader(is_alone=self._in_flight == 1)
-        return self._alone
-
     def _done(self, reader: TimingsReader | None = None) -> None:
         self._in_flight -= 1
         self._has_news = True
-        sample = reader.sample() if reader is not None else None
-        if sample is not None:
-            self.trial.note(sample, is_drafting=self._is_drafting, now=asyncio.get_running_loop().time())
+        if reader is not None:
+            self._drafts.end(reader, asyncio.get_running_loop().time())
             self._look_for_switch()
 
     def _enter(self, state: EngineState, reason: str) -> None:
@@ -294,7 +245,7 @@ class LlamaServerEngine:
         env = {KEY_VARIABLE: key}
         if binary.library_dir is not None:
             env["LD_LIBRARY_PATH"] = str(binary.library_dir)
-        options = self._options if self._is_drafting else replace(self._options, draft=None)
+        options = self._options if self._drafts.is_drafting else replace(self._options, draft=None)
         return arguments(binary, options), env
 
     def _end_child(self, pid: int) -> None:
@@ -334,7 +285,7 @@ class LlamaServerEngine:
                 async with asyncio.timeout(options.start_timeout_s):
                     await self._wait_for_health(proxy)
                 self.memory = await asyncio.to_thread(self._check_memory, argv, log_start)
-                self.trial.load_s = asyncio.get_running_loop().time() - began
+                self._drafts.trial.load_s = asyncio.get_running_loop().time() - began
                 return await self._keep_ready(proxy)
         except TimeoutError:
             return f"{self.program} did not load {options.model.name} within {options.start_timeout_s:g} s"
@@ -364,26 +315,26 @@ class LlamaServerEngine:
         return self._reason
 
     @property
+    def trial(self) -> Trial:
+        """What its drafts are worth, as far as that is known."""
+        return self._drafts.trial
+
+    @property
     def _serving(self) -> str:
-        options = self._options
-        told = f"; drafts by {draft_words(options.draft)}: {self.trial.words()}" if options.draft is not None else ""
-        return f"serving {options.model.name} on {options.slots} slots{told}"
+        words = self._drafts.words()
+        return f"serving {self._options.model.name} on {self._options.slots} slots{words and f'; {words}'}"
 
     def _look_for_switch(self) -> None:
-        """Be about to start again the other way, with drafts or without, where that is wanted.
-
-        Only while nobody is answered, for it takes a start; never a split, whose workers would have to begin anew.
-        """
-        options = self._options
-        if options.draft is None or options.rpc is not None or self._in_flight or self._state is not EngineState.READY:
+        """Be about to start again with drafts or without, where that is wanted and nobody is answered."""
+        if self._in_flight or self._state is not EngineState.READY:
             return
-        if self.trial.wants_drafts(asyncio.get_running_loop().time()) is self._is_drafting:
+        if not self._drafts.turn(asyncio.get_running_loop().time()):
             return
-        self._is_drafting, self._is_switching = not self._is_drafting, True
-        how = "with drafts" if self._is_drafting else "without drafts"
+        self._is_switching = True
+        how = "with drafts" if self._drafts.is_drafting else "without drafts"
         # From here on requests wait for it.
         self._enter(EngineState.LOADING, f"starting again {how}, to compare what its answers take")
-        logger.info("model %s: %s; %s", options.name, self._reason, self.trial.words())
+        logger.info("model %s: %s; %s", self._options.name, self._reason, self._drafts.trial.words())
         self._switches.notify()
 
     async def _wait_for_port(self, log_start: int) -> int:

@@ -16,9 +16,10 @@ from typing import get_args
 import pytest
 
 from llm.engines import llama_server, trial
+from llm.engines.drafts import Draft
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
 from llm.engines.llama_binary import LlamaBinary, find_llama_server
-from llm.engines.llama_server import Draft, LlamaServerEngine, LlamaServerOptions, arguments
+from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, arguments
 from llm.pairing import DraftKind
 from meshd.launcher import ProcessLauncher
 from tests.llm.engine_contract import EngineContract

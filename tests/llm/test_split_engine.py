@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from llm.changes import Changes
+from llm.engines.drafts import Draft
 from llm.engines.interface import EngineFailed, EngineState
 from llm.engines.llama_binary import LlamaBinary
-from llm.engines.llama_server import Draft, LlamaServerOptions, RpcDevices, arguments
+from llm.engines.llama_server import LlamaServerOptions, RpcDevices, arguments
 from llm.residency import Makeup, NoRoom
 from llm.split.engine import Elsewhere, PlacedEngine, PlacedModel, Way
 from llm.split.layout import Refuse, Solo, Wait

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import llm.demo
-from llm.engines.llama_server import Draft
+from llm.engines.drafts import Draft
 from llm.gguf import BadModelFile, read_header
 from llm.models.shelf import FILE_NAME, Shelf, Shelved, write_shelf
 from meshd.datadir import DataDir

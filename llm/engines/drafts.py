@@ -1,0 +1,97 @@
+"""Who drafts for a llama-server, as its arguments say it, and whether it drafts now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from llm.engines.timings import TimingsReader
+from llm.engines.trial import Trial
+from llm.pairing import DraftKind
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A smaller model that proposes tokens. device: where it computes, "none" for the CPU.  tokens: at a time.
+
+    kind: llama-server's word for how.
+    """
+
+    model: Path
+    device: str = "none"
+    tokens: int = 8
+    kind: DraftKind = "draft-simple"
+
+
+DraftChoice = Draft | Literal["ngram", "own-heads"]
+"""ngram: what was said before is proposed again where its beginning comes again.  own-heads: layers of the model itself
+that predict further tokens.
+"""
+
+
+def draft_arguments(draft: DraftChoice | None) -> list[str]:
+    match draft:
+        case None:
+            return []
+        case "ngram":
+            return ["--spec-type", "ngram-simple"]
+        case "own-heads":
+            return ["--spec-type", "draft-mtp"]
+        case Draft():
+            # Left alone it would follow the model onto other hosts, a round trip for each proposed token.
+            argv = ["--spec-type", draft.kind, "--spec-draft-model", str(draft.model)]
+            return [*argv, *("--spec-draft-n-max", str(draft.tokens)), *("--spec-draft-device", draft.device)]
+
+
+def draft_words(draft: DraftChoice) -> str:
+    """Who drafts, for people."""
+    match draft:
+        case "ngram":
+            return "n-grams (ngram-simple)"
+        case "own-heads":
+            return "the model's own heads (draft-mtp)"
+        case Draft():
+            return f"{draft.model.name} ({draft.kind})"
+
+
+@dataclass(slots=True)
+class DraftSwitch:
+    """Whether an engine drafts, and when it should start again the other way. For its driver.
+
+    is_fixed: it stays as it is: a split, whose workers would have to begin anew.
+    """
+
+    draft: DraftChoice | None
+    is_fixed: bool
+    trial: Trial = field(default_factory=Trial)
+    is_drafting: bool = field(init=False)
+    _alone: TimingsReader | None = None
+
+    def __post_init__(self) -> None:
+        self.is_drafting = self.draft is not None
+
+    def begin(self, in_flight: int) -> TimingsReader | None:
+        """An answer begins, one of so many: a reader of its timings. Of two at a time neither counts."""
+        if self.draft is None:
+            return None
+        if self._alone is not None:
+            self._alone.is_alone = False
+        self._alone = TimingsReader(is_alone=in_flight == 1)
+        return self._alone
+
+    def end(self, reader: TimingsReader, now: float) -> None:
+        """Its answer has ended."""
+        if (sample := reader.sample()) is not None:
+            self.trial.note(sample, is_drafting=self.is_drafting, now=now)
+
+    def turn(self, now: float) -> bool:
+        """Be the other way where that is wanted; whether it was. Asked while nobody is answered."""
+        if self.draft is None or self.is_fixed or self.trial.wants_drafts(now) is self.is_drafting:
+            return False
+        self.is_drafting = not self.is_drafting
+        return True
+
+    def words(self) -> str:
+        """For people; empty where nothing drafts."""
+        return f"drafts by {draft_words(self.draft)}: {self.trial.words()}" if self.draft is not None else ""
