@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,7 +19,7 @@ from meshd.attest.judging import judge_transcript
 from meshd.attest.order import promise_of
 from meshd.attest.pairing import claim_body, key_of, openings_body
 from meshd.attest.race import Agreed, agree, enter
-from meshd.attest.race_job import Generate, Progress
+from meshd.attest.race_job import LENGTH, Generate, Progress, frame
 from meshd.attest.race_message import Claim, Openings
 from meshd.attest.race_worker import NotComputed, RaceWorker
 from meshd.attest.transcript import encode_transcript
@@ -122,3 +124,16 @@ async def test_a_death_costs_the_job_at_hand_and_no_other() -> None:
             await begun.wait()
             os.kill(children()[0].pid, signal.SIGKILL)
         assert (await worker.judge(b"nothing")).verdict == "void"
+
+
+async def test_it_outlives_no_agent_even_in_the_midst_of_a_search() -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "meshd.attest.race_child"), stdin=PIPE, stdout=PIPE
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(frame(Generate(AGREED, PROVER.node, KEY, 600.0)))
+        await process.stdout.readexactly(LENGTH.size)  # it has begun
+        process.stdin.close()
+        assert await process.wait() == 0

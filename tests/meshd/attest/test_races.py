@@ -317,3 +317,26 @@ def test_nothing_is_revealed_to_a_race_with_strangers_in_it(tmp_path: Path) -> N
             assert "reveal" in called.absent[wary.node]
 
     virtual_time.run(scenario())
+
+
+def test_a_node_calls_a_race_of_its_own_accord_once_a_period_and_not_while_it_is_at_work(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with race_field(tmp_path) as field:
+            calling, _ = await field.enter(taking="call"), await field.enter()
+
+            def calls() -> list[Called]:
+                return [calling.races.called] if calling.races.called is not None else []
+
+            calling.races.is_busy = lambda: True
+            await asyncio.sleep(600)
+            assert not calls()
+            calling.races.is_busy = lambda: False
+            await asyncio.sleep(600)
+            (first,) = calls()
+            assert first.state == "over"
+            await asyncio.sleep(calling.races.options.period_s - 700)
+            assert calls() == [first]
+            await asyncio.sleep(600)
+            assert calls() != [first]
+
+    virtual_time.run(scenario())
