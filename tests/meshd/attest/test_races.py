@@ -17,6 +17,7 @@ from meshd.attest.order import promise_of
 from meshd.attest.pairing import pledge
 from meshd.attest.race import enter
 from meshd.attest.race_context import expect, send
+from meshd.attest.race_job import Generate, Generated, Progress
 from meshd.attest.race_message import (
     Call,
     Claim,
@@ -338,5 +339,32 @@ def test_a_node_calls_a_race_of_its_own_accord_once_a_period_and_not_while_it_is
             assert calls() == [first]
             await asyncio.sleep(600)
             assert calls() != [first]
+
+    virtual_time.run(scenario())
+
+
+class Shared(Hands):
+    """One device behind two identities: it works for one after the other."""
+
+    def __init__(self, device: asyncio.Lock) -> None:
+        super().__init__()
+        self._device = device
+
+    async def generate(self, job: Generate, told: Callable[[Progress], None]) -> Generated:
+        async with self._device:
+            return await super().generate(job, told)
+
+
+def test_one_device_behind_two_identities_is_attested_about_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with race_field(tmp_path) as field:
+            one, device = await field.enter(), asyncio.Lock()
+            both = {(await field.enter(Shared(device))).node for _ in range(2)}
+            called = await one.race(work_s=5.0)
+            taken = {
+                found.prover: found.findings.taken_s for found in called.attestations if found.verifier == one.node
+            }
+            assert taken.keys() == both
+            assert sorted(round(seconds) for seconds in taken.values()) == [5, 10]
 
     virtual_time.run(scenario())
