@@ -21,6 +21,7 @@ from llm.engines import child_log
 from llm.engines.interface import Child, EngineFailed, Launcher
 from llm.engines.llama_binary import EngineMissing, find_rpc_server
 from llm.engines.rpc_hello import NoRpcServer, RpcGreeting, greet
+from llm.engines.rpc_pulse import LOOK_PAUSE_S, LOOKS, hung
 from transport.interface import Address
 
 LOOPBACK = "127.0.0.1"
@@ -29,6 +30,7 @@ LOOK_S = 0.03
 GREET_S = 2.0
 TRIES = 3
 QUOTED_LINES = 3
+HUNG = f"ggml-rpc-server has hung: for {LOOKS * LOOK_PAUSE_S:.0f} s it neither ran nor read what it was sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,15 @@ class RpcServer:
     options: RpcServerOptions
 
     async def ended(self) -> str:
-        """Wait for its end; how it came about."""
-        return _describe_death(await self.child.wait(), self.options.log)
+        """Wait for its end, or until it has hung; how it came about. One that has hung is for the caller to end."""
+        async with asyncio.TaskGroup() as group:
+            dying = group.create_task(self.child.wait(), name=f"wait for pid {self.child.pid}")
+            hanging = group.create_task(hung(self.child.pid, self.address), name=f"feel pid {self.child.pid}")
+            await asyncio.wait((dying, hanging), return_when=asyncio.FIRST_COMPLETED)
+            status = dying.result() if dying.done() else None
+            dying.cancel()
+            hanging.cancel()
+        return HUNG if status is None else _describe_death(status, self.options.log)
 
 
 def arguments(program: Path, port: int, options: RpcServerOptions) -> list[str]:
