@@ -36,11 +36,13 @@ from llm.draft.tally import Account, read_tally
 from transport.errors import MeshError, ProtocolError, ResetCode, Unreachable
 from transport.identity import short
 from transport.interface import NodeId, RecordKind, Stream, StreamHeader
+from transport.wire import printable
 
 logger = logging.getLogger("meshd.llm")
 
 ANSWER_S = 10.0
 MOST_TRIED = 3
+MAX_REASON = 500
 BACKLOG = 64
 
 
@@ -77,7 +79,6 @@ class DraftDesk:
     """One node's. accounts: the latest, by model."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
-    conversations: int = 0
     _invitation: Invitation | None = None
 
     @property
@@ -129,23 +130,16 @@ class DraftDesk:
             finally:
                 stream.reset(ResetCode.CANCELLED)
             return
-        await pipe.send(to_record(Refused(reason[:500])))
+        await pipe.send(to_record(Refused(reason[:MAX_REASON])))
 
     async def _carry(self, pipe: RecordPipe, stream: Stream, found: Found) -> None:
         """Carry records both ways until one end has none any more."""
-        logger.info("%s on node %s drafts for a session", found.offer.model, found.node.name)
-        self.conversations += 1
-        try:
-            async with asyncio.TaskGroup() as group:
-                ways = {
-                    group.create_task(self._there(pipe, stream, found)),
-                    group.create_task(_back(pipe, stream)),
-                }
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                for way in ways:
-                    way.cancel()
-        finally:
-            self.conversations -= 1
+        logger.debug("%s on node %s drafts for a session", found.offer.model, found.node.name)
+        async with asyncio.TaskGroup() as group:
+            ways = {group.create_task(self._there(pipe, stream, found)), group.create_task(_back(pipe, stream))}
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
 
     async def _there(self, pipe: RecordPipe, stream: Stream, found: Found) -> None:
         with suppress(MeshError):
@@ -178,7 +172,7 @@ async def _ask(transport: Opener, found: Found, wanted: Wanted) -> tuple[Stream,
             await stream.send(to_record(wanted))
             answer = read_answer(await stream.receive(), node)
         if isinstance(answer, Refused):
-            raise Unreachable(answer.reason)
+            raise Unreachable(printable(answer.reason, MAX_REASON))
     except BaseException:
         stream.reset(ResetCode.CANCELLED)
         raise

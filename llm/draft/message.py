@@ -25,8 +25,8 @@ MAX_MESSAGE_BYTES = 1024
 MOST_DRAFTED = 16
 MOST_NEW = 16 << 10
 """Tokens in one Question; a longer text comes in several that only tell."""
-MOST_TOKENS = 1 << 20
-"""Of one conversation."""
+MOST_TOKENS = 1 << 18
+"""Of one conversation; a longer one goes on without drafts."""
 IDLE_S = 120.0
 """After so long without a block the drafter lets a conversation go."""
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from llm.draft.correspondence import Correspondence
-from llm.draft.message import Proposal, Question, Ready
+from llm.draft.message import MOST_DRAFTED, Proposal, Question, Ready
+from llm.draft.message import MOST_TOKENS as MOST_TELLABLE
 from llm.draft.tally import Tally
 from llm.sessions.drafter import Ask
 from llm.sessions.drafting import MOST_TOKENS, BatchTimes
@@ -75,13 +76,13 @@ class FarDrafter:
         """An answer begins: let the drafter read what it will go on from, meanwhile."""
         line = self._lines.get(session)
         if line is None:
-            if self.clock() < self._away_until:
+            if self.clock() < self._away_until or not has_room(tokens):
                 return
             self._lines[session] = _Line(prompt=tokens)
             self.post.open(session)
         elif not line.is_open:
             line.prompt = tokens
-        elif not line.letters.is_pending:
+        elif not line.letters.is_pending and has_room(tokens):
             self._read(session, line, tokens)
 
     def is_open(self, session: str) -> bool:
@@ -149,7 +150,8 @@ class FarDrafter:
             for count in (1, MOST_TOKENS):
                 self._times.note(count, count * ready.token_s)
         line.is_open = True
-        self._read(session, line, line.prompt)
+        if has_room(line.prompt):
+            self._read(session, line, line.prompt)
 
     def answered(self, session: str, proposal: Proposal) -> None:
         line = self._lines.get(session)
@@ -174,3 +176,8 @@ class FarDrafter:
 
     def _note_way(self, seconds: float) -> None:
         self.round_trip_s += (seconds - self.round_trip_s) * (0.2 if self.round_trip_s else 1.0)
+
+
+def has_room(tokens: Sequence[int]) -> bool:
+    """Whether a drafter may be told so much, and draft behind it."""
+    return len(tokens) + MOST_DRAFTED <= MOST_TELLABLE

@@ -35,6 +35,7 @@ from transport.interface import Record
 
 logger = logging.getLogger("meshd.sessions")
 
+NOT_NEEDED = "it is not needed any more"
 READY_S = 30.0
 MAX_UNSENT = 256
 """Records that wait for one connection; a line that is so far behind is given up."""
@@ -112,7 +113,8 @@ class FarPost:
             reason = str(error) or "no answer in time"
         finally:
             del self._lines[session]
-        logger.info("session %s… has no drafter on another host: %s", session[:26], reason)
+        if reason != NOT_NEEDED:
+            logger.info("session %s… has no drafter on another host: %s", session[:26], reason)
         with suppress(Unreachable):  # it is asked so much that it has no ear for this; its deadlines tell it, too
             await self._act(lambda far: far.lost(session))
 
@@ -147,7 +149,7 @@ class FarPost:
                 await pipe.send(record)
         except MeshError as error:
             return str(error)
-        return "it is not needed any more"
+        return NOT_NEEDED
 
     async def _receive(self, session: str, pipe: RecordPipe) -> str:
         try:

@@ -9,7 +9,7 @@ from llm.draft.tally import Tally
 from llm.sessions.batch import Work
 from llm.sessions.drafter import Ask, Drafter
 from llm.sessions.drafting import BatchTimes, Costs, Drafting, break_even_round_trip_s, expected_accepted
-from llm.sessions.far_drafter import FarDrafter
+from llm.sessions.far_drafter import FarDrafter, has_room
 from llm.sessions.session import Session, Turn
 
 CHANCE_MEMORY = 0.05
@@ -53,7 +53,7 @@ class Proposals:
             drafting.miss(now)
         if far.is_pending(session.id):
             return far.is_worth_waiting(session.id)
-        if far.is_answered(session.id, session.tokens):
+        if far.is_answered(session.id, session.tokens) or not has_room(session.tokens):
             return False
         count = min(self._far_count(turn, far, rows, now), turn.wish.most_tokens - turn.said - 1)
         far.tell(session.id, drafting.state.value, lambda: self._tally(turn, drafting, far, rows))
