@@ -12,7 +12,10 @@ from playwright.async_api import Page, ViewportSize, expect
 
 from meshd.local_agents import LocalAgent, LocalAgents
 from tests.browser.conftest import browser, page_of, pictures
+from tests.live.test_pairing import Asker
 from tests.live.toy import MODEL, SERVES_TOY, sees_ready
+from transport.pairing import code_text
+from transport.quic import Joined
 
 ROWS = "#mesh-table tbody tr"
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -52,6 +55,7 @@ async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: Local
             async with page_of(opened, await console_of(host), color_scheme="dark") as page:
                 await shows_the_hosts_side(page)
                 await lets_others_in(page)
+                await lets_in_who_asks(page, Asker(host))
                 await keep_picture(page, "console-host-dark")
 
 
@@ -126,6 +130,16 @@ async def lets_others_in(page: Page) -> None:
     newest = page.locator("#tokens li").filter(has_text="client · valid")
     await newest.first.get_by_role("button", name="revoke").click()
     await expect(page.locator("#tokens li").filter(has_text="revoked")).not_to_have_count(0)
+
+
+async def lets_in_who_asks(page: Page, asker: Asker) -> None:
+    """A host without a token shows a code; the owner sees the same one, and lets it in."""
+    async with asker.transport:
+        await asker.ask()
+        request = page.locator("#pairing li").filter(has_text=code_text(asker.code))
+        await request.get_by_role("button", name="let in").click()
+        await expect(page.locator("#pairing")).to_contain_text("nobody")
+        assert isinstance(await asker.ask(), Joined)
 
 
 async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_ran(agents: LocalAgents) -> None:
