@@ -36,7 +36,7 @@ def array_module(job: Job) -> tuple[ModuleType, int, int]:
 
 def search(job: Job, computer: Computer, batch: int) -> Found:
     """Search until the job is done, telling how far it is."""
-    parts, found, told_s, started, before_s = [], 0, 0.0, time.perf_counter(), time.process_time()
+    parts, found, told_s, started, before_s = [], 0, -TOLD_EVERY_S, time.perf_counter(), time.process_time()
     for part in generate(computer, job.assignment, job.group, batch):
         parts.append(part)
         found, spent_s = found + len(part.nonces), time.perf_counter() - started

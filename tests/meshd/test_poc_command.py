@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,15 @@ from meshd.cli.poc import app
 def run(*words: str) -> tuple[int, dict[str, object]]:
     result = CliRunner().invoke(app, [*words, "--json"])
     return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_setting_outlives_a_command() -> Iterator[None]:
+    """A command holds its process to so many threads; here it shares one with other tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
