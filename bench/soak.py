@@ -21,8 +21,6 @@ from meshd.local_agents import local_agents
 from meshd.local_mesh import Change, LocalMesh
 from transport.impairment import Conditions
 
-STATES = ("suspect", "dead", "left")
-
 
 @dataclass(frozen=True, slots=True)
 class Soaked:

@@ -50,7 +50,3 @@ class HealthBook(Generic[Target]):
             return well
         self._turn = (self._turn + 1) % len(targets)
         return [*targets[self._turn :], *targets[: self._turn]]
-
-    def forget_all_but(self, targets: Sequence[Target]) -> None:
-        """Drop what is known of others."""
-        self._said = {target: said for target, said in self._said.items() if target in targets}
