@@ -167,8 +167,8 @@ def words_of(one: Distance) -> str:
     assert costs is not None
     return (
         f"{one.delay_ms:4.0f} ms: a token {1000 * costs.plain_s:.1f} ms, a block {1000 * costs.verify_s:.1f} + "
-        f"{1000 * costs.draft_s:.1f} + {one.round_trip_ms:.1f} ms; forced {one.speedup('forced'):.2f} times as fast, "
-        f"predicted {one.predicted:.2f}; automatic {one.speedup('automatic'):.2f} ({one.state}); "
+        f"{1000 * costs.draft_s:.1f} + {one.round_trip_ms:.1f} ms; forced {one.speedups['forced']:.2f} times as fast, "
+        f"predicted {one.predicted:.2f}; automatic {one.speedups['automatic']:.2f} ({one.state}); "
         f"{one.same} of {one.asked} the same; it pays up to {one.break_even_ms:.0f} ms"
     )
 
@@ -195,7 +195,7 @@ def distance_rows(found: Sequence[Distance]) -> list[Row]:
     for one in found:
         ours, plain = 1 / one.seconds["automatic"], 1 / one.seconds["plain"]
         rows.append(Row(f"draft-rtt-{one.delay_ms:g}", ours, plain, "plain", ours / plain, "tokens/s", "higher", 0.95))
-        forced = one.speedup("forced")
+        forced = one.speedups["forced"]
         case = f"draft-forced-rtt-{one.delay_ms:g}"
         rows.append(Row(case, forced, one.predicted, "formula", forced / one.predicted, "times plain", "higher", 0.85))
     return rows

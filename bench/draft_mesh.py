@@ -50,6 +50,10 @@ class Answer:
     accepted: int
 
     @property
+    def token_s(self) -> float:
+        return self.seconds / self.tokens
+
+    @property
     def plain_tokens(self) -> int:
         return self.tokens - self.blocks - self.accepted
 
@@ -79,11 +83,13 @@ class Costs:
 class Distance:
     """What was measured at one delay. same, asked: answers with drafts that are what plain decoding said, of all.
 
-    seconds: for a token, by mode, the median of the rounds.  state: of the controller at the end.
+    seconds: for a token, by mode.  speedups: over the plain answers before and after.  predicted: of forced drafts.
+    All are medians of the rounds.  state: of the controller at the end.
     """
 
     delay_ms: float
     seconds: dict[str, float] = field(default_factory=dict)
+    speedups: dict[str, float] = field(default_factory=dict)
     predicted: float = 0.0
     same: int = 0
     asked: int = 0
@@ -91,9 +97,6 @@ class Distance:
     round_trip_ms: float = 0.0
     costs: Costs | None = None
     tokens_per_block: float = 0.0
-
-    def speedup(self, mode: str) -> float:
-        return self.seconds["plain"] / self.seconds[mode]
 
     @property
     def break_even_ms(self) -> float:
@@ -180,30 +183,56 @@ async def measure(stage: Stage, delay_ms: float, rounds: int, base: Distance | N
     await stage.be_apart(delay_ms)
     await stage.answer(story(0), **MODES["forced"])  # what it was at another distance is unlearnt
     await stage.answer(story(0), **MODES["automatic"])
-    found = Distance(delay_ms)
-    answers: dict[str, list[Answer]] = {mode: [] for mode in MODES}
-    accounts = []
-    for number in range(rounds):
-        for mode, how in MODES.items():
-            answers[mode].append(await stage.answer(story(number), **how))
-            if mode == "forced":
-                accounts.append(await stage.account())
-    found.seconds = {mode: _median([one.seconds / one.tokens for one in some]) for mode, some in answers.items()}
-    for mode in ("forced", "automatic"):
-        found.asked += rounds
-        found.same += sum(one.text == plain.text for one, plain in zip(answers[mode], answers["plain"], strict=True))
-    found.round_trip_ms = _median([one["round_trip_ms"] for one in accounts])
-    way_s = found.round_trip_ms / 1000 if base is None or base.costs is None else base.costs.way_s
-    found.costs = Costs(
-        found.seconds["plain"],
-        _median([one["verify_ms"] for one in accounts]) / 1000,
-        _median([one["draft_ms"] for one in accounts]) / 1000,
-        way_s,
+    turns = [await _turn(stage, number) for number in range(rounds)]
+    way_ms = _median([one.account["round_trip_ms"] for one in turns])
+    way_s = way_ms / 1000 if base is None or base.costs is None else base.costs.way_s
+    costs = [one.costs(way_s) for one in turns]
+    forced = [one.answers["forced"] for one in turns]
+    drafted = [mode for mode in MODES if mode != "plain"]
+    return Distance(
+        delay_ms,
+        seconds={mode: _median([one.answers[mode].token_s for one in turns]) for mode in MODES},
+        speedups={mode: _median([one.plain_s / one.answers[mode].token_s for one in turns]) for mode in drafted},
+        predicted=_median(
+            [cost.predicted_speedup(one, delay_ms / 1000) for cost, one in zip(costs, forced, strict=True)]
+        ),
+        same=sum(one.answers[mode].text == one.answers["plain"].text for one in turns for mode in drafted),
+        asked=len(turns) * len(drafted),
+        state=(await stage.account())["state"],
+        round_trip_ms=way_ms,
+        costs=Costs(
+            _median([one.plain_s for one in costs]),
+            _median([one.verify_s for one in costs]),
+            _median([one.draft_s for one in costs]),
+            way_s,
+        ),
+        tokens_per_block=_median([1 + one.accepted / one.blocks for one in forced]),
     )
-    found.predicted = _median([found.costs.predicted_speedup(one, delay_ms / 1000) for one in answers["forced"]])
-    found.tokens_per_block = _median([1 + one.accepted / one.blocks for one in answers["forced"]])
-    found.state = (await stage.account())["state"]
-    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """An answer of each kind. after: plain again, for a busy machine drifts.  account: right after the forced one."""
+
+    answers: dict[str, Answer]
+    after: Answer
+    account: dict[str, Any]
+
+    @property
+    def plain_s(self) -> float:
+        return (self.answers["plain"].token_s + self.after.token_s) / 2
+
+    def costs(self, way_s: float) -> Costs:
+        return Costs(self.plain_s, self.account["verify_ms"] / 1000, self.account["draft_ms"] / 1000, way_s)
+
+
+async def _turn(stage: Stage, number: int) -> _Turn:
+    answers, account = {}, {}
+    for mode, how in MODES.items():
+        answers[mode] = await stage.answer(story(number), **how)
+        if mode == "forced":
+            account = await stage.account()
+    return _Turn(answers, await stage.answer(story(number), **MODES["plain"]), account)
 
 
 def _median(values: Sequence[float]) -> float:

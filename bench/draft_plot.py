@@ -20,8 +20,10 @@ def draw(found: Sequence[Distance], path: Path) -> None:
     panel = figure.subplots()
     delays = [one.delay_ms for one in found]
     panel.plot(delays, [one.predicted for one in found], "-", color="0.55", label="predicted, forced drafts")
-    panel.plot(delays, [one.speedup("forced") for one in found], "s", color="tab:red", label="measured, forced drafts")
-    panel.plot(delays, [one.speedup("automatic") for one in found], "o-", color="tab:blue", label="measured, automatic")
+    panel.plot(delays, [one.speedups["forced"] for one in found], "s", color="tab:red", label="measured, forced drafts")
+    panel.plot(
+        delays, [one.speedups["automatic"] for one in found], "o-", color="tab:blue", label="measured, automatic"
+    )
     panel.axhline(1.0, color="black", linewidth=0.8)
     panel.annotate("plain decoding", (delays[0], 1.0), ha="left", va="top", fontsize=8)
     even_ms = break_even_delay_ms(found)

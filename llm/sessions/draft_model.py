@@ -33,6 +33,7 @@ class DraftModel:
     """A `Drafter`. Its context is one that can cut. clock: seconds."""
 
     is_free = False
+    is_far = False
     round_trip_s = 0.0
 
     def __init__(self, context: Context, name: str, clock: Callable[[], float]) -> None:

@@ -30,6 +30,10 @@ class Drafter(Protocol):
         """Whether to ask it costs nothing, so that it is asked before it is known whether a draft would pay."""
 
     @property
+    def is_far(self) -> bool:
+        """Whether it is on another host, so that a block costs more than its batch."""
+
+    @property
     def round_trip_s(self) -> float:
         """To it and back; 0 in this process."""
 
@@ -50,6 +54,7 @@ class Recalling:
     find: Callable[[Sequence[int], int], Sequence[int]]
     name: str = "ngram"
     is_free: bool = True
+    is_far: bool = False
     round_trip_s: float = 0.0
 
     def draft_s(self, count: int) -> float:

@@ -177,40 +177,34 @@ class Drafting:
         return max((costs.speedup(expected_accepted(self.chance, count), count), count) for count in counts)
 
 
-SMALL_ROWS = 64
-"""Of a batch in which blocks are verified; how long a prompt's takes says nothing of it."""
-
-
+MOST_MEASURED = 64
+"""Rows of a batch of which each size is remembered by itself."""
 RECENT, ENOUGH = 9, 3
 """Measurements of one size that are kept, and from how many on they speak for themselves."""
 
 
 @dataclass(slots=True)
 class BatchTimes:
-    """How long a batch takes by its rows: the median of the latest with so many, else by a line through all.
+    """How long a batch takes by its rows: a line through what was measured, later ones weighing more.
 
-    A median, for now and then a batch takes a hundred times as long, because somebody else had the core. Later
-    measurements weigh more in the line. Where no small batch was measured, larger ones have to do.
+    The line is what a session explores sizes with. What was measured of one size is kept as well, for whoever pays for
+    more than the batch: a drafter elsewhere.
     """
 
-    _latest: dict[int, deque[float]] = field(default_factory=dict)
-    _medians: dict[int, float] = field(default_factory=dict)
     _weight: float = 0.0
     _rows: float = 0.0
     _seconds: float = 0.0
     _rows_squared: float = 0.0
     _product: float = 0.0
+    _latest: dict[int, deque[float]] = field(default_factory=dict)
+    _medians: dict[int, float] = field(default_factory=dict)
 
     def note(self, rows: int, seconds: float) -> None:
-        if rows <= SMALL_ROWS:
-            if not self._latest:
-                self._weight = self._rows = self._seconds = self._rows_squared = self._product = 0.0
+        if rows <= MOST_MEASURED:
             latest = self._latest.setdefault(rows, deque(maxlen=RECENT))
             latest.append(seconds)
             if len(latest) >= ENOUGH:
                 self._medians[rows] = median(latest)
-        elif self._latest:
-            return
         keep = 0.98
         self._weight = keep * self._weight + 1
         self._rows = keep * self._rows + rows
@@ -218,15 +212,21 @@ class BatchTimes:
         self._rows_squared = keep * self._rows_squared + rows * rows
         self._product = keep * self._product + rows * seconds
 
+    def measured(self, rows: int) -> float:
+        """Seconds: the median of the latest with so many rows, for now and then a batch takes a hundred times as long
+        because somebody else had the core; the line where too few were measured.
+        """
+        if rows not in self._medians:
+            return self.expect(rows)
+        # Noise may say otherwise: no batch is faster for having more rows.
+        return max(self._medians[rows], self._medians[min(self._medians)])
+
     def expect(self, rows: int) -> float:
         """Seconds; 1 before anything was measured, so that more rows seem to cost nothing."""
         if not self._weight:
             return 1.0
-        if rows in self._medians:
-            # Noise may say otherwise: no batch is faster for having more rows.
-            return max(self._medians[rows], self._medians[min(self._medians)])
         mean_rows, mean_s = self._rows / self._weight, self._seconds / self._weight
         spread = self._rows_squared / self._weight - mean_rows**2
         slope = (self._product / self._weight - mean_rows * mean_s) / spread if spread > 1e-9 else 0.0
-        # Nor is one free, however the line tilts.
+        # Noise may tilt the line: no batch is free, and none is faster for having more rows.
         return max(mean_s + max(0.0, slope) * (rows - mean_rows), 0.05 * mean_s)

@@ -173,9 +173,10 @@ class Proposals:
 
     def _costs(self, rows: int, drafter: Drafter) -> Costs:
         """Of a draft beside `rows` others in the batch: a token alone would take as long as that batch without it."""
+        seconds = self.times.measured if drafter.is_far else self.times.expect
         return Costs(
-            self.times.expect(rows),
-            lambda count: self.times.expect(rows + count),
+            seconds(rows),
+            lambda count: seconds(rows + count),
             drafter.draft_s,
             drafter.round_trip_s,
         )

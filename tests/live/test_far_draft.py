@@ -36,11 +36,11 @@ async def test_at_two_distances_the_formula_holds_and_no_answer_changes(stage: S
         assert one.same == one.asked == 2 * ROUNDS
         assert one.tokens_per_block > 3, "the drafter is right by construction"
     # The way is nearly all of a block there, however busy this machine is.
-    assert 0.5 < far.speedup("forced") / far.predicted < 2
+    assert 0.5 < far.speedups["forced"] / far.predicted < 2
     assert far.round_trip_ms > near.round_trip_ms
     # A token takes far less than the ninth part of that: forced drafts lose, and the controller does not draft.
-    assert far.speedup("forced") < near.speedup("forced")
-    assert far.speedup("automatic") > far.speedup("forced")
+    assert far.speedups["forced"] < near.speedups["forced"]
+    assert far.speedups["automatic"] > far.speedups["forced"]
     assert far.state in ("off", "never")
 
 

@@ -100,22 +100,25 @@ def test_drafts_that_come_too_late_are_losses() -> None:
     assert controller.choose(costs(), 0).count == 0
 
 
-def test_what_a_prompt_took_says_nothing_of_blocks() -> None:
+def test_what_was_measured_of_one_size_is_not_bent_by_others() -> None:
     times = BatchTimes()
-    times.note(512, 5.0)
-    for rows in (1, 9):
-        times.note(rows, 0.040 + 0.004 * rows)
-    times.note(512, 5.0)
-    assert times.expect(9) == pytest.approx(0.076)
-    assert times.expect(5) == pytest.approx(0.060)
+    for _ in range(5):
+        times.note(512, 5.0)
+        times.note(1, 0.044)
+        times.note(9, 0.076)
+    assert (times.measured(1), times.measured(9)) == (0.044, 0.076)
+    assert times.measured(5) == times.expect(5)
 
 
-def test_a_batch_that_lost_its_core_changes_no_expectation() -> None:
+def test_a_batch_that_lost_its_core_changes_no_measurement() -> None:
     times = BatchTimes()
     for number in range(40):
         times.note(1, 0.5 if number % 7 == 3 else 0.010)
         times.note(9, 0.5 if number % 7 == 5 else 0.030)
-    assert (times.expect(1), times.expect(9)) == (0.010, 0.030)
+    assert (times.measured(1), times.measured(9)) == (0.010, 0.030)
+    for _ in range(9):
+        times.note(9, 0.001)
+    assert times.measured(9) == 0.010, "no batch is faster for having more rows"
 
 
 def test_batch_times_are_a_line_that_never_falls() -> None:
