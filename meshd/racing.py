@@ -96,6 +96,14 @@ class Racing:
         return {"path": str(path)}
 
 
+async def no_races(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a lite client's owner is told."""
+    raise CommandFailed("a lite client takes part in no races and keeps no transcripts: ask a member for it")
+
+
+CLIENT_COMMANDS: dict[str, Command] = dict.fromkeys(("poc_race", "poc_progress", "poc_transcript"), no_races)
+
+
 def make_racing(config: Config, around: RaceSurroundings) -> Racing:
     """The races of a node that is no client."""
     worker = RaceWorker()

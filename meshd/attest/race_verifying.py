@@ -47,7 +47,7 @@ async def verify_prover(context: RaceContext, running: RunningRace, stream: Stre
     try:
         met = await _meet(context, running, stream, hello)
         transcript = await _hear(context, running, stream, met)
-        attestation = await _conclude(context, transcript)
+        attestation = await _conclude(context, running, transcript)
         running.settle(prover, attestation)
         await send(stream, Verdict(attestation.signed))
         await stream.finish()
@@ -123,13 +123,15 @@ def _check_claim(context: RaceContext, running: RunningRace, prover: NodeId, met
     return public
 
 
-async def _conclude(context: RaceContext, transcript: Transcript) -> Attestation:
+async def _conclude(context: RaceContext, running: RunningRace, transcript: Transcript) -> Attestation:
     """Judge, sign, and keep. Raises NotNow for a proof that shows nothing, and NotComputed."""
     encoded = encode_transcript(transcript)
     judged = await context.computing.judge(encoded)
     prover = NodeId(transcript.prover)
     if judged.verdict == "void":
         raise NotNow(f"the proof of node {short(prover)} shows nothing: {judged.reason}")
+    if prover in running.attested:
+        raise NotNow(f"there is one proof of node {short(prover)}, and this is another")
     findings = findings_of(transcript, judged, digest_of(encoded), int(context.unix_time()))
     attestation = attest(findings, context.key, context.mesh_id)
     # Kept before it is told: whoever hears of it may ask for it at once.

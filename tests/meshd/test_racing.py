@@ -17,7 +17,7 @@ from meshd.attest.races import RaceOptions
 from meshd.attest.transcript import Kept
 from meshd.cli.poc import app
 from meshd.control import CommandFailed
-from meshd.racing import Racing, groups_of, members
+from meshd.racing import CLIENT_COMMANDS, Racing, groups_of, members
 from tests.meshd.attest.racing import MESH_ID, race_field
 from transport import virtual_time, wire
 from transport.identity import NodeKey
@@ -80,6 +80,12 @@ def test_an_owner_is_told_how_a_race_went_and_why_there_is_none(tmp_path: Path) 
                 await table["poc_race"]({})
 
     virtual_time.run(scenario())
+
+
+async def test_a_lite_client_is_told_where_to_ask() -> None:
+    for command in CLIENT_COMMANDS.values():
+        with pytest.raises(CommandFailed, match="ask a member"):
+            await command({})
 
 
 def test_races_are_declined_until_enough_time_has_passed_since_the_last(tmp_path: Path) -> None:
