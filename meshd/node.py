@@ -78,7 +78,7 @@ from meshd.owner_commands import OwnerCommands
 from meshd.pairing_commands import PairingCommands
 from meshd.pantry import Pantry
 from meshd.planning import PlanCommand
-from meshd.racing import RaceSurroundings, Racing, make_racing
+from meshd.racing import CLIENT_COMMANDS, RaceSurroundings, Racing, make_racing
 from meshd.renewals import Renewals
 from meshd.split import MeshParts, Splitting, work_for_others
 from meshd.standing import Doorkeeper, Standing
@@ -297,7 +297,7 @@ class Node:
             | self._plan_command().table()
             | self._clocks().table()
             | BlobCommands(self.bending.blobs).table()
-            | ({} if self.identity.role is Role.CLIENT else self.racing.table())
+            | (CLIENT_COMMANDS if self.identity.role is Role.CLIENT else self.racing.table())
         )
         calls = FormCommands(self._bender(), lambda: self.gossip.view)
         control = control_app(commands | owner.table() | calls.table(), calls.routes())
