@@ -46,9 +46,9 @@ def write_tiny_gguf(
     writer.add_file_type(LlamaFileType.ALL_F32 if matrix_type is numpy.float32 else LlamaFileType.MOSTLY_F16)
     if pooling is not None:
         writer.add_pooling_type(pooling)
-    vocabulary = _vocabulary(more_tokens)
-    _add_vocabulary(writer, vocabulary)
-    _add_tensors(writer, len(vocabulary), width, layers, numpy.random.default_rng(seed), matrix_type)
+    tokens = vocabulary(more_tokens)
+    add_vocabulary(writer, tokens)
+    _add_tensors(writer, len(tokens), width, layers, numpy.random.default_rng(seed), matrix_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -56,7 +56,8 @@ def write_tiny_gguf(
     return path
 
 
-def _vocabulary(more_tokens: int) -> list[tuple[str, TokenType]]:
+def vocabulary(more_tokens: int = 0) -> list[tuple[str, TokenType]]:
+    """Bytes and printable characters."""
     special = [(SPECIAL[0], TokenType.UNKNOWN), *((text, TokenType.CONTROL) for text in SPECIAL[1:])]
     raw = [(f"<0x{byte:02X}>", TokenType.BYTE) for byte in range(256)]
     # SentencePiece writes a space as U+2581.
@@ -65,11 +66,12 @@ def _vocabulary(more_tokens: int) -> list[tuple[str, TokenType]]:
     return [*special, *raw, *normal, *unused]
 
 
-def _add_vocabulary(writer: GGUFWriter, vocabulary: list[tuple[str, TokenType]]) -> None:
+def add_vocabulary(writer: GGUFWriter, tokens: list[tuple[str, TokenType]]) -> None:
+    """With a chat template."""
     writer.add_tokenizer_model("llama")
-    writer.add_token_list([text for text, _ in vocabulary])
-    writer.add_token_scores([0.0] * len(vocabulary))
-    writer.add_token_types([kind for _, kind in vocabulary])
+    writer.add_token_list([text for text, _ in tokens])
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types([kind for _, kind in tokens])
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
