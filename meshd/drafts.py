@@ -102,6 +102,8 @@ def beside(file: ModelFile, directory: DataDir) -> Iterator[ModelFile]:
 
 def words_of_drafts(file: ModelFile, directory: DataDir) -> str:
     """What could draft for `file` here, for people."""
+    if not file.paths[0].is_file():
+        return "the model's file is not on this node: what could draft for it, the node that serves it can say"
     if has_own_heads(file):
         return "its own heads could draft (draft-mtp): --draft auto"
     found = best(file, list(beside(file, directory)))

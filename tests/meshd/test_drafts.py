@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,9 @@ def test_auto_takes_what_fits_beside_the_model_or_on_the_shelf_else_ngrams(direc
     beside = Path(shutil.copy(llm.demo.DRAFT_MODEL, model.with_name("a-small.gguf")))
     assert auto.choose(file) == Draft(beside)
     assert words_of_drafts(file, directory).startswith("a-small.gguf could draft (draft-simple: 22% of")
+
+
+def test_nothing_is_looked_for_beside_a_file_that_is_elsewhere(directory: DataDir, model: Path) -> None:
+    elsewhere = replace(read_header(model), paths=(Path("meshd-toy.gguf"),))
+    write_shelf(directory.root / FILE_NAME, Shelf((Shelved("small", (str(llm.demo.DRAFT_MODEL),)),)))
+    assert "not on this node" in words_of_drafts(elsewhere, directory)

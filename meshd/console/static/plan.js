@@ -31,5 +31,6 @@ function show(found) {
   return [
     make("p", {}, `${found.model}: ${found.memory.total_gb} GB alone, ${found.slots} slots of ${found.context_tokens} tokens`),
     make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body))),
+    make("p", {}, `drafts: ${found.drafts}`),
   ];
 }
