@@ -1,1 +1,1 @@
-"""Proof of compute between nodes: who proves to whom, in which order, and what a proof is worth. Deciders so far."""
+"""Proof of compute between nodes: who proves to whom, in which order, and what a proof is worth."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from meshd.attest.transcripts import TranscriptStore
 from transport.errors import MeshError, TimedOut
 from transport.identity import NodeKey, RandomBytes, short
 from transport.interface import NodeId, Stream, StreamHeader
+from transport.question import Opener
 from transport.wire import printable
 
 Message = TypeVar("Message", bound=msgspec.Struct)
@@ -28,12 +29,6 @@ AGREE_S = 30.0
 
 class NotNow(MeshError):
     """The other end does not go on, and said why."""
-
-
-class Opener(Protocol):
-    """The part of a transport that races take."""
-
-    async def open(self, node: NodeId, header: StreamHeader) -> Stream: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,13 +58,31 @@ class Pairs:
     secrets: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """A proof under way. key: of its inputs.  work: what is found, once it is."""
+
+    context: RaceContext
+    running: RunningRace
+    pairs: Pairs
+    key: int
+    work: asyncio.Future[Generated]
+
+    def claim(self, node: NodeId, found: Generated) -> Claim:
+        """What one verifier gets, signed for it."""
+        promise, race = self.pairs.promises[node].sample, self.running.race
+        body = claim_body(race, node, promise, self.key, found.root, found.nonces + found.distances)
+        signature = self.context.key.sign(body)
+        return Claim(self.pairs.secrets, found.nonces, found.distances, found.root, signature)
+
+
 async def prove(context: RaceContext, running: RunningRace) -> None:
     """Prove this node's compute to its verifiers; what they attest comes to lie in `running`."""
     async with contextlib.AsyncExitStack() as stack:
         try:
             pairs = await _agree(context, running, stack)
             key = key_of(running.race, context.node, pairs.own, pairs.pledges, pairs.secrets)
-            await _work(context, running, pairs, key)
+            await _work(_Proof(context, running, pairs, key, asyncio.get_running_loop().create_future()))
         except (Unproved, NotComputed) as error:
             logger.warning("this node proved nothing: %s", error)
             for verifier in running.race.verifiers(context.node):
@@ -143,66 +161,55 @@ async def _show(running: RunningRace, streams: dict[NodeId, Stream], meet: Meet)
 # The work, and what is shown of it
 
 
-async def _work(context: RaceContext, running: RunningRace, pairs: Pairs, key: int) -> None:
+async def _work(proof: _Proof) -> None:
     """Search while listening: whoever shows the secret of its samples before the claim has no part in it."""
-    work: asyncio.Future[Generated] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
-        for node, stream in pairs.streams.items():
-            answer = partial(_answer, context, running, pairs, key, node, stream, work)
-            group.create_task(_fenced(running, node, answer), name=f"prove to {short(node)}")
+        for node, stream in proof.pairs.streams.items():
+            answer = partial(_answer, proof, node, stream)
+            group.create_task(_fenced(proof.running, node, answer), name=f"prove to {short(node)}")
         try:
-            work.set_result(await _search(context, running, pairs.started, key))
+            proof.work.set_result(await _search(proof))
         except NotComputed as error:
-            work.set_exception(Unproved(str(error)))
-            work.exception()  # there may be nobody left to tell
+            proof.work.set_exception(Unproved(str(error)))
+            proof.work.exception()  # there may be nobody left to tell
 
 
-async def _search(context: RaceContext, running: RunningRace, started: float, key: int) -> Generated:
-    terms = running.race.terms
-    spent_s = asyncio.get_running_loop().time() - started
+async def _search(proof: _Proof) -> Generated:
+    context, running, loop = proof.context, proof.running, asyncio.get_running_loop()
+    terms, spent_s = running.race.terms, loop.time() - proof.pairs.started
     left_s = max(LEAST_SHARE * terms.work_s, terms.work_s - spent_s)
 
     def told(progress: Progress) -> None:
         running.found, running.spent_s = progress.found, progress.spent_s
 
-    found = await context.computing.generate(
-        Generate(running.race.agreed, context.node, key, left_s, context.groups), told
-    )
-    running.found, running.spent_s = len(found.nonces) // 8, asyncio.get_running_loop().time() - started
+    job = Generate(running.race.agreed, context.node, proof.key, left_s, context.groups)
+    found = await context.computing.generate(job, told)
+    running.found, running.spent_s = len(found.nonces) // 8, loop.time() - proof.pairs.started
     return found
 
 
-async def _answer(
-    context: RaceContext,
-    running: RunningRace,
-    pairs: Pairs,
-    key: int,
-    node: NodeId,
-    stream: Stream,
-    work: asyncio.Future[Generated],
-) -> None:
-    loop, promise = asyncio.get_running_loop(), pairs.promises[node].sample
-    order = ProverOrder(promise)
+async def _answer(proof: _Proof, node: NodeId, stream: Stream) -> None:
+    """Commit to what was found, and open what this verifier then picks."""
+    context, loop, order = proof.context, asyncio.get_running_loop(), ProverOrder(proof.pairs.promises[node].sample)
     async with asyncio.TaskGroup() as group:
         hearing = group.create_task(stream.receive(), name="the secret of the samples")
         try:
-            found = await _unless_unproved(work, stream)
+            found = await _unless_unproved(proof.work, stream)
             if hearing.done():
                 raise OutOfOrder("the verifier said something before the work was committed to")
             order.commit(found.root, loop.time())
-            body = claim_body(running.race, node, promise, key, found.root, found.nonces + found.distances)
-            signature = context.key.sign(body)
-            await send(stream, Claim(pairs.secrets, found.nonces, found.distances, found.root, signature))
+            claim = proof.claim(node, found)
+            await send(stream, claim)
             async with asyncio.timeout(ANSWER_S + GRACE_S):
                 secret = _sample(await asyncio.shield(hearing), node)
         finally:
             hearing.cancel()
     root = order.open(secret, loop.time())
     samples = await context.computing.open(root, secret)
-    await send(stream, Openings(samples, context.key.sign(openings_body(signature, secret, samples))))
+    await send(stream, Openings(samples, context.key.sign(openings_body(claim.signature, secret, samples))))
     verdict = await expect(stream, Verdict, JUDGE_S)
     await stream.finish()
-    running.proved[node] = _attested(context, node, verdict)
+    proof.running.proved[node] = _attested(context, node, verdict)
 
 
 async def _unless_unproved(work: asyncio.Future[Generated], stream: Stream) -> Generated:

@@ -1,6 +1,6 @@
 """The process that computes a node's proofs, as its agent sees it: started for the first job, ended when idle.
 
-One job at a time, in the order in which they came: a search first, and what is to be judged after it.
+One job at a time: what somebody waits for to be opened first, then a search, and what is to be judged after those.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 from forms.poc.threads import pin_threads
@@ -41,6 +42,7 @@ logger = logging.getLogger("meshd.attest")
 IDLE_S = 60.0
 GRACE_S = 2.0
 MAX_WAITING = 64
+URGENCY: dict[type[Job], int] = {Open: 0, Generate: 1, Judge: 2}
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 THREADS = 1
 """A search's matrices are small: a second one costs more than it brings, and would take what others compute with."""
@@ -77,7 +79,10 @@ def _quietly(progress: Progress) -> None:
 class RaceWorker:
     """Jobs wait their turn; past `MAX_WAITING` they are refused."""
 
-    _jobs: asyncio.Queue[_Asked] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
+    _jobs: asyncio.PriorityQueue[tuple[int, int, _Asked]] = field(
+        default_factory=lambda: asyncio.PriorityQueue(MAX_WAITING)
+    )
+    _numbers: Iterator[int] = field(default_factory=count)
 
     async def generate(self, job: Generate, told: Told) -> Generated:
         """Search. Raises NotComputed."""
@@ -103,7 +108,7 @@ class RaceWorker:
     async def run(self) -> None:
         """Do what is asked until cancelled."""
         while True:
-            first = await self._jobs.get()
+            *_, first = await self._jobs.get()
             try:
                 await self._serve(first)
             except (OSError, asyncio.IncompleteReadError, ProtocolError) as error:
@@ -118,7 +123,7 @@ class RaceWorker:
                 if not await _exchange(process, asked):
                     return
                 async with asyncio.timeout(IDLE_S):
-                    asked = await self._jobs.get()
+                    *_, asked = await self._jobs.get()
         except TimeoutError:
             return  # nobody wants anything any more
         finally:
@@ -130,7 +135,7 @@ class RaceWorker:
     async def _ask(self, job: Job, told: Told = _quietly) -> Reply:
         asked = _Asked(job, told, asyncio.get_running_loop().create_future())
         try:
-            self._jobs.put_nowait(asked)
+            self._jobs.put_nowait((URGENCY[type(job)], next(self._numbers), asked))
         except asyncio.QueueFull:
             raise NotComputed(f"{MAX_WAITING} proofs are waiting already") from None
         return await asked.answer

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from meshd.attest.attestation import Signed
 from meshd.attest.race_message import (
@@ -28,6 +27,7 @@ from transport import wire
 from transport.errors import MeshError, ProtocolError, ResetCode
 from transport.identity import short
 from transport.interface import NodeId, Record, RecordKind, Stream, StreamHeader
+from transport.question import Opener
 from transport.whole_file import replace_file
 
 logger = logging.getLogger("meshd.attest")
@@ -35,12 +35,6 @@ logger = logging.getLogger("meshd.attest")
 QUOTA_BYTES = 64 << 20
 FETCH_S = 30.0
 _NAME = re.compile(r"[0-9a-f]{64}")
-
-
-class Opener(Protocol):
-    """The part of a transport that asking takes."""
-
-    async def open(self, node: NodeId, header: StreamHeader) -> Stream: ...
 
 
 @dataclass(frozen=True, slots=True)
