@@ -85,18 +85,19 @@ class HttpDoor:
         self._check_key(headers)
         try:
             request = await self._read(headers, receive, share)
-            reply = await self._logged(request)
+            reply = await self._logged(request, logging.INFO if headers.get(ID_HEADER) else logging.DEBUG)
             share.add(len(reply))
             return reply
         except Busy as error:
             raise _Refused(503, error_line(error)) from error
 
-    async def _logged(self, request: bytes) -> bytes:
-        """The answer, with a line in the log by which the call can be followed."""
+    async def _logged(self, request: bytes, level: int) -> bytes:
+        """The answer, with a line in the log by which the call can be followed. level: a line takes as long as (ping)."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         reply = await self.answer(request)
-        logger.info("a call of %d bytes: %d bytes in %.1f ms", len(request), len(reply), 1000 * (loop.time() - began))
+        milliseconds = 1000 * (loop.time() - began)
+        logger.log(level, "a call of %d bytes: %d bytes in %.1f ms", len(request), len(reply), milliseconds)
         return reply
 
     def _check_caller(self, headers: Headers) -> None:
