@@ -92,7 +92,7 @@ class HttpDoor:
             raise _Refused(503, error_line(error)) from error
 
     async def _logged(self, request: bytes, level: int) -> bytes:
-        """The answer, with a line in the log by which the call can be followed. level: a line takes as long as (ping)."""
+        """The answer, with a line in the log to follow the call by. level: a line takes as long as a (ping)."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         reply = await self.answer(request)
