@@ -15,13 +15,13 @@ from forms.poc.weights import centred_bytes, scale
 def make_inputs(profile: Profile, key: int, nonces: Array, xp: ModuleType = numpy) -> Array:
     """(nonces, sequence, width) float32, exact in half precision. nonces: uint64."""
     count = profile.sequence * profile.width
-    values = centred_bytes(_per_nonce(key, nonces, count, xp), xp).astype(xp.float32) * xp.float32(scale(1))
+    values = centred_bytes(per_nonce(key, nonces, count, xp), xp).astype(xp.float32) * xp.float32(scale(1))
     return values.reshape(len(nonces), profile.sequence, profile.width)
 
 
 def make_permutations(profile: Profile, key: int, nonces: Array, xp: ModuleType = numpy) -> Array:
     """(nonces, outputs): an order of the outputs for each."""
-    random_words = _per_nonce(derive_key("permutation", key), nonces, profile.outputs, xp).astype(xp.uint64)
+    random_words = per_nonce(derive_key("permutation", key), nonces, profile.outputs, xp).astype(xp.uint64)
     # With the place in the low bits no two are equal, so that every sort gives the same order.
     places = xp.arange(profile.outputs, dtype=xp.uint64)
     return xp.argsort((random_words << xp.uint64(32)) | places, axis=1)
@@ -35,7 +35,8 @@ def make_target(profile: Profile, seed: bytes, xp: ModuleType = numpy) -> Array:
     return xp.asarray(values / numpy.sqrt(numpy.sum(values**2)))
 
 
-def _per_nonce(key: int, nonces: Array, count: int, xp: ModuleType) -> Array:
+def per_nonce(key: int, nonces: Array, count: int, xp: ModuleType) -> Array:
+    """(nonces, count) words, a stream of its own for each nonce."""
     numbers = xp.arange(-(-count // LANES), dtype=xp.uint64)
     streams = xp.asarray(nonces, dtype=xp.uint64)
     return blocks(key, numbers[None, :], streams[:, None], xp).reshape(len(streams), -1)[:, :count]

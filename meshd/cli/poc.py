@@ -22,7 +22,7 @@ app.command()(race)
 
 @app.command()
 def run(
-    preset: Annotated[str, typer.Option(help="tiny or small")] = "small",
+    preset: Annotated[str, typer.Option(help="tiny, small or exact")] = "small",
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="how long to search")] = 10.0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="threads of each group's process")] = 1,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="keep the proof in this file")] = None,
