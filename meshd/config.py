@@ -15,7 +15,7 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 BulkMode = Literal["auto", "off"]
 Racing = Literal["off", "join", "call"]
-Preset = Literal["tiny", "small"]
+Preset = Literal["tiny", "small", "exact"]
 Trust = Literal["members", "attested"]
 KvType = Literal["f16", "q8_0", "q4_0"]
 

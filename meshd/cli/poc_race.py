@@ -19,7 +19,7 @@ DIGEST_LETTERS = 64
 
 
 def race(
-    preset: Annotated[str, typer.Option(help="tiny or small (default: --poc-preset of the node)")] = "",
+    preset: Annotated[str, typer.Option(help="tiny, small or exact (default: --poc-preset of the node)")] = "",
     seconds: Annotated[
         float, typer.Option(min=0, max=600, help="how long each node works (default: --poc-seconds of the node)")
     ] = 0.0,
