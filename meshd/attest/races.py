@@ -134,7 +134,10 @@ class Races:
     async def _hold(self, called: Called) -> None:
         claimants = Claimants(absent=called.absent)
         try:
-            called.race = await call_race(self.context, called.terms, self.peers(), claimants)
+            # In no order: of a mesh that is too large for one race, others come another time.
+            peers = list(self.peers())
+            random.shuffle(peers)
+            called.race = await call_race(self.context, called.terms, peers, claimants)
             await start(claimants, called.race)
             called.state, called.running = "racing", self._running(called.race)
             async with asyncio.TaskGroup() as group:
