@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from forms.arguments import read_byte_strings
-from forms.backend import HasFast, HasKernel
+from forms.backend import HasFast, HasHostBytes, HasKernel, HasSample
+from forms.backends import SAMPLE_ROWS
 from forms.blob_folder import BlobFolder
 from forms.blob_names import NamesBlobs, blobs_of
 from forms.cuda.host_build import NoCompiler, find_compiler
@@ -95,6 +96,21 @@ class FormSuite:
         for text in self.calls:
             call = self.form.read_text(arguments_of(text))
             assert self._written(self.form.fast(call)) == self._written(self.form.reference(call)), text
+
+    def test_its_sample_is_a_call_that_its_faster_way_answers_alike(self) -> None:
+        if not isinstance(self.form, HasSample):
+            pytest.skip(f"{self.form.name} makes up no sample")
+        call = self.form.sample(SAMPLE_ROWS)
+        truth = self._written(self.form.reference(call))
+        if isinstance(self.form, HasFast):
+            assert self._written(self.form.fast(call)) == truth
+        assert self.form.work(call) > 0
+
+    def test_the_memory_that_it_takes_is_a_number_of_bytes(self) -> None:
+        if not isinstance(self.form, HasHostBytes):
+            pytest.skip(f"{self.form.name} takes no memory beyond its request and its reply")
+        taken = [self.form.host_bytes(self.form.read_text(arguments_of(text))) for text in self.calls]
+        assert all(type(one) is int and one >= 0 for one in taken), taken
 
     def test_its_kernel_says_the_same_on_this_host(self) -> None:
         if not isinstance(self.form, HasKernel):

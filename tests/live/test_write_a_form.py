@@ -35,7 +35,7 @@ def test_the_form_itself_takes_less_than_sixty_lines() -> None:
 async def test_the_suite_passes_kernel_and_all(tmp_path: Path) -> None:
     write_files(tmp_path / "collatz")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_collatz.py", "test_records.py"),
+        *(sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_collatz.py", "test_records.py"),
         cwd=tmp_path / "collatz",
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         stdout=asyncio.subprocess.PIPE,
@@ -44,6 +44,8 @@ async def test_the_suite_passes_kernel_and_all(tmp_path: Path) -> None:
         out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
     assert b" passed" in out and b"failed" not in out, out.decode()
+    assert b"blob-records makes up no sample" in out and b"collatz-steps makes up no sample" not in out, out.decode()
+    assert b"collatz-steps takes no memory" not in out, out.decode()
 
 
 async def test_an_installed_form_is_called_like_any_other_and_one_that_fails_harms_nobody(tmp_path: Path) -> None:
