@@ -154,12 +154,13 @@ class FarDrafter:
         if has_room(line.prompt):
             self._read(session, line, line.prompt)
 
-    def answered(self, session: str, proposal: Proposal) -> None:
+    def answered(self, session: str, proposal: Proposal, arrived: float) -> None:
+        """arrived: by the clock; this is called once the batch is over that was decoded meanwhile."""
         line = self._lines.get(session)
         if line is None or not line.letters.is_pending:
             return
         letters = line.letters
-        on_way_s = letters.answered(proposal, self.clock())
+        on_way_s = letters.answered(proposal, arrived)
         if letters.new_tokens <= SHORT_TOKENS:
             self._note_way(on_way_s)
             if letters.count > 1:

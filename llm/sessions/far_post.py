@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Parties:
 
 
 class FarPost:
-    """Run it beside the thread. vocabulary: SHA-256 of the model's tokens, as hex."""
+    """Run it beside the thread, whose clock is `time.monotonic`. vocabulary: SHA-256 of the model's tokens, as hex."""
 
     def __init__(self, invitation: Invitation, vocabulary: str) -> None:
         self._invitation = invitation
@@ -154,7 +155,7 @@ class FarPost:
     async def _receive(self, session: str, pipe: RecordPipe) -> str:
         try:
             while (record := await pipe.receive()) is not None:
-                await self._act(partial(_hand_over, session, read_proposal(record, None)))
+                await self._act(partial(_hand_over, session, read_proposal(record, None), time.monotonic()))
         except MeshError as error:
             return str(error)
         return "it has gone"
@@ -167,5 +168,5 @@ class FarPost:
             raise Unreachable(f"this process does not keep up: {error}") from error
 
 
-def _hand_over(session: str, proposal: Proposal, far: FarDrafter) -> None:
-    far.answered(session, proposal)
+def _hand_over(session: str, proposal: Proposal, arrived: float, far: FarDrafter) -> None:
+    far.answered(session, proposal, arrived)

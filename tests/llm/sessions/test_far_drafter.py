@@ -84,7 +84,7 @@ class Elsewhere:
             (ids,) = self.model.propose([Ask(session, tokens, question.count)])
             said = [lie.choice((5, 1 << 31, one, one + 1)) for one in ids] if lie is not None else list(ids)
             tokens += said
-            far.answered(session, Proposal(said, 0.0001))
+            far.answered(session, Proposal(said, 0.0001), far.clock())
 
 
 @dataclass
@@ -234,3 +234,13 @@ def test_a_deleted_session_has_no_drafter_and_one_that_found_none_looks_again_la
     for one in (session, other, late):
         host.sessions.delete(one)
     assert turn.session is session
+
+
+def test_the_way_ends_where_an_answer_arrives_not_where_it_is_heard(host: Host) -> None:
+    session, _ = host.begin(PROMPTS[0], Wish(most_tokens=30, drafts=True))
+    host.far.opened(session.id, Ready("small", 0.0001, 0.0))
+    asked = host.clock.now
+    host.clock.now += 0.8  # a batch of many rows
+    host.far.answered(session.id, Proposal((5,), 0.01), asked + 0.05)
+    assert host.far.round_trip_s == pytest.approx(0.04, abs=1e-3)
+    host.sessions.delete(session)
