@@ -9,6 +9,8 @@ const MY_RADIUS = 38;
 const PEER_RADIUS = 36;
 const MOST_LABELLED = 8;  // beyond it words would lie on words: they are in the table, and where the pointer rests
 
+const MOST_DRAWN = 20;
+
 let shown = null;
 
 /** What travels on the link with a peer, in words. */
@@ -73,14 +75,15 @@ function fillTable(status, said) {
 
 function draw(status, said, linkOf) {
   const picture = byId("mesh-picture");
-  const count = status.peers.length;
+  const peers = status.peers.slice(0, MOST_DRAWN);
+  const count = peers.length;
   const width = Math.max(LEAST_WIDTH, picture.clientWidth);
   const isNarrow = width < NARROW;
-  const height = count === 0 ? 120 : count <= 2 && !isNarrow ? 160 : 420;
+  const height = count === 0 ? 120 : count <= 2 && !isNarrow ? 160 : 420 + 25 * Math.max(0, count - MOST_LABELLED);
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   picture.style.height = `${height}px`;
   const middle = { x: width / 2, y: (height - NAME_HEIGHT) / 2 };
-  const reach = { x: Math.min(300, width / 2 - 60), y: middle.y - PEER_RADIUS - 4 };
+  const reach = { x: Math.min(count > MOST_LABELLED ? 520 : 300, width / 2 - 60), y: middle.y - PEER_RADIUS - 4 };
   const place = (number) => {
     const angle = (2 * Math.PI * number) / count - Math.PI / 2 + (count === 2 && !isNarrow ? Math.PI / 2 : 0);
     return { x: middle.x + reach.x * Math.cos(angle), y: middle.y + reach.y * Math.sin(angle) };
@@ -88,12 +91,14 @@ function draw(status, said, linkOf) {
   const places = count === 1 && !isNarrow ? () => ({ x: middle.x + reach.x, y: middle.y }) : place;
   const lines = [];
   const circles = [node(status.node.name, status.node.duty, "alive", middle, MY_RADIUS)];
-  status.peers.forEach((peer, number) => {
+  peers.forEach((peer, number) => {
     const there = places(number);
     const link = linkOf(peer);
     if (link) lines.push(...edge(middle, there, link, said(peer).join(" · "), rtt(peer), count <= MOST_LABELLED));
     circles.push(node(peer.name, peer.duty, peer.state, there, PEER_RADIUS));
   });
+  const more = status.peers.length - count;
+  if (more) circles.push(makeSvg("text", { x: width - 90, y: height - 6, class: "faint" }, `and ${more} more in the table`));
   fill(picture, ...lines, ...circles);
 }
 
