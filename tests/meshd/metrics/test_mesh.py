@@ -20,7 +20,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 
 
 def telemetry() -> Telemetry:
-    memory = MemoryNow((Device("card", "cuda", 100, 40),), (Reservation("toy", (30,), Makeup(20, 6)), Reservation("toy", (30,))))
+    memory = MemoryNow(
+        (Device("card", "cuda", 100, 40),), (Reservation("toy", (30,), Makeup(20, 6)), Reservation("toy", (30,)))
+    )
     now = replace(situation(host(), offers=(toy(),)), memory=memory)
     return make_telemetry(lambda: now, lambda: {"toy": 3})
 
