@@ -20,7 +20,7 @@ from tests.mesh.house import PROTOCOLS, House, open_house
 from tests.mesh.intruder import Intruder, read_proof
 from tests.transport.meshes import ADDRESSES, DAY_S
 from tests.transport.quic_mesh import live_mesh, start, until_connected
-from transport import link, wire
+from transport import link_effect, wire
 from transport.admission import ClientAdmission
 from transport.certificate import LIFETIME_S
 from transport.errors import RefusalCode, ResetCode, StreamReset, Unreachable
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.live
 CLIENTS_OPEN = {"gossip/1", "chat/1", "form/1", "renew/1"}
 MAY = {Role.CLIENT: CLIENTS_OPEN, Role.MEMBER: set(PROTOCOLS), Role.OWNER: set(PROTOCOLS)}
 
-EVERY_PROTOCOL = [*PROTOCOLS, link.DIAL_PROTOCOL]
+EVERY_PROTOCOL = [*PROTOCOLS, link_effect.DIAL_PROTOCOL]
 """The last is for the transport itself, whose answer no service sees."""
 
 Forge = Callable[[House, Intruder, bytes], Awaitable[bytes]]
