@@ -14,15 +14,14 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 
 import uvloop
 
+from bench.bulk import ours
 from bench.row import Row
 from bench.transport_streams import our_site
-from transport.interface import Address, LinkState, NodeId, Record, RecordKind, Stream, StreamHeader
+from transport.interface import Address, NodeId, Record, RecordKind, Stream, StreamHeader
 from transport.quic import QuicTransport
 
 SIZES_KIB = (4, 16, 32, 64, 128, 160, 256, 512, 700, 1024, 2048)
@@ -70,27 +69,16 @@ async def call(transport: QuicTransport, far: NodeId, asked: bytes, answered: in
     return time.perf_counter() - began
 
 
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[tuple[QuicTransport, NodeId]]:
-    site, far = our_site(2)
-    async with QuicTransport(site, Address(LOOPBACK, 0)) as transport:
-        transport.keep(far, (Address(LOOPBACK, port),))
-        async for event in transport.events():
-            if getattr(event, "state", None) is LinkState.CONNECTED:
-                break
-        yield transport, far
-
-
 async def compare(port: int, rounds: int) -> list[Row]:
     """A row for the first call, which opens the lane; then one for each size and way, medians of `rounds`."""
     rows, opened_s, plain_s = [], [], []
     for _ in range(OPENINGS):
-        async with connected(port) as (transport, far):
+        async with ours(port) as (transport, far):
             await call(transport, far, SHORT, len(SHORT), bulk=False)  # makes the connection that streams share
             plain_s.append(await call(transport, far, SHORT, len(SHORT), bulk=False))
             opened_s.append(await call(transport, far, SHORT, len(SHORT), bulk=True))
     rows.append(row("open the lane", opened_s, plain_s))
-    async with connected(port) as (transport, far):
+    async with ours(port) as (transport, far):
         await call(transport, far, SHORT, len(SHORT), bulk=True)
         for size_kib in SIZES_KIB:
             body = bytes(size_kib << 10)
