@@ -20,7 +20,7 @@ from tests.mesh.house import PROTOCOLS, House, open_house
 from tests.mesh.intruder import Intruder, read_proof
 from tests.transport.meshes import ADDRESSES, DAY_S
 from tests.transport.quic_mesh import live_mesh, start, until_connected
-from transport import link_effect, wire
+from transport import link, link_effect, wire
 from transport.admission import ClientAdmission
 from transport.certificate import LIFETIME_S
 from transport.errors import RefusalCode, ResetCode, StreamReset, Unreachable
