@@ -6,8 +6,10 @@ does not answer in time is decoded without; one whose drafter is lost does witho
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Protocol
 
 from llm.draft.correspondence import Correspondence
@@ -23,6 +25,7 @@ LEAST_PATIENCE_S, MOST_PATIENCE_S = 0.05, 2.0
 TELL_EVERY_S = 1.0
 SHORT_TOKENS = 256
 """A longer text takes time on its way that no block does."""
+LATEST_WAYS = 9
 NOBODY = "another host"
 
 
@@ -64,6 +67,7 @@ class FarDrafter:
     accepted: int = 0
     _lines: dict[str, _Line] = field(default_factory=dict)
     _times: BatchTimes = field(default_factory=BatchTimes)
+    _ways: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST_WAYS))
     _away_until: float = float("-inf")
     _told: tuple[str, float] = ("", float("-inf"))
 
@@ -148,6 +152,7 @@ class FarDrafter:
             return
         if self.name != ready.model:
             self.name, self.round_trip_s, self._times = ready.model, ready.round_trip_s, BatchTimes()
+            self._ways.clear()
             for count in (1, MOST_TOKENS):
                 self._times.note(count, count * ready.token_s)
         line.is_open = True
@@ -177,7 +182,9 @@ class FarDrafter:
         self.post.send(session, line.letters.ask(tokens, 1, 0.0, self.clock()))
 
     def _note_way(self, seconds: float) -> None:
-        self.round_trip_s += (seconds - self.round_trip_s) * (0.2 if self.round_trip_s else 1.0)
+        # A median: one answer that was held up must not end drafting for all that begin after it.
+        self._ways.append(seconds)
+        self.round_trip_s = median(self._ways)
 
 
 def has_room(tokens: Sequence[int]) -> bool:
