@@ -206,7 +206,7 @@ async def measure(stage: Stage, delay_ms: float, rounds: int, base: Distance | N
             _median([one.draft_s for one in costs]),
             way_s,
         ),
-        tokens_per_block=_median([1 + one.accepted / one.blocks for one in forced]),
+        tokens_per_block=_median([1 + one.accepted / max(1, one.blocks) for one in forced]),
     )
 
 
