@@ -45,7 +45,8 @@ class _Known:
     told: float
 
     def learn(self, carried: Carried) -> None:
-        if carried.bytes_in <= SMALL_BYTES:
+        if carried.bytes_in <= SMALL_BYTES or carried.up_s < self.round_trip_s:
+            # What took less, bytes and all, says of the bytes nothing, and of the round trip that it is shorter.
             self.round_trip_s = _towards(self.round_trip_s, carried.up_s, WARMTH)
         else:
             up_s = carried.up_s - self.round_trip_s
