@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Protocol
 
 from llm.draft.correspondence import Correspondence
@@ -17,7 +16,7 @@ from llm.draft.message import MOST_DRAFTED, Proposal, Question, Ready
 from llm.draft.message import MOST_TOKENS as MOST_TELLABLE
 from llm.draft.tally import Tally
 from llm.sessions.drafter import Ask
-from llm.sessions.drafting import MOST_TOKENS, BatchTimes
+from llm.sessions.drafting import MOST_TOKENS, BatchTimes, typical
 
 AWAY_S = 5.0
 """After a drafter was lost, or none was found, until it is looked for again."""
@@ -182,9 +181,9 @@ class FarDrafter:
         self.post.send(session, line.letters.ask(tokens, 1, 0.0, self.clock()))
 
     def _note_way(self, seconds: float) -> None:
-        # A median: one answer that was held up must not end drafting for all that begin after it.
+        # One answer that was held up must not end drafting for all that begin after it.
         self._ways.append(seconds)
-        self.round_trip_s = median(self._ways)
+        self.round_trip_s = typical(self._ways)
 
 
 def has_room(tokens: Sequence[int]) -> bool:
