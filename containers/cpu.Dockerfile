@@ -1,6 +1,7 @@
 # A node without a GPU:  docker build -f containers/cpu.Dockerfile -t meshd:cpu .
 # Runs on any x86-64 CPU with AVX2, or any ARMv8: llama.cpp is not tuned to the one that built it.
-FROM python:3.12-slim-bookworm AS build
+ARG BASE=python:3.12-slim-bookworm
+FROM ${BASE} AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends cmake g++ git make \
@@ -11,9 +12,10 @@ WORKDIR /src
 COPY . .
 ENV MESHD_ENGINE_FLAGS="-DGGML_NATIVE=OFF"
 RUN /uv/bin/uv sync --no-dev --no-editable --extra cpu-forms \
- && PATH=/uv/bin:$PATH XDG_DATA_HOME=/opt /opt/venv/bin/python tools/engine.py cpu
+ && PATH=/uv/bin:$PATH XDG_DATA_HOME=/opt /opt/venv/bin/python tools/engine.py cpu \
+ && chmod 0755 /opt/meshd
 
-FROM python:3.12-slim-bookworm
+FROM ${BASE}
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 libstdc++6 \

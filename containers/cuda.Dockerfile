@@ -13,7 +13,8 @@ RUN /uv/bin/uv sync --no-dev --no-editable --extra cuda12 --extra cpu-forms
 # Pascal (P40) to Blackwell. There is no driver to link against while an image is built, hence the linker's flag.
 ARG CUDA_ARCHITECTURES="61;70;75;80;86;89;90;120"
 ENV MESHD_ENGINE_FLAGS="-DGGML_NATIVE=OFF -DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES} -DCMAKE_EXE_LINKER_FLAGS=-Wl,--allow-shlib-undefined"
-RUN PATH=/uv/bin:$PATH XDG_DATA_HOME=/opt /opt/venv/bin/python tools/engine.py cuda
+RUN PATH=/uv/bin:$PATH XDG_DATA_HOME=/opt /opt/venv/bin/python tools/engine.py cuda \
+ && chmod 0755 /opt/meshd
 
 FROM nvidia/cuda:12.9.1-runtime-ubuntu24.04
 # hadolint ignore=DL3008

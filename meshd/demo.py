@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ class DemoMesh:
         return self.nodes[-1]
 
 
+def engine_named_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the demo's agents inherit of the settings around it: where the engine is, as in our images. Pure."""
+    return {name: environment[name] for name in ("MESHD_ENGINE",) if name in environment}
+
+
 @contextlib.asynccontextmanager
 async def demo_mesh(
     model: Path, node_count: int, say: Say, conditions: Conditions | None = None
@@ -80,7 +86,7 @@ async def demo_mesh(
     """
     with tempfile.TemporaryDirectory(prefix="meshd-demo-") as folder:
         async with contextlib.AsyncExitStack() as stack:
-            direct = local_agents(Path(folder))
+            direct = replace(local_agents(Path(folder)), environment=engine_named_in(os.environ))
             ways = ImpairedAgents(direct, conditions) if conditions else None
             agents = ways or direct
             say(f"starting the host, which loads {model.name} on llama-server")

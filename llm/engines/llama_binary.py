@@ -34,7 +34,10 @@ def find_llama_server(configured: Path | None = None, site_packages: Path | None
     """
     if configured is not None:
         if not _is_program(configured):
-            raise EngineMissing(f"the configured llama-server {configured} is not an executable file; correct its path")
+            raise EngineMissing(
+                f"the configured llama-server {configured} is not an executable file that this user may reach; correct "
+                "its path, or open its folders"
+            )
         return LlamaBinary(configured, _library_dir(configured))
     packages = site_packages or Path(sysconfig.get_path("purelib"))
     bundled = packages / "bin" / PROGRAM
@@ -62,7 +65,8 @@ def find_rpc_server(configured: Path | None = None, site_packages: Path | None =
 
 
 def _is_program(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.X_OK)
+    # Not `path.is_file`: it raises for what lies in a folder that is closed to us.
+    return os.path.isfile(path) and os.access(path, os.X_OK)  # noqa: PTH113
 
 
 def _library_dir(program: Path) -> Path | None:

@@ -45,3 +45,9 @@ def test_configured_program_that_cannot_run_is_an_error_not_a_fallback(tmp_path:
     make_program(tmp_path / "bin" / "llama-server")
     with pytest.raises(EngineMissing, match="not an executable file"):
         find_llama_server(tmp_path / "nowhere", tmp_path)
+
+
+def test_a_path_that_cannot_be_looked_at_is_told_as_one_that_is_wrong(tmp_path: Path) -> None:
+    """As the folder of another user, which tests that run as root cannot be kept out of."""
+    with pytest.raises(EngineMissing, match="that this user may reach"):
+        find_llama_server(tmp_path / ("x" * 300))

@@ -46,6 +46,15 @@ def test_an_image_runs_as_nobody_in_particular_and_carries_no_compiler(file: Pat
     assert "g++" not in last_stage and "-devel-" not in last_stage.partition("\n")[0]
 
 
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+def test_the_engine_is_open_to_the_user_that_the_image_runs_as(file: Path) -> None:
+    """tools/engine.py makes its folder as in a data directory, for root alone in an image."""
+    build_stage = file.read_text("utf-8").rpartition("\nFROM ")[0]
+
+    assert "tools/engine.py" in build_stage
+    assert build_stage.rpartition("tools/engine.py")[2].split()[-3:] == ["chmod", "0755", "/opt/meshd"]
+
+
 def test_both_images_build_with_the_same_tools() -> None:
     pins = {line for file in DOCKERFILES for line in file.read_text("utf-8").splitlines() if "pip install" in line}
 
