@@ -16,7 +16,7 @@ from bench.draft_mesh import MODES, Stage, measure, staged, story, write_models
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 pytest.importorskip("llama_cpp")  # the extra `llm`
 
-BALLAST_ROWS = 8 << 10
+BALLAST_ROWS = 24 << 10
 ROUNDS = 2
 WAIT_S = 120.0
 
