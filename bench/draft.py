@@ -141,11 +141,11 @@ async def from_afar(folder: Path) -> Outcome:
     """The toy's draft model on another agent, five tokens at a time whether that pays or not."""
     same = drafted = accepted = 0
     seconds = plain_seconds = 0.0
-    async with staged(folder, TOY, TOY.with_name("meshd-toy-draft.gguf")) as stage:
+    async with staged(folder, TOY, TOY.with_name("meshd-toy-draft.gguf"), TOKENS) as stage:
         for prompt in PROMPTS:
             text = _chat(prompt)
-            plain = await stage.answer(text, TOKENS, **MODES["plain"])
-            said = await stage.answer(text, TOKENS, draft="far", draft_tokens=FAR_TOKENS)
+            plain = await stage.answer(text, **MODES["plain"])
+            said = await stage.answer(text, draft="far", draft_tokens=FAR_TOKENS)
             same += said.text == plain.text
             drafted, accepted = drafted + said.drafted, accepted + said.accepted
             seconds, plain_seconds = seconds + said.seconds, plain_seconds + plain.seconds

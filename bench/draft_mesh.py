@@ -106,7 +106,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """host: has the model `target`.  drafter: has none but the drafter."""
+    """host: has the model `target`.  drafter: has none but the drafter.  tokens: of an answer."""
 
     agents: ImpairedAgents
     host: LocalAgent
@@ -114,6 +114,7 @@ class Stage:
     http: aiohttp.ClientSession
     api: str
     model: str
+    tokens: int
 
     async def be_apart(self, delay_ms: float) -> None:
         """Let every packet take half of `delay_ms`, so that a round trip takes all of it."""
@@ -122,11 +123,11 @@ class Stage:
                 line.change(Conditions(delay_s=delay_ms / 2000))
         await asyncio.sleep(SETTLE_S)
 
-    async def answer(self, text: str, tokens: int = TOKENS, **how: Any) -> Answer:
+    async def answer(self, text: str, **how: Any) -> Answer:
         """One answer in a session of its own."""
         async with self.http.post(f"{self.api}/v1/sessions", json={"model": self.model}) as response:
             session = f"{self.api}/v1/sessions/{(await response.json())['id']}"
-        body = {"text": text, "max_tokens": tokens, "stream": False, **how}
+        body = {"text": text, "max_tokens": self.tokens, "stream": False, **how}
         async with self.http.post(f"{session}/generate", json=body) as response:
             said = await response.json()
         async with self.http.delete(session):
@@ -147,7 +148,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(folder: Path, target: Path, draft: Path) -> AsyncIterator[Stage]:
+async def staged(folder: Path, target: Path, draft: Path, tokens: int = TOKENS) -> AsyncIterator[Stage]:
     """Two agents that have found one another and loaded their models."""
     agents = ImpairedAgents(local_agents(folder), Conditions())
     serves = ("--model", str(target), "--threads", "1", "--parallel", "1", "--ctx", "1024", "--no-bend")
@@ -158,7 +159,7 @@ async def staged(folder: Path, target: Path, draft: Path) -> AsyncIterator[Stage
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600)) as http,
         ):
             status = await host.until(_is_ready, READY_S)
-            yield Stage(agents, host, drafter, http, status["doors"]["api"], target.stem)
+            yield Stage(agents, host, drafter, http, status["doors"]["api"], target.stem, tokens)
 
 
 def _is_ready(status: dict[str, Any]) -> bool:
