@@ -20,6 +20,7 @@ from gossip.message import (
     Digest,
     FactRumour,
     MemberRumour,
+    OutlineEntry,
     decode_outline_entry,
     decode_rumour,
     fits_datagram,
@@ -38,6 +39,7 @@ from transport.interface import Address, NodeId, Role
 logger = logging.getLogger("meshd.gossip")
 
 MAX_SEEN = 2048
+MAX_READ_ENTRIES = 1024
 """Rumours remembered whole, so that their copies cost nothing: 2 MiB, since larger ones than a packet's are not."""
 
 MAX_QUESTIONS = 4
@@ -78,6 +80,7 @@ class Knowledge:
         self._timing = timing
         self._started = self._now = now
         self._seen: dict[bytes, None] = {}
+        self._read_entries: dict[bytes, OutlineEntry] = {}
         self._patience = Patience()
         self.counters: Counter[str] = Counter()
         self._teller = Teller(self.counters, is_silent=me.role is Role.CLIENT)
@@ -156,7 +159,7 @@ class Knowledge:
         told: list[bytes] = []
         for encoded in self.facts.differing(outline):
             try:
-                entry = decode_outline_entry(encoded, peer)
+                entry = self._read_entries.get(encoded) or self._read_entry(encoded, peer)
             except ProtocolError as error:
                 self._refuse(error, peer)
                 break
@@ -170,6 +173,14 @@ class Knowledge:
                 self._lacking[node] = _Lacking(peer, entry.facts)
                 lacking.append(node)
         return lacking, told
+
+    def _read_entry(self, encoded: bytes, peer: NodeId) -> OutlineEntry:
+        """Read an entry, and keep it: many peers name the same."""
+        entry = decode_outline_entry(encoded, peer)
+        if len(self._read_entries) >= MAX_READ_ENTRIES:
+            del self._read_entries[next(iter(self._read_entries))]
+        self._read_entries[encoded] = entry
+        return entry
 
     def note_asked(self, nodes: Iterable[NodeId]) -> None:
         """These have been asked for between two rounds."""

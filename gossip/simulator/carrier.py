@@ -103,7 +103,7 @@ class Carrier:
         copies = self._network.arrivals(process.node, node)
         if far is not None:
             for delay_s in copies:
-                self._agenda.after(delay_s, partial(self._arrive, far, partial(self._take_datagram, far, payload)))
+                self._agenda.after(delay_s, partial(self._datagram_arrives, far, payload))
         if not copies or far is None or not self._is_answering(far):
             self._expect_answer(end)
         else:
@@ -318,6 +318,14 @@ class Carrier:
     def _arrive(self, end: WireEnd, action: Action) -> None:
         if end.is_open and end.process.is_running:
             self._world.arrive(end.process, action)
+
+    def _datagram_arrives(self, end: WireEnd, payload: bytes) -> None:
+        """As `_arrive`, in fewer steps where nothing is late: nearly all that happens is this."""
+        host = end.process.host
+        if host.is_paused or host.lag_s:
+            self._arrive(end, partial(self._take_datagram, end, payload))
+        elif end.process.is_running:
+            self._take_datagram(end, payload)
 
     def _take_datagram(self, end: WireEnd, payload: bytes) -> None:
         if end.is_open and end.far is not None:
