@@ -63,7 +63,7 @@ async def test_two_agents_attest_each_other_and_anybody_may_check(agents: LocalA
             assert [(peer["poc"]["believed"], peer["poc"]["attested_tflops"]) for peer in unproved["peers"]] == [
                 (0, None)
             ]
-            over = await race(one, 2.0)
+            over = await race(one, 5.0)
             assert (over["state"], over["reason"], over["absent"], over["refused"]) == ("over", "", {}, {})
             assert [found["verdict"] for found in over["attestations"]] == ["attested"] * 2
             assert all(found["flop_per_s"] > 0 and found["mismatches"] == 0 for found in over["attestations"])
