@@ -36,7 +36,6 @@ from meshd.local_agents import LocalAgent, local_agents
 from tests.llm.sessions.recall_model import word, write_recall_model
 
 RAMP = (1, 4, 16, 64, 128, 256, 320)
-CAP = 256
 WORDS = 96
 TOKENS = 16
 KEYS, VALUES, FILLERS = range(100), range(100, 300), range(300, 768)

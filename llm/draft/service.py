@@ -27,7 +27,6 @@ WANTED_S = 10.0
 LOOK_EVERY_S = 5.0
 ASK_S = 5.0
 MAX_CONVERSATIONS = 64
-MAX_DOOR_BYTES = 4096
 DOOR_PATH = "/v1/drafter"
 
 Publish = Callable[[str, bytes], None]

@@ -30,10 +30,6 @@ async def keep_picture(page: Page, name: str) -> None:
         await page.screenshot(path=folder / f"{name}.png", full_page=True)
 
 
-def has_role(node: str, role: str) -> Any:
-    return lambda page: expect(page.locator(ROWS).filter(has_text=node)).to_contain_text(role)
-
-
 async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: LocalAgents) -> None:
     async with agents.start("workstation", [*SERVES_TOY, "--split"]) as host:
         token = await host.token("member", 2)
