@@ -22,6 +22,7 @@ import uvicorn
 from llm.draft.desk import Invitation
 from llm.sessions.chat_text import ChatText
 from llm.sessions.context import Context, ContextSettings
+from llm.sessions.context_options import add_context_options, settings_of
 from llm.sessions.door import Door
 from llm.sessions.draft_model import DraftModel
 from llm.sessions.far_drafter import FarDrafter
@@ -40,16 +41,11 @@ logger = logging.getLogger("meshd.sessions")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m llm.sessions.child", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
+    add_context_options(parser, sequences=256)
     parser.add_argument("--name", required=True, help="what clients call the model")
     parser.add_argument("--node", required=True, help="first 16 hex digits of this node's id")
     parser.add_argument("--identity", required=True, help="which file the model is, for states")
     parser.add_argument("--folder", type=Path, required=True, help="of parked sessions")
-    parser.add_argument("--cells", type=int, default=8192)
-    parser.add_argument("--sequences", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2))
-    parser.add_argument("--kv-type", choices=("f16", "q8_0", "q4_0"), default="f16")
-    parser.add_argument("--gpu-layers", type=int, default=99)
     parser.add_argument("--draft-model", type=Path, help="a small model of the same vocabulary")
     parser.add_argument("--draft-name", default="", help="what clients call it")
     parser.add_argument("--draft-gpu-layers", type=int, default=0)
@@ -60,14 +56,7 @@ def arguments() -> argparse.Namespace:
 
 def load(options: argparse.Namespace, far: FarDrafter | None) -> Sessions:
     """Blocks while the model is read."""
-    settings = ContextSettings(
-        options.model,
-        cells=options.cells,
-        sequences=options.sequences,
-        threads=options.threads,
-        kv_type=options.kv_type,
-        gpu_layers=options.gpu_layers,
-    )
+    settings = settings_of(options)
     return Sessions(
         Context(settings),
         Shelf(options.folder),

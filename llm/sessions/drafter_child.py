@@ -18,7 +18,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -30,7 +29,8 @@ from llm.draft.message import MOST_TOKENS, Proposal, Question, read_question, wr
 from llm.draft.pipe import RecordPipe, accept, check_key
 from llm.draft.service import DOOR_PATH
 from llm.sessions.child import BACKLOG, LAST_WORDS_S, Server
-from llm.sessions.context import Context, ContextSettings
+from llm.sessions.context import Context
+from llm.sessions.context_options import add_context_options, settings_of
 from llm.sessions.draft_model import DraftModel
 from llm.sessions.draft_thread import DraftThread
 from llm.sessions.drafter import Ask
@@ -44,27 +44,14 @@ Handle = Callable[[Request], Awaitable[Response]]
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m llm.sessions.drafter_child", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
+    add_context_options(parser, sequences=16)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--cells", type=int, default=8192)
-    parser.add_argument("--sequences", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2))
-    parser.add_argument("--kv-type", choices=("f16", "q8_0", "q4_0"), default="f16")
-    parser.add_argument("--gpu-layers", type=int, default=99)
     return parser.parse_args()
 
 
 def load(options: argparse.Namespace) -> DraftModel:
     """Blocks while the model is read."""
-    settings = ContextSettings(
-        options.model,
-        cells=options.cells,
-        sequences=options.sequences,
-        threads=options.threads,
-        kv_type=options.kv_type,
-        gpu_layers=options.gpu_layers,
-    )
-    return DraftModel(Context(settings), options.name, time.monotonic)
+    return DraftModel(Context(settings_of(options)), options.name, time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
