@@ -28,24 +28,18 @@ def half_rounded(values: Array, xp: ModuleType = numpy) -> Array:
     return xp.where(xp.abs(values) < 2.0**-14, (values + 0.75) - 0.75, spread - (spread - values))
 
 
-def _through_tf32(values: Array) -> Array:
-    """Ten bits behind the point, rounded half up: what a tensor core makes of its operands."""
-    return ((values.view("uint32") + 0x1000) & 0xFFFFE000).view("float32")
-
-
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """operand: what is made of a product's factors.  settle: of every result.  parts: that sums are split into."""
+    """settle: what is made of every result.  parts: that sums are split into."""
 
     name: str
     dtype: str = "float32"
-    operand: Settle = _as_is
     settle: Settle = _as_is
     parts: int = 1
 
     def times(self, values: Array, matrix: Array) -> Array:
         """values (…, in) times a matrix (out, in)."""
-        values, matrix = self.operand(values.astype(self.dtype)), self.operand(matrix.astype(self.dtype))
+        values, matrix = values.astype(self.dtype), matrix.astype(self.dtype)
         step = -(-values.shape[-1] // self.parts)
         total = values[..., :step] @ matrix[:, :step].T
         for start in range(step, values.shape[-1], step):
@@ -56,7 +50,6 @@ class Arithmetic:
 FP32 = Arithmetic("fp32")
 FP64 = Arithmetic("float64", dtype="float64")
 REORDERED = Arithmetic("reordered", parts=8)
-TF32 = Arithmetic("tf32", operand=_through_tf32)
 FP16 = Arithmetic("fp16", settle=half_rounded)
 HONEST = (FP32, REORDERED, FP64, FP16)
 

@@ -60,5 +60,5 @@ class Profile:
 TINY = Profile("tiny", width=64, layers=4, heads=4, inner=256, outputs=256, sequence=16)
 SMALL = Profile("small", width=256, layers=8, heads=8, inner=1024, outputs=1024, sequence=32)
 EXACT = Profile("exact", 1024, layers=6, heads=1, inner=1024, outputs=1024, sequence=1, family=EXACT_FAMILY)
-# On one H200 nothing is known yet of a preset that fills it: it stays out until one was measured (poc.md §4.1).
+# None for GPUs: what fills one, and the bounds that honest ones keep there, is for the first measured (poc.md §4.1).
 PRESETS = {profile.name: profile for profile in (TINY, SMALL, EXACT)}
