@@ -83,15 +83,16 @@ def _paired(file: ModelFile, path: Path) -> Draft:
 
 
 def beside(file: ModelFile, directory: DataDir) -> Iterator[ModelFile]:
-    """Smaller models that lie beside it or are on this node's shelf, the smallest first."""
+    """Smaller models, the smallest first; of equals, what lies beside it goes before what is on this node's shelf."""
     try:
         shelved = [Path(one.paths[0]) for one in read_shelf(directory.root / SHELF_NAME).models if one.paths]
     except ShelfDamaged as error:
         logger.warning("no draft is looked for on the shelf: %s", error)
         shelved = []
-    paths = {path for path in (*file.paths[0].parent.glob("*.gguf"), *shelved) if path.is_file()} - {*file.paths}
-    smaller = sorted((path.stat().st_size, path) for path in paths)
-    for size, path in islice(smaller, MOST_LOOKED_AT):
+    home = file.paths[0].parent
+    paths = {path for path in (*home.glob("*.gguf"), *shelved) if path.is_file()} - {*file.paths}
+    smaller = sorted((path.stat().st_size, path.parent != home, path) for path in paths)
+    for size, _, path in islice(smaller, MOST_LOOKED_AT):
         if size >= file.file_bytes:
             return
         try:

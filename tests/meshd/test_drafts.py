@@ -57,8 +57,11 @@ def test_auto_takes_what_fits_beside_the_model_or_on_the_shelf_else_ngrams(direc
     model.with_name("broken.gguf").write_bytes(b"GGUF nonsense")
     assert auto.choose(file) == "ngram"
     assert "no model beside it could draft" in words_of_drafts(file, directory)
-    write_shelf(directory.root / FILE_NAME, Shelf((Shelved("small", (str(llm.demo.DRAFT_MODEL),)),)))
-    assert auto.choose(file) == Draft(llm.demo.DRAFT_MODEL)
+    shelved = model.parent.with_name("an earlier name") / "small.gguf"
+    shelved.parent.mkdir()
+    shutil.copy(llm.demo.DRAFT_MODEL, shelved)
+    write_shelf(directory.root / FILE_NAME, Shelf((Shelved("small", (str(shelved),)),)))
+    assert auto.choose(file) == Draft(shelved)
     beside = Path(shutil.copy(llm.demo.DRAFT_MODEL, model.with_name("a-small.gguf")))
     assert auto.choose(file) == Draft(beside)
     assert words_of_drafts(file, directory).startswith("a-small.gguf could draft (draft-simple: 22% of")
