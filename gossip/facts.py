@@ -55,13 +55,34 @@ class SystemFact(msgspec.Struct, frozen=True):
     ram_free_bytes: Bytes
 
 
-class Device(msgspec.Struct, frozen=True):
-    """Something that computes, and its memory. A host without a GPU lists its RAM, labelled "cpu"."""
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes of one device by what its node reserved them for. rest: work areas and margins."""
+
+    weights: Bytes = 0
+    kv: Bytes = 0
+    forms: Bytes = 0
+    rest: Bytes = 0
+
+
+NOTHING_HELD = Held()
+
+
+class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that computes, and its memory. A host without a GPU lists its RAM, labelled "cpu".
+
+    held: None where nothing is, and of a node that is too old to say.
+    """
 
     name: wire.ShortText
     kind: Literal["cuda", "cpu"]
     total_bytes: Bytes
     free_bytes: Bytes
+    held: Held | None = None
+
+    @property
+    def uses(self) -> Held:
+        """What its node holds of it, as far as it says."""
+        return self.held or NOTHING_HELD
 
 
 class GpuFact(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ import contextlib
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from gossip.facts import GPU, SYSTEM, Device, GpuFact, SystemFact
 from meshd.hardware import read_system
 from meshd.memory import HostMemory, Usage
@@ -21,11 +23,22 @@ WORTH_TELLING = 0.05
 
 
 def is_worth_telling(before: GpuFact | None, now: GpuFact) -> bool:
-    """Whether devices came or went, or free memory moved by more than 5 % of a device."""
+    """Whether devices came or went, or what is free, or held for one use, moved by more than 5 % of a device.
+
+    A model that came or went is told however small it is, so that no bar lacks it; a form's call is not.
+    """
     if before is None or [_fixed(one) for one in before.devices] != [_fixed(one) for one in now.devices]:
         return True
-    pairs = zip(before.devices, now.devices, strict=True)
-    return any(abs(old.free_bytes - new.free_bytes) > WORTH_TELLING * new.total_bytes for old, new in pairs)
+    return any(_has_moved(old, new) for old, new in zip(before.devices, now.devices, strict=True))
+
+
+def _has_moved(old: Device, new: Device) -> bool:
+    changed_bytes = [abs(before - now) for before, now in zip(_amounts(old), _amounts(new), strict=True)]
+    return bool(old.uses.weights) != bool(new.uses.weights) or max(changed_bytes) > WORTH_TELLING * new.total_bytes
+
+
+def _amounts(device: Device) -> tuple[int, ...]:
+    return device.free_bytes, *msgspec.structs.astuple(device.uses)
 
 
 def _fixed(device: Device) -> tuple[str, str, int]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from gossip.facts import Device, GpuFact
+from gossip.facts import Device, GpuFact, Held
 from llm.changes import Changes
 from llm.memory.need import GPU_CONTEXT_BYTES
 from llm.residency import UNKNOWN_MAKEUP, Makeup, Reservation
@@ -121,13 +122,22 @@ class HostMemory:
 
     def fact(self) -> GpuFact:
         """The fact `gpu`: free is what could still be reserved."""
-        free = self._ledger.free_by_device
+        free, held = self._ledger.free_by_device, held_by_device(self._ledger.reservations, len(self._devices))
         return GpuFact(
             tuple(
-                Device(device.name, device.kind, device.total_bytes, left)
-                for device, left in zip(self._devices, free, strict=True)
+                Device(device.name, device.kind, device.total_bytes, left, uses)
+                for device, left, uses in zip(self._devices, free, held, strict=True)
             )
         )
+
+
+def held_by_device(reservations: Sequence[Reservation], devices: int) -> list[Held | None]:
+    """What is reserved of each device by what it is for; None where nothing is. Pure."""
+    sums: list[Counter[str]] = [Counter() for _ in range(devices)]
+    for reservation in reservations:
+        for number, uses in enumerate(sums):
+            uses.update(reservation.uses(number))
+    return [Held(**uses) if any(uses.values()) else None for uses in sums]
 
 
 def others_of(usage: Usage) -> Sequence[int]:

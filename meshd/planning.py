@@ -32,10 +32,11 @@ from meshd.drafts import words_of_drafts
 from meshd.engines import DEFAULT_CONTEXT_TOKENS
 from meshd.hardware import Limits, read_devices
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
+from meshd.memory_status import GIB
 from meshd.model_needs import needs_of, settings_of
 from meshd.model_reader import KnownModel, NotRead
 from meshd.split import usable_bytes
-from meshd.status import GIB, Situation
+from meshd.status import Situation
 from transport.interface import NodeId
 
 

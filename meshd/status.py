@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import meshd
-from gossip.facts import Device, read_gpu
 from gossip.grant import Grant
 from gossip.lease import Claim, claims
 from gossip.quorum import Quorum
@@ -17,20 +16,18 @@ from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.draft.tally import Account
 from llm.offer import Hosting, MeshModel, Offer, catalogue
-from llm.residency import Reservation
 from llm.sessions.stats import SessionStats
 from meshd.bringing import Bringing
 from meshd.draft_status import draft_row, drafter_rows
 from meshd.duty import Duty, duties, reason
 from meshd.form_status import form_rows
+from meshd.memory_status import GIB, UNKNOWN_MEMORY, MemoryNow, devices_of, memory_rows, peer_memory_rows, vram_row
 from meshd.poc_status import NO_PROOFS, Proofs, proof_row, proof_totals
 from meshd.session_status import session_rows
 from transport.address import format_address
 from transport.advertisement import OtherMesh
 from transport.identity import node_text, short
 from transport.interface import Link, NodeId, Role
-
-GIB = 1 << 30
 
 ANSWERING = ("ready", "unloaded")
 """States of a model that answers; an unloaded one after its load."""
@@ -62,14 +59,6 @@ NO_LEASES = LeasesNow({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryNow:
-    """This host's memory. devices: what each has, and what of it could be reserved.  reservations: in their order."""
-
-    devices: tuple[Device, ...] = ()
-    reservations: tuple[Reservation, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Situation:
     """Everything a status is made of. doors: name → address as a person types it.  refusals: by code.
 
@@ -91,7 +80,7 @@ class Situation:
     surroundings: Surroundings
     leases: LeasesNow = NO_LEASES
     bringings: tuple[Bringing, ...] = ()
-    memory: MemoryNow = MemoryNow()
+    memory: MemoryNow = UNKNOWN_MEMORY
     may_invite: bool = False
     proofs: Proofs = NO_PROOFS
     drafts: tuple[Account, ...] = ()
@@ -121,7 +110,7 @@ def build_status(now: Situation) -> dict[str, Any]:
             _peer(node, now.links, doing[node.node]) | {"poc": proof_row(node.node, now.proofs, now.view)}
             for node in now.view.nodes[1:]
         ],
-        "vram_total_gb": round(sum(_vram(node)["total_gb"] for node in _members(now.view)), 2),
+        "vram_total_gb": round(sum(vram_row(node)["total_gb"] for node in _members(now.view)), 2),
         "models": [_model(model, terms, now.view) for model in models] + _coming(now, models),
         "downloads": [one.as_json() for one in now.bringings if not one.is_settled],
         "forms": form_rows(now.view),
@@ -133,34 +122,11 @@ def build_status(now: Situation) -> dict[str, Any]:
         "mdns": _mdns(now.surroundings),
         "claims": [_claim(terms[resource], models, now.view) for resource in sorted(terms)],
         "leases": _leases(now.leases, now.view),
-        "memory": _memory(now.memory),
+        "memory": memory_rows(now.memory),
         "sessions": session_rows(now.sessions),
         "drafting": {"models": [draft_row(one) for one in now.drafts], "drafters": drafter_rows(now.view)},
         "poc": proof_totals(now.proofs),
     }
-
-
-def _memory(now: MemoryNow) -> list[dict[str, Any]]:
-    """This host's devices, each with who holds how much of it."""
-    return [
-        {
-            "name": device.name,
-            "kind": device.kind,
-            "total_gb": round(device.total_bytes / GIB, 3),
-            "free_gb": round(device.free_bytes / GIB, 3),
-            "held": [
-                {"holder": one.holder, "gb": round(one.parts[number] / GIB, 3), "uses": _uses(one, number)}
-                for one in now.reservations
-                if one.parts[number]
-            ],
-        }
-        for number, device in enumerate(now.devices)
-    ]
-
-
-def _uses(one: Reservation, number: int) -> dict[str, float]:
-    """What it holds of the device, by what that is for."""
-    return {use: round(size / GIB, 3) for use, size in one.uses(number).items() if size}
 
 
 def _mdns(around: Surroundings) -> dict[str, Any]:
@@ -190,8 +156,7 @@ def _claim(claim: Claim, models: Sequence[MeshModel], view: View) -> dict[str, A
 
 
 def _memory_bytes(node: NodeView) -> int:
-    fact = read_gpu(node)
-    return sum(device.total_bytes for device in fact.devices) if fact else 0
+    return sum(device.total_bytes for device in devices_of(node))
 
 
 def _leases(now: LeasesNow, view: View) -> dict[str, Any]:
@@ -232,16 +197,6 @@ def _members(view: View) -> list[NodeView]:
     return [node for node in view.nodes if node.role is not Role.CLIENT and node.status <= Status.SUSPECT]
 
 
-def _vram(node: NodeView) -> dict[str, Any]:
-    fact = read_gpu(node)
-    devices = fact.devices if fact else ()
-    return {
-        "total_gb": round(sum(device.total_bytes for device in devices) / GIB, 2),
-        "free_gb": round(sum(device.free_bytes for device in devices) / GIB, 2),
-        "kind": devices[0].kind if devices else "none",
-    }
-
-
 def _peer(node: NodeView, links: Sequence[Link], duty: Duty) -> dict[str, Any]:
     link = next((link for link in links if link.node == node.node), None)
     return {
@@ -252,7 +207,8 @@ def _peer(node: NodeView, links: Sequence[Link], duty: Duty) -> dict[str, Any]:
         "state": node.status.name.lower(),
         "rtt_ms": node.rtt_ms,
         "carrier": link.carrier if link else None,
-        "vram": _vram(node),
+        "vram": vram_row(node),
+        "memory": peer_memory_rows(node),
     }
 
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from meshd.cli.memory_bars import memory_table, size_words
 from meshd.cli.output import JsonFlag, print_json
 from meshd.cli.running import DataDirOption, call, data_dir
 
 SHOWN_DEEDS = 8
-BAR_WIDTH = 30
 
 
 def status(
@@ -62,6 +62,7 @@ def _page(status: dict[str, Any]) -> Any:
         _mdns(status["mdns"]),
         "",
         _peers(status),
+        *_memory(status),
         *_proofs(status),
         "",
         _models(status),
@@ -70,6 +71,11 @@ def _page(status: dict[str, Any]) -> Any:
         *_downloads(status["downloads"]),
         *_leases(status["leases"]),
     )
+
+
+def _memory(status: dict[str, Any]) -> list[Any]:
+    table = memory_table(status)
+    return ["", table] if table is not None else []
 
 
 def _sessions(kept: list[dict[str, Any]]) -> list[str]:
@@ -94,27 +100,14 @@ def _live_page(status: dict[str, Any], deeds: list[dict[str, Any]]) -> Any:
     from rich.console import Group
 
     head = f"{time.strftime('%H:%M:%S')}   Ctrl-C ends this"
-    return Group(head, _page(status), "", *_memory(status["memory"]), "", _deeds(deeds[:SHOWN_DEEDS]))
+    return Group(head, _page(status), "", *_holders(status["memory"]), "", _deeds(deeds[:SHOWN_DEEDS]))
 
 
-def _memory(devices: list[dict[str, Any]]) -> list[Any]:
-    """A bar for each device: what is held here, what other programs hold, what is free."""
-    from rich.text import Text
-
-    bars = []
-    for device in devices:
-        held = sum(one["gb"] for one in device["held"])
-        total = device["total_gb"] or 1.0
-        ours, free = round(BAR_WIDTH * held / total), round(BAR_WIDTH * device["free_gb"] / total)
-        others = max(0, BAR_WIDTH - ours - free)
-        bar = Text.assemble(("█" * ours, "cyan"), ("▒" * others, "bright_black"), "·" * min(free, BAR_WIDTH - ours))
-        holders = ", ".join(f"{one['holder']} {one['gb']:.1f}" for one in device["held"]) or "nothing"
-        bars.append(
-            Text.assemble(
-                f"{device['name']:<16} ", bar, f" {device['free_gb']:.1f} of {total:.1f} GB free; here: {holders}"
-            )
-        )
-    return bars
+def _holders(devices: list[dict[str, Any]]) -> list[str]:
+    """Who holds how much of each of this node's devices, a line each."""
+    return [
+        f"{device['name']}: {one['holder']} {size_words(one['gb'])}" for device in devices for one in device["held"]
+    ]
 
 
 def _deeds(deeds: list[dict[str, Any]]) -> Any:

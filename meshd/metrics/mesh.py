@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -12,6 +13,7 @@ import meshd
 from gossip.lease import claims
 from gossip.view import Status
 from llm.offer import Offer
+from meshd.memory_status import offered_by, other_bytes
 from meshd.metrics.drafts import drafts
 from meshd.metrics.members import EVENTS, MemberEvents
 from meshd.metrics.sessions import session_metrics
@@ -142,4 +144,16 @@ def _memory(now: Situation) -> Iterator[Metric]:
                 sums[str(number), reservation.holder, use] += size
     for key, size in sums.items():
         held.add_metric(key, size)
-    yield from (total, free, held)
+    yield from (total, free, held, _peer_memory(now))
+
+
+def _peer_memory(now: Situation) -> Metric:
+    """What other nodes say of their devices, in the parts that a console draws."""
+    labels = ["peer", "device", "name", "use"]
+    family = GaugeMetricFamily("meshd_peer_memory_bytes", "What other nodes say of their memory.", labels=labels)
+    for node in now.view.nodes[1:]:
+        for number, device in enumerate(offered_by(node)):
+            sizes = msgspec.structs.asdict(device.uses) | {"other": other_bytes(device), "free": device.free_bytes}
+            for use, size in sizes.items():
+                family.add_metric([node.name, str(number), device.name, use], size)
+    return family

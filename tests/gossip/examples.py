@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 
-from gossip.facts import Device, FactHeader, GpuFact, SystemFact, fingerprint, seal_fact
+from gossip.facts import Device, FactHeader, GpuFact, Held, SystemFact, fingerprint, seal_fact
 from gossip.fence import FenceEntry, FenceFile
 from gossip.lease import Claim, encode_claims
 from gossip.lease_message import (
@@ -44,7 +44,10 @@ BODY = MemberBody(MEMBER.node, 2, 1, False, "member", (("192.0.2.9", 7842), ("20
 RECORD = seal_member(BODY, MEMBER_CERTIFICATE, MEMBER, MESH_ID)
 ACCUSATION = wire.encode(Accusation(MEMBER.node, 2, 1, False, SECOND.node))
 GIB = 1 << 30
-GPU = wire.encode(GpuFact((Device("NVIDIA RTX 3060", "cuda", 12 * GIB, 11 * GIB),)))
+HELD = Held(weights=700 << 20, kv=200 << 20, forms=64 << 20, rest=60 << 20)
+GPU = wire.encode(
+    GpuFact((Device("NVIDIA RTX 3060", "cuda", 12 * GIB, 11 * GIB, HELD), Device("RAM", "cpu", GIB, GIB)))
+)
 SYSTEM = wire.encode(SystemFact("0.1.0", "linux x86_64", 0.25, 3600, 8, 32 * GIB, 20 * GIB))
 FENCES = wire.encode(
     FenceFile(1, 2, (FenceEntry("host/tiny", 4, MEMBER.node), FenceEntry("host/large", 9, SECOND.node)))

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip.facts import (
+    NOTHING_HELD,
     Device,
     Fact,
     FactStore,
     GpuFact,
+    Held,
     SystemFact,
     fingerprint,
     open_fact,
@@ -28,7 +30,7 @@ from gossip.view import NodeView, Status
 from tests.gossip.identities import MESH_ID, RealMesh, cheap_self
 from transport.errors import ProtocolError
 from transport.interface import NodeId, Role
-from transport.wire import encode
+from transport.wire import decode, encode
 
 PEER = NodeId(b"p" * 32)
 
@@ -216,3 +218,31 @@ def test_the_facts_that_every_node_publishes_are_read_from_a_view() -> None:
     assert read_gpu(node) == gpu
     assert read_system(node_view(sys=b"\xc1")) is None
     assert read_gpu(node_view()) is None
+
+
+class DeviceOfBefore(msgspec.Struct, frozen=True):
+    """What a device was before nodes said what they hold of it."""
+
+    name: str
+    kind: str
+    total_bytes: int
+    free_bytes: int
+
+
+class FactOfBefore(msgspec.Struct, frozen=True):
+    devices: tuple[DeviceOfBefore, ...]
+
+
+def test_what_is_held_of_a_device_costs_little_and_is_passed_over_by_those_who_do_not_know_it() -> None:
+    device = Device("H200", "cuda", 141 << 30, 100 << 30)
+    plain, told = (
+        encode(GpuFact((one,)))
+        for one in (device, msgspec.structs.replace(device, held=Held(80 << 30, 20 << 30, 1, 1)))
+    )
+
+    assert len(told) - len(plain) <= 40
+    before = decode(told, FactOfBefore, peer=PEER, max_bytes=1000).devices[0]
+    assert (before.name, before.free_bytes) == ("H200", 100 << 30)
+    assert plain == encode(FactOfBefore((DeviceOfBefore("H200", "cuda", 141 << 30, 100 << 30),)))
+    read = read_gpu(node_view(gpu=plain))
+    assert read is not None and read.devices[0].uses == NOTHING_HELD

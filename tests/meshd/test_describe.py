@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gossip.facts import Device, GpuFact
+from gossip.facts import Device, GpuFact, Held
+from llm.residency import Makeup, Reservation
 from meshd.describe import is_worth_telling
 from meshd.hardware import GIB, Limits, read_devices, read_system, within_limit
+from meshd.memory import held_by_device
 
 
 def card(free_gib: float, name: str = "card", total_gib: int = 24) -> Device:
@@ -20,6 +22,43 @@ def test_the_first_description_is_told() -> None:
 @pytest.mark.parametrize(("free_gib", "told"), [(20.0, False), (19.0, False), (18.7, True), (21.5, True)])
 def test_free_memory_is_told_again_past_five_percent_of_a_device(free_gib: float, told: bool) -> None:
     assert is_worth_telling(GpuFact((card(20),)), GpuFact((card(free_gib),))) is told
+
+
+def holding(**held_gib: float) -> GpuFact:
+    held = {use: int(gib * GIB) for use, gib in held_gib.items()}
+    return GpuFact((Device("card", "cuda", 24 * GIB, 12 * GIB, Held(**held) if held else None),))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({"weights": 6}, {"weights": 6}, False),
+        ({"weights": 6}, {"weights": 7}, False),
+        ({"weights": 6}, {"weights": 7.5}, True),
+        ({}, {"weights": 0.1}, True),
+        ({"weights": 0.1}, {}, True),
+        ({}, {"forms": 1}, False),
+        ({}, {"forms": 2}, True),
+        ({"weights": 4, "kv": 2}, {"weights": 4, "kv": 4}, True),
+    ],
+)
+def test_what_is_held_is_told_again_past_five_percent_and_when_models_come_or_go(
+    before: dict[str, float], now: dict[str, float], told: bool
+) -> None:
+    assert is_worth_telling(holding(**before), holding(**now)) is told
+
+
+def test_what_models_and_forms_hold_is_told_by_device() -> None:
+    toy, forms = (
+        Reservation("toy", (60, 40, 0), Makeup(weights=50, kv=20)),
+        Reservation("forms", (0, 8, 0), Makeup(forms=8)),
+    )
+
+    assert held_by_device([toy, forms], 3) == [
+        Held(weights=30, kv=12, rest=18),
+        Held(weights=20, kv=8, forms=8, rest=12),
+        None,
+    ]
 
 
 def test_a_device_that_came_or_went_is_told() -> None:

@@ -8,7 +8,7 @@ from io import StringIO
 import msgspec
 from rich.console import Console
 
-from gossip.facts import GPU, Device, GpuFact
+from gossip.facts import GPU, Device, GpuFact, Held
 from gossip.grant import Grant
 from gossip.lease import CLAIMS, Claim, encode_claims
 from gossip.quorum import Quorum
@@ -154,8 +154,39 @@ def test_a_peer_with_its_link_and_memory() -> None:
         "rtt_ms": 1.5,
         "carrier": "quic",
         "vram": {"total_gb": 24.0, "free_gb": 12.0, "kind": "cuda"},
+        "memory": [
+            {"name": "card", "kind": "cuda", "total_gb": 24.0, "free_gb": 12.0, "uses": {}, "other_gb": 12.0},
+        ],
         "poc": UNPROVED,
     }
+
+
+def test_what_another_node_holds_is_told_for_each_device_by_use() -> None:
+    held = Held(weights=6 * GIB, kv=2 * GIB, forms=GIB)
+    told = {GPU: encode(GpuFact((Device("P40", "cuda", 24 * GIB, 10 * GIB, held),)))}
+    (peer,) = build_status(situation(replace(host(), facts=told)))["peers"]
+
+    (device,) = peer["memory"]
+    assert device["uses"] == {"weights": 6.0, "kv": 2.0, "forms": 1.0}
+    assert (device["other_gb"], device["free_gb"]) == (5.0, 10.0)
+
+
+def test_nothing_is_said_of_the_memory_of_clients_and_of_the_dead() -> None:
+    dead = replace(node(NodeId(b"d" * 32), "dead", gib=80), status=Status.DEAD)
+    peers = build_status(situation(node(LAPTOP, "laptop", Role.CLIENT, gib=16), dead))["peers"]
+
+    assert [peer["memory"] for peer in peers] == [[], []]
+
+
+def test_every_nodes_memory_is_drawn_and_said() -> None:
+    held = Held(weights=6 * GIB, kv=2 * GIB, forms=40 << 20)
+    told = {GPU: encode(GpuFact((Device("P40", "cuda", 24 * GIB, 12 * GIB, held),)))}
+    page = Console(width=160, file=StringIO(), record=True)
+    page.print(_page(build_status(situation(replace(host(), facts=told)))))
+
+    (line,) = [line for line in page.export_text().splitlines() if "P40" in line]
+    assert "██████▓▓▚░░░░···········" in line
+    assert "models 6.0 GB, KV 2.0 GB, forms 40 MB, other programs 4.0 GB, free 12.0 GB of 24.0 GB" in line
 
 
 def test_memory_of_clients_and_of_the_dead_is_not_counted() -> None:

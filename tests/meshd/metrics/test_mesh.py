@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gossip.facts import Device
 from llm.residency import Makeup, Reservation
+from meshd.memory_status import MemoryNow
 from meshd.metrics.telemetry import Telemetry, make_telemetry
-from meshd.status import MemoryNow
 from tests.meshd.test_status import host, situation, toy
 
 USES = ("weights", "kv", "forms", "rest")
