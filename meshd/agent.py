@@ -30,6 +30,7 @@ from meshd.console.door import open_console
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
 from meshd.drafter import make_drafter
 from meshd.engines import Kitchen, chosen_binary
+from meshd.footing import Footing, Identity, Listeners, Offering
 from meshd.hardware import GIB, Limits
 from meshd.http_server import listen_tcp, listen_unix
 from meshd.ingress import Ingress, Networks, parse_networks
@@ -39,9 +40,10 @@ from meshd.launcher import ProcessLauncher
 from meshd.memory import HostMemory
 from meshd.model_specs import BadModelSpec, parse_specs
 from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent, tell_founder
-from meshd.node import Identity, Listeners, Node, Offering, make_gossip
+from meshd.node import Node
 from meshd.pantry import Pantry
 from meshd.ports import Door, PortTaken, naming_the_holder
+from meshd.services.membership import make_gossip
 from meshd.split import Splitting
 from meshd.standing import Standing, UnixTime
 from meshd.upstream_specs import parse_upstreams
@@ -150,7 +152,7 @@ class Agent:
         gossip.seed(places)
         has_founded = identity.role is Role.OWNER and not isinstance(plan, Return)
         around = self._neighbourhood(silence, identity, transport, gossip, has_founded)
-        return Node(identity, standing, transport, gossip, offering, listeners, around, desk, has_founded)
+        return Node(Footing(identity, standing, transport, gossip, offering, listeners, around, desk, has_founded))
 
     def _neighbourhood(
         self, silence: str, identity: Identity, transport: QuicTransport, gossip: GossipRunner, has_founded: bool

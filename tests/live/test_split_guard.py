@@ -45,7 +45,7 @@ class Mesh:
 
     @property
     def worker_id(self) -> NodeId:
-        return self.worker.node.transport.node
+        return self.worker.node.footing.transport.node
 
     @property
     def lease(self) -> tuple[str, int]:
@@ -69,7 +69,7 @@ async def split_mesh(folder: Path) -> AsyncIterator[Mesh]:
         await until(lambda: is_split(host), "the toy is split")
         # With a byte to offer: a split that comes back would else be as content with it, being the nearer by a hair.
         mesh.third = await agents.start("third", token, vram_limit=2**-30)
-        board = mesh.third.node.transport.board
+        board = mesh.third.node.footing.transport.board
         await until(lambda: board.state(mesh.worker_id) is LinkState.CONNECTED, "the third member reaches the worker")
         yield mesh
 
@@ -99,7 +99,7 @@ async def how_it_ends(agent: RunningAgent, to: Destination) -> MeshError:
 async def test_nothing_but_the_leaders_tunnel_reaches_the_rpc_server(tmp_path: Path) -> None:
     async with split_mesh(tmp_path) as mesh:
         text, term = mesh.lease
-        before, server = mesh.accepted(), mesh.worker.node.offering.splitting.worker.servers[0]
+        before, server = mesh.accepted(), mesh.worker.node.footing.offering.splitting.worker.servers[0]
         tries = [
             Destination(mesh.worker_id, "rpc"),
             Destination(mesh.worker_id, "rpc", "00" * 16 + ".1", 1),
@@ -112,14 +112,14 @@ async def test_nothing_but_the_leaders_tunnel_reaches_the_rpc_server(tmp_path: P
         assert isinstance(await how_it_ends(mesh.host, wrong_term), ServiceRefused)
 
         assert mesh.accepted() == before
-        assert mesh.worker.node.offering.splitting.worker.servers == (server,)
+        assert mesh.worker.node.footing.offering.splitting.worker.servers == (server,)
         assert await is_split(mesh.host)
 
 
 async def test_a_lease_that_ends_takes_the_rpc_server_and_its_tunnels_along(tmp_path: Path) -> None:
     async with split_mesh(tmp_path) as mesh:
         text, term = mesh.lease
-        (server,) = mesh.worker.node.offering.splitting.worker.servers
+        (server,) = mesh.worker.node.footing.offering.splitting.worker.servers
         async with mesh.host.node.tunnels.client.listen(Destination(mesh.worker_id, "rpc", text, term)) as listener:
             app = await connect(listener.address)
             await until(lambda: mesh.worker.node.tunnels.server.tunnels >= 2, "the tunnel stands")
@@ -146,7 +146,7 @@ async def test_a_lease_that_runs_out_takes_the_rpc_server_and_its_tunnels_along(
     """The link is there all the while: nothing but the lease ends them."""
     async with split_mesh(tmp_path) as mesh:
         text, term = mesh.lease
-        (server,) = mesh.worker.node.offering.splitting.worker.servers
+        (server,) = mesh.worker.node.footing.offering.splitting.worker.servers
         service = mesh.worker.node.leases.service
         async with mesh.host.node.tunnels.client.listen(Destination(mesh.worker_id, "rpc", text, term)) as listener:
             app = await connect(listener.address)
@@ -160,7 +160,7 @@ async def test_a_lease_that_runs_out_takes_the_rpc_server_and_its_tunnels_along(
             app.close()
         async with asyncio.timeout(ENDS_S):
             await server.ended()
-        assert mesh.host.node.transport.board.state(mesh.worker_id) is LinkState.CONNECTED
+        assert mesh.host.node.footing.transport.board.state(mesh.worker_id) is LinkState.CONNECTED
         again = Destination(mesh.worker_id, "rpc", text, term)
         assert isinstance(await how_it_ends(mesh.host, again), ServiceRefused)
 
@@ -169,7 +169,7 @@ async def test_another_build_of_the_engine_is_refused_by_name(tmp_path: Path) ->
     async with running_agents(tmp_path) as agents:
         host = await agents.start("host", split=True, model=(str(TOY),), threads=1, vram_limit=2.0)
         worker = await agents.start("older", await host.token(), vram_limit=1.0)
-        worker.node.offering.splitting.known_build = EngineBuild("0.1.0", "0123456", 95)
+        worker.node.footing.offering.splitting.known_build = EngineBuild("0.1.0", "0123456", 95)
 
         await until(lambda: says(host, "no split"), "the refusal shows")
         (model,) = (await host.call("status"))["models"]
@@ -187,10 +187,10 @@ async def says(agent: RunningAgent, words: str) -> bool:
 async def test_a_models_name_is_no_path_at_the_worker(tmp_path: Path) -> None:
     async with split_mesh(tmp_path) as mesh:
         text, _ = mesh.lease
-        build = await mesh.host.node.offering.splitting.build()
+        build = await mesh.host.node.footing.offering.splitting.build()
         name = "../../../evil"
         prepare = Prepare(text, name, "ab" * 32, build, 1 << 20, 0, 1, has_output=False)
-        stream = await mesh.host.node.transport.open(mesh.worker_id, StreamHeader(PROTOCOL, ""))
+        stream = await mesh.host.node.footing.transport.open(mesh.worker_id, StreamHeader(PROTOCOL, ""))
         await stream.send(to_record(prepare))
         while isinstance(answer := read_answer(await stream.receive(), mesh.worker_id), Preparing):
             continue
@@ -203,7 +203,7 @@ async def test_a_models_name_is_no_path_at_the_worker(tmp_path: Path) -> None:
 
 async def test_a_killed_rpc_server_is_followed_by_another_and_the_split_comes_back(tmp_path: Path) -> None:
     async with split_mesh(tmp_path) as mesh:
-        worker = mesh.worker.node.offering.splitting.worker
+        worker = mesh.worker.node.footing.offering.splitting.worker
         (first,), before = worker.servers, mesh.accepted()
         os.kill(first.child.pid, signal.SIGKILL)
 
@@ -217,9 +217,9 @@ async def test_a_killed_rpc_server_is_followed_by_another_and_the_split_comes_ba
 
 async def test_a_leader_may_have_the_memory_that_it_has_under_its_next_lease(tmp_path: Path) -> None:
     async with split_mesh(tmp_path) as mesh:
-        splitting, leader = mesh.worker.node.offering.splitting, mesh.host.node.transport.node
+        splitting, leader = mesh.worker.node.footing.offering.splitting, mesh.host.node.footing.transport.node
         (grant,) = mesh.worker.node.leases.service.grants()
         again = LeaseRequest(RESOURCE, grant.term, bytes(16), True, "work", splitting.memory.free_bytes + 1)
 
         assert splitting.room(leader, again) is None
-        assert splitting.room(mesh.third.node.transport.node, again) is not None
+        assert splitting.room(mesh.third.node.footing.transport.node, again) is not None

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from gossip.runner import PROTOCOL as GOSSIP_PROTOCOL
 from gossip.runner import GossipRunner
 from meshd.dispatch import Dispatch
+from meshd.footing import Identity
 from meshd.joining import Joining
 from meshd.mesh_news import MeshNews
-from meshd.node import Identity, make_gossip
 from meshd.renewals import Renewals
+from meshd.services.membership import make_gossip
 from meshd.standing import Standing
 from tests.transport.quic_mesh import LOOPBACK
 from transport import forwarding, renewal

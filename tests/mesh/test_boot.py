@@ -12,7 +12,7 @@ pytestmark = pytest.mark.live
 
 
 async def boot_seen_by(agent: RunningAgent, name: str) -> int:
-    return next((node.boot for node in agent.node.gossip.view.nodes if node.name == name), 0)
+    return next((node.boot for node in agent.node.footing.gossip.view.nodes if node.name == name), 0)
 
 
 async def test_a_lost_boot_number_is_healed_by_the_reply_to_a_join(tmp_path: Path) -> None:
@@ -28,10 +28,10 @@ async def test_a_lost_boot_number_is_healed_by_the_reply_to_a_join(tmp_path: Pat
 
         (member.directory.root / "boot").unlink()
         again = await agents.start("member", await founder.token())
-        assert again.node.identity.boot > before
-        assert int(again.directory.read("boot") or b"0") == again.node.identity.boot
+        assert again.node.footing.identity.boot > before
+        assert int(again.directory.read("boot") or b"0") == again.node.footing.identity.boot
         await until(lambda: _sees(founder), "the founder sees the member again")
-        assert await boot_seen_by(founder, "member") == again.node.identity.boot
+        assert await boot_seen_by(founder, "member") == again.node.footing.identity.boot
 
 
 async def _sees(agent: RunningAgent) -> bool:

@@ -52,7 +52,7 @@ class Mesh:
     worker: Worker
 
     def to_worker(self, term: int = 4) -> Destination:
-        return Destination(self.far.node.transport.node, RPC, LEASE, term)
+        return Destination(self.far.node.footing.transport.node, RPC, LEASE, term)
 
 
 @asynccontextmanager
@@ -62,13 +62,15 @@ async def leased(folder: Path) -> AsyncIterator[Mesh]:
         host = await agents.start("host")
         far = await agents.start("worker", await host.token())
         await linked(host, far)
-        mesh = Mesh(agents, host, far, Worker(host.node.transport.node, service))
+        mesh = Mesh(agents, host, far, Worker(host.node.footing.transport.node, service))
         yield mesh
 
 
 async def linked(one: RunningAgent, other: RunningAgent) -> None:
-    node = other.node.transport.node
-    await until(lambda: one.node.transport.board.state(node) is LinkState.CONNECTED, f"{one.name} reaches {other.name}")
+    node = other.node.footing.transport.node
+    await until(
+        lambda: one.node.footing.transport.board.state(node) is LinkState.CONNECTED, f"{one.name} reaches {other.name}"
+    )
 
 
 async def says(pipe: SocketPipe, words: bytes) -> bool:
@@ -128,7 +130,7 @@ async def test_client_may_open_no_tunnel_whatever_it_says(tmp_path: Path) -> Non
     async with leased(tmp_path) as mesh:
         laptop = await mesh.agents.start("laptop", await mesh.host.token("client"), client=True)
         await linked(laptop, mesh.far)
-        mesh.worker.holder = laptop.node.transport.node
+        mesh.worker.holder = laptop.node.footing.transport.node
         with mesh.far.node.tunnels.server.offer(RPC, mesh.worker.admit):
             ending = await end_of(laptop, mesh.to_worker())
         assert isinstance(ending, StreamReset) and ending.code == ResetCode.FORBIDDEN
@@ -163,12 +165,12 @@ async def test_withdrawing_the_service_ends_its_tunnels_at_both_agents(tmp_path:
 
 async def test_revoked_holder_loses_its_tunnels(tmp_path: Path) -> None:
     async with leased(tmp_path) as mesh:
-        worker = Worker(mesh.far.node.transport.node, mesh.worker.service)
-        to_owner = Destination(mesh.host.node.transport.node, RPC, LEASE, 4)
+        worker = Worker(mesh.far.node.footing.transport.node, mesh.worker.service)
+        to_owner = Destination(mesh.host.node.footing.transport.node, RPC, LEASE, 4)
         with mesh.host.node.tunnels.server.offer(RPC, worker.admit):
             async with mesh.far.node.tunnels.client.listen(to_owner) as listener:
                 app = await connect(listener.address)
                 assert await says(app, b"hello")
-                await mesh.host.call("revoke", node=node_text(mesh.far.node.transport.node))
+                await mesh.host.call("revoke", node=node_text(mesh.far.node.footing.transport.node))
                 await failed(listener, app)
                 await until(lambda: worker.service.broken == 1, "the service is rid of it")
