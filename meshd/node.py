@@ -41,6 +41,7 @@ class Node:
     bending: Bending
     racing: Racing
     telemetry: Telemetry
+    services: tuple[Service, ...]
 
     def __init__(self, footing: Footing) -> None:
         self.footing = footing
@@ -56,6 +57,7 @@ class Node:
         self._bender = Bender(self.bending.operations, self.bending.session, footing.identity.name)
         self._leaving = asyncio.Event()
         self._commands = make_commands(footing, self.situation, self._leave, self.telemetry)
+        self.services = self._make_services()
 
     def situation(self) -> Situation:
         """The mesh as it is now, for status, models and health."""
@@ -68,14 +70,14 @@ class Node:
             for line in welcome_lines(welcome_of(self.footing, self._commands)):
                 say(line)
 
-        await run_services(self._services(), lambda: self._until_told(stop), welcome)
+        await run_services(self.services, lambda: self._until_told(stop), welcome)
         if self._leaving.is_set():
             self.footing.standing.belonging.forget()
 
-    def _services(self) -> list[Service]:
-        """Whoever asks something of this node comes in last and is sent home first."""
+    def _make_services(self) -> tuple[Service, ...]:
+        """The doors begin after what answers behind them and end before it, by which nobody comes in too early."""
         inner = self._inner_services()
-        return [*inner, self._peers_door(inner), *self._local_doors(inner), neighbourhood(self.footing)]
+        return (*inner, self._peers_door(inner), *self._local_doors(inner), neighbourhood(self.footing))
 
     def _inner_services(self) -> list[Service]:
         footing, believe = self.footing, self.attestations.believed
