@@ -15,7 +15,7 @@ from typing import Protocol
 
 from llm.changes import Changes
 from llm.chat import MAX_BODY_BYTES, Ask
-from llm.engines.interface import Engine, Reply, Request
+from llm.engines.interface import Drafting, Engine, Reply, Request
 from llm.engines.watched_reply import WatchedReply
 from llm.errors import BodyTooLarge, QueueFull, UnknownModel
 from llm.offer import Offer, encode_offers
@@ -120,6 +120,11 @@ class Host:
     def waiting(self) -> dict[str, int]:
         """How many requests wait for a slot, by model."""
         return {name: served.turns.waiting for name, served in self._served.items()}
+
+    def drafting(self) -> dict[str, Drafting]:
+        """What becomes of drafts here, by model; those that nothing drafts for are left out."""
+        stands = {name: served.model.engine.status.drafting for name, served in self._served.items()}
+        return {name: stand for name, stand in stands.items() if stand is not None}
 
     async def changed(self) -> None:
         """Wait until an offer next changes: its state, its load or its digest."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from llm.engines.interface import Drafting
 from llm.engines.timings import TimingsReader
 from llm.engines.trial import Trial
 from llm.pairing import DraftKind
@@ -67,6 +68,8 @@ class DraftSwitch:
     trial: Trial = field(default_factory=Trial)
     is_drafting: bool = field(init=False)
     _alone: TimingsReader | None = None
+    _drafted: int = 0
+    _accepted: int = 0
 
     def __post_init__(self) -> None:
         self.is_drafting = self.draft is not None
@@ -82,7 +85,12 @@ class DraftSwitch:
 
     def end(self, reader: TimingsReader, now: float) -> None:
         """Its answer has ended."""
-        if (sample := reader.sample()) is not None:
+        sample = reader.told()
+        if sample is None:
+            return
+        self._drafted += sample.drafted
+        self._accepted += sample.accepted
+        if reader.is_alone:
             self.trial.note(sample, is_drafting=self.is_drafting, now=now)
 
     def turn(self, now: float) -> bool:
@@ -92,6 +100,17 @@ class DraftSwitch:
         self.is_drafting = not self.is_drafting
         return True
 
+    def now(self) -> Drafting | None:
+        """How it stands; None where nothing drafts."""
+        if self.draft is None:
+            return None
+        trial = self.trial
+        words = f"on: a split is not started again to compare, {trial.stand}" if self.is_fixed else trial.words()
+        state = "on" if self.is_fixed else trial.state
+        drafter, speedup = draft_words(self.draft), trial.speedup
+        return Drafting(drafter, state, self.is_drafting, speedup, self._drafted, self._accepted, words)
+
     def words(self) -> str:
         """For people; empty where nothing drafts."""
-        return f"drafts by {draft_words(self.draft)}: {self.trial.words()}" if self.draft is not None else ""
+        now = self.now()
+        return f"drafts by {now.drafter}: {now.reason}" if now is not None else ""

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from llm.errors import RequestFailed
 from llm.offer import Mode, OfferedPart
@@ -77,12 +77,29 @@ class EngineState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """What becomes of an engine's drafts. drafter: in words.  state: whether they pay, "tried" while it is not known.
+
+    is_drafting: now.  speedup: with drafts against without, 0 before both were measured.  drafted, accepted: tokens
+    since it was loaded.  reason: the state in words.
+    """
+
+    drafter: str
+    state: Literal["tried", "on", "off"]
+    is_drafting: bool
+    speedup: float
+    drafted: int
+    accepted: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """Snapshot of an engine.
 
     reason: why it is in that state, in words for a person.  context_tokens: what one request may use, 0 before
     it is known.  tokens_per_s: generated lately by one slot, 0 before it was measured.  parts, missing_bytes:
-    `llm.offer.Offer`; a split model has parts also while it loads.
+    `llm.offer.Offer`; a split model has parts also while it loads.  drafting: None where nothing drafts.
     """
 
     state: EngineState
@@ -94,6 +111,7 @@ class EngineStatus:
     mode: Mode = "solo"
     parts: tuple[OfferedPart, ...] = ()
     missing_bytes: int = 0
+    drafting: Drafting | None = None
 
 
 class EngineFailed(RequestFailed):

@@ -144,7 +144,13 @@ class LlamaServerEngine:
     @property
     def status(self) -> EngineStatus:
         return EngineStatus(
-            self._state, self._reason, self._in_flight, self._context_tokens, self._options.slots, self._tokens_per_s
+            self._state,
+            self._reason,
+            self._in_flight,
+            self._context_tokens,
+            self._options.slots,
+            self._tokens_per_s,
+            drafting=self._drafts.now(),
         )
 
     async def changed(self) -> None:

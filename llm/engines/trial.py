@@ -96,17 +96,21 @@ class Trial:
             case "tried":
                 return not _is_enough(self._drafting)
 
+    @property
+    def stand(self) -> str:
+        """How many of its proposals do, in words."""
+        return f"{self.share:.0%} of drafted tokens stand"
+
     def words(self) -> str:
         """For people."""
-        stand = f"{self.share:.0%} of drafted tokens stand"
         match self.state:
             case "tried":
                 done = f"{len(self._drafting)} answers with drafts, {len(self._plain)} without"
                 return f"being compared: {done}"
             case "on" | "off" if self.speedup:
-                return f"{self.state}: {self.speedup:.2f} times as fast with them, {stand}"
+                return f"{self.state}: {self.speedup:.2f} times as fast with them, {self.stand}"
             case _:
-                return f"{self.state}: {stand}"
+                return f"{self.state}: {self.stand}"
 
     def _judge(self, now: float) -> None:
         if not _is_enough(self._drafting):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llm.engines.drafts import DraftSwitch
 from llm.engines.timings import TimingsReader
 from llm.engines.trial import LEAST_TOKENS, LONGEST_LOAD_S, MOST_SAMPLES, RETRY_S, SAMPLES, Sample, Trial
 
@@ -101,13 +102,43 @@ def test_timings_are_read_from_the_end_however_it_is_cut() -> None:
     reader = TimingsReader(is_alone=True)
     for start in range(0, len(said), 7):
         reader.feed(said[start : start + 7])
-    assert reader.sample() == Sample(40, 0.5, 30, 20)
-    reader.is_alone = False
-    assert reader.sample() is None
+    assert reader.told() == Sample(40, 0.5, 30, 20)
 
 
 @pytest.mark.parametrize("said", [b"", b"{}", b'"timings": {"predicted_n": 4}', b'"timings": {"predicted_ms": "x"}'])
 def test_an_answer_without_timings_is_no_sample(said: bytes) -> None:
     reader = TimingsReader(is_alone=True)
     reader.feed(said)
-    assert reader.sample() is None
+    assert reader.told() is None
+
+
+def said(drafted: int, accepted: int) -> bytes:
+    counts = f'"predicted_n":40,"predicted_ms":500.0,"draft_n":{drafted},"draft_n_accepted":{accepted}'
+    return f'data: {{"timings":{{{counts}}}}}'.encode()
+
+
+def test_every_answers_drafts_are_counted_and_only_lonely_answers_are_compared() -> None:
+    switch = DraftSwitch("ngram", is_fixed=False)
+    first, second = switch.begin(1), switch.begin(2)
+    assert first is not None and second is not None
+    first.feed(said(30, 20))
+    second.feed(said(10, 1))
+    switch.end(first, 1.0)
+    switch.end(second, 1.0)
+
+    now = switch.now()
+    assert now is not None
+    assert (now.drafter, now.state, now.drafted, now.accepted) == ("n-grams (ngram-simple)", "tried", 40, 21)
+    assert now.reason == "being compared: 0 answers with drafts, 0 without"
+
+
+def test_a_splits_drafts_stay_on_and_say_so() -> None:
+    now = DraftSwitch("own-heads", is_fixed=True).now()
+    assert now is not None
+    assert (now.state, now.is_drafting) == ("on", True)
+    assert "not started again" in now.reason
+
+
+def test_an_engine_without_drafts_says_nothing_of_them() -> None:
+    switch = DraftSwitch(None, is_fixed=False)
+    assert (switch.now(), switch.words()) == (None, "")
