@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from gossip.facts import Device, GpuFact, SystemFact
 logger = logging.getLogger("meshd.hardware")
 
 GIB = 1 << 30
+FIRST_PID_NAMESPACE = "pid:[4026531836]"
+"""Linux's PROC_PID_INIT_INO: the processes of the whole host, as drivers number them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _nvidia_devices() -> tuple[Device, ...]:
         logger.debug("no NVML: %s", error)
         return ()
     try:
-        return tuple(_nvidia_device(pynvml, number) for number in range(pynvml.nvmlDeviceGetCount()))
+        return tuple(_nvidia_device(pynvml, handle) for handle in _shown_handles(pynvml))
     except pynvml.NVMLError as error:
         logger.warning("NVML stopped answering, this host's GPUs are not offered: %s", error)
         return ()
@@ -77,32 +79,64 @@ def _nvidia_devices() -> tuple[Device, ...]:
         pynvml.nvmlShutdown()
 
 
-def nvidia_usage(pids: Collection[int]) -> tuple[int, ...]:
-    """What these processes hold of each NVIDIA device, in `read_devices`' order; () without NVML. Blocks."""
-    if not _has_nvidia_driver():
-        return ()
+def nvidia_usage(pids: Collection[int]) -> tuple[int, ...] | None:
+    """What these processes hold of each NVIDIA device, in `read_devices`' order; None where NVML cannot say. Blocks."""
+    if not _has_nvidia_driver() or not _has_the_hosts_pids():
+        return None
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        return tuple(_held_by(pynvml, number, pids) for number in range(pynvml.nvmlDeviceGetCount()))
+        held = [_held_by(pynvml, handle, pids) for handle in _shown_handles(pynvml)]
     except pynvml.NVMLError as error:
         logger.debug("NVML does not tell who holds what: %s", error)
-        return ()
+        return None
+    return None if None in held else tuple(one for one in held if one is not None)
 
 
-def _held_by(nvml: Any, number: int, pids: Collection[int]) -> int:
-    running = nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(number))
-    # In a container NVML may not say how much.
-    return sum(int(one.usedGpuMemory or 0) for one in running if one.pid in pids)
+def shown_devices(told: str | None, uuids: Sequence[str]) -> list[int]:
+    """Which of the host's GPUs CUDA shows its programs, in the order that it numbers them. Pure.
+
+    told: CUDA_VISIBLE_DEVICES, numbers or beginnings of names; what stands behind a word that is neither counts for
+    nothing, as CUDA has it.  uuids: NVML's names of all, in the order of the bus.
+    """
+    if told is None:
+        return list(range(len(uuids)))
+    shown: list[int] = []
+    for word in map(str.strip, told.split(",")):
+        named = [number for number, uuid in enumerate(uuids) if word and (word == str(number) or uuid.startswith(word))]
+        if len(named) != 1 or named[0] in shown:
+            break
+        shown += named
+    return shown
+
+
+def _shown_handles(nvml: Any) -> list[Any]:
+    """NVML knows every GPU of the host; only those count that engines and forms will see."""
+    handles = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
+    uuids = [str(nvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+    return [handles[number] for number in shown_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), uuids)]
+
+
+def _held_by(nvml: Any, handle: Any, pids: Collection[int]) -> int | None:
+    """None where it lists one of them without a figure."""
+    held = [one.usedGpuMemory for one in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if one.pid in pids]
+    return None if None in held else sum(map(int, held))
+
+
+def _has_the_hosts_pids() -> bool:
+    """Whether processes have the numbers here that the driver knows them by: not in a container."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink()) == FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 def _has_nvidia_driver() -> bool:
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
-def _nvidia_device(nvml: Any, number: int) -> Device:
-    handle = nvml.nvmlDeviceGetHandleByIndex(number)
+def _nvidia_device(nvml: Any, handle: Any) -> Device:
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     name = nvml.nvmlDeviceGetName(handle)
     return Device(name[:64], "cuda", int(memory.total), int(memory.free))

@@ -36,6 +36,8 @@ PASSED_ON = (
     *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "GGML_VK_VISIBLE_DEVICES"),
     "ONEAPI_DEVICE_SELECTOR",
 )
+# The driver, and so the ledger, numbers GPUs by their place on the bus; CUDA would by what it takes for the fastest.
+UNLESS_TOLD = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 class LaunchFailed(OSError):
@@ -144,12 +146,12 @@ def encode_order(argv: Sequence[str], environment: Mapping[str, str]) -> bytes:
 
 
 def child_environment(agent: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child: PASSED_ON from the agent's, then `added`.
+    """The environment of a child: UNLESS_TOLD, PASSED_ON from the agent's, then `added`.
 
     A library path in `added` is searched first and the agent's after it, so that an engine that brings its own
     libraries still finds the host's CUDA.
     """
-    environment = {name: agent[name] for name in PASSED_ON if name in agent} | dict(added)
+    environment = UNLESS_TOLD | {name: agent[name] for name in PASSED_ON if name in agent} | dict(added)
     if agent.get(LIBRARY_PATH) and added.get(LIBRARY_PATH):
         environment[LIBRARY_PATH] = f"{added[LIBRARY_PATH]}:{agent[LIBRARY_PATH]}"
     return environment

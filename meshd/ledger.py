@@ -6,7 +6,7 @@ programs hold is told by whoever reads it from the driver; ours is counted once,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from llm.residency import UNKNOWN_MAKEUP, Makeup, NoRoom, Reservation
@@ -45,11 +45,17 @@ class Ledger:
     @property
     def free_by_device(self) -> tuple[int, ...]:
         """What could be reserved now of each device."""
-        ours = [sum(one.parts[number] for one in self._held.values()) for number in range(len(self.accounts))]
+        held = _sum_by_device(self._held.values(), len(self.accounts))
         return tuple(
-            max(0, account.total_bytes - other - our)
-            for account, other, our in zip(self.accounts, self._others_by_device, ours, strict=True)
+            max(0, account.total_bytes - other - ours)
+            for account, other, ours in zip(self.accounts, self._others_by_device, held, strict=True)
         )
+
+    @property
+    def reserved_by_device(self) -> tuple[int, ...]:
+        """What is reserved of each device for what this node runs itself; not what it took over of other programs."""
+        own = [one for key, one in self._held.items() if key not in self._taken_over]
+        return _sum_by_device(own, len(self.accounts))
 
     @property
     def _others_by_device(self) -> tuple[int, ...]:
@@ -125,6 +131,10 @@ class Ledger:
             f"of {total / GB:.2f} GB other programs hold {others / GB:.2f} GB and this node has reserved "
             f"{held}, which leaves {self.free_bytes / GB:.2f} GB"
         )
+
+
+def _sum_by_device(reservations: Collection[Reservation], devices: int) -> tuple[int, ...]:
+    return tuple(sum(one.parts[number] for one in reservations) for number in range(devices))
 
 
 def _spread(need_bytes: int, free: Sequence[int]) -> list[int]:

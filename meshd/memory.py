@@ -27,10 +27,10 @@ logger = logging.getLogger("meshd.memory")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the drivers say of each device. ours_bytes: in use by this agent's children."""
+    """What the drivers say of each device. ours_bytes: in use by this agent's children; None where nobody can say."""
 
     devices: tuple[Device, ...]
-    ours_bytes: tuple[int, ...]
+    ours_bytes: tuple[int, ...] | None
 
 
 class HostMemory:
@@ -40,7 +40,7 @@ class HostMemory:
         self._limits = limits
         self._devices = read_devices(limits).devices
         self._ledger = Ledger([Account(one.name, one.kind, one.total_bytes) for one in self._devices])
-        self._ledger.reconcile(others_of(Usage(self._devices, (0,) * len(self._devices))))
+        self._ledger.reconcile(others_of(Usage(self._devices, None), (0,) * len(self._devices)))
         self._changes = Changes()
 
     @property
@@ -107,14 +107,14 @@ class HostMemory:
         devices = read_devices(self._limits).devices
         pids = _children()
         ours = nvidia_usage(pids) if not self.is_ram else (sum(_anonymous_bytes(pid) for pid in pids),)
-        return Usage(devices, tuple(ours[: len(devices)]) + (0,) * (len(devices) - len(ours)))
+        return Usage(devices, ours[: len(devices)] if ours is not None else None)
 
     def reconcile(self, usage: Usage) -> None:
         """Take over what others hold. A device that came or went counts from the next start."""
         if [_fixed(one) for one in usage.devices] != [_fixed(one) for one in self._devices]:
             logger.warning("this host's devices are not those of the agent's start: restart meshd to use them")
             return
-        self._ledger.reconcile(others_of(usage))
+        self._ledger.reconcile(others_of(usage, self._ledger.reserved_by_device))
 
     async def look_again(self) -> None:
         """Read what is in use now, and take it over."""
@@ -140,11 +140,16 @@ def held_by_device(reservations: Sequence[Reservation], devices: int) -> list[He
     return [Held(**uses) if any(uses.values()) else None for uses in sums]
 
 
-def others_of(usage: Usage) -> Sequence[int]:
-    """What of each device this node cannot use, because other programs do. Pure."""
+def others_of(usage: Usage, reserved_bytes: Sequence[int]) -> Sequence[int]:
+    """What of each device this node cannot use, because other programs do. Pure.
+
+    reserved_bytes: for this agent's own children. Where nobody can say what these use, it is that: otherwise a model
+    would count twice, as ours and as a stranger's.
+    """
+    ours_bytes = usage.ours_bytes if usage.ours_bytes is not None else reserved_bytes
     return [
         device.total_bytes - min(device.total_bytes, device.free_bytes + ours)
-        for device, ours in zip(usage.devices, usage.ours_bytes, strict=True)
+        for device, ours in zip(usage.devices, ours_bytes, strict=True)
     ]
 
 

@@ -175,12 +175,19 @@ def test_the_environment_is_minimal_and_keeps_secrets_back() -> None:
     assert child_environment(agent, {"LLAMA_API_KEY": "k"}) == {
         "PATH": "/bin",
         "CUDA_VISIBLE_DEVICES": "1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "LLAMA_API_KEY": "k",
     }
 
 
 def test_an_engines_libraries_come_before_the_hosts() -> None:
-    assert child_environment({LIBRARY_PATH: "/cuda"}, {LIBRARY_PATH: "/engine"}) == {LIBRARY_PATH: "/engine:/cuda"}
+    environment = child_environment({LIBRARY_PATH: "/cuda"}, {LIBRARY_PATH: "/engine"})
+    assert environment[LIBRARY_PATH] == "/engine:/cuda"
+
+
+def test_gpus_are_numbered_as_the_driver_does_unless_the_agent_was_told_otherwise() -> None:
+    assert child_environment({}, {})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert child_environment({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, {})["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
 
 
 async def test_the_log_grows_and_is_its_owners_only(tmp_path: Path) -> None:
