@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gossip.view import Status, View
 from llm.draft.fact import Found, drafters_of
 from llm.draft.tally import Account, Tally
+from llm.engines.interface import Drafting
 from llm.sessions.drafting import LEAST_SPEEDUP, MOST_TOKENS, Costs
 
 
@@ -33,6 +34,23 @@ def draft_row(one: Account) -> dict[str, Any]:
         "accepted": tally.accepted,
         "missed": tally.missed,
     }
+
+
+def local_rows(drafting: Mapping[str, Drafting]) -> list[dict[str, Any]]:
+    """What becomes of the drafts that this node's own engines make, by model."""
+    return [
+        {
+            "model": model,
+            "drafter": one.drafter,
+            "state": one.state,
+            "is_drafting": one.is_drafting,
+            "speedup": round(one.speedup, 3),
+            "drafted": one.drafted,
+            "accepted": one.accepted,
+            "reason": one.reason,
+        }
+        for model, one in sorted(drafting.items())
+    ]
 
 
 def reason(tally: Tally) -> str:

@@ -15,10 +15,11 @@ from gossip.tenure import Lease
 from gossip.view import NodeView, Status, View
 from llm.claims import resource_of
 from llm.draft.tally import Account
+from llm.engines.interface import Drafting
 from llm.offer import Hosting, MeshModel, Offer, catalogue
 from llm.sessions.stats import SessionStats
 from meshd.bringing import Bringing
-from meshd.draft_status import draft_row, drafter_rows
+from meshd.draft_status import draft_row, drafter_rows, local_rows
 from meshd.duty import Duty, duties, reason
 from meshd.form_status import form_rows
 from meshd.memory_status import GIB, UNKNOWN_MEMORY, MemoryNow, devices_of, memory_rows, peer_memory_rows, vram_row
@@ -64,6 +65,7 @@ class Situation:
 
     gossip: what gossip refused or could not judge, by kind.  bringings: models on their way to this node's disk.
     may_invite: whether this node may let others in.  drafts: how drafting on other hosts goes for this one's models.
+    local_drafts: how it goes on this host, by model.
     sessions: what those of this node's models take, by model.
     """
 
@@ -84,6 +86,7 @@ class Situation:
     may_invite: bool = False
     proofs: Proofs = NO_PROOFS
     drafts: tuple[Account, ...] = ()
+    local_drafts: Mapping[str, Drafting] = field(default_factory=dict)
     sessions: Mapping[str, SessionStats] = field(default_factory=dict)
 
 
@@ -124,7 +127,11 @@ def build_status(now: Situation) -> dict[str, Any]:
         "leases": _leases(now.leases, now.view),
         "memory": memory_rows(now.memory),
         "sessions": session_rows(now.sessions),
-        "drafting": {"models": [draft_row(one) for one in now.drafts], "drafters": drafter_rows(now.view)},
+        "drafting": {
+            "models": [draft_row(one) for one in now.drafts],
+            "here": local_rows(now.local_drafts),
+            "drafters": drafter_rows(now.view),
+        },
         "poc": proof_totals(now.proofs),
     }
 

@@ -89,8 +89,13 @@ def _sessions(kept: list[dict[str, Any]]) -> list[str]:
 
 
 def _drafting(drafting: dict[str, Any]) -> list[str]:
-    """A line for each model of this node for which another host drafts, or could."""
-    return [
+    """A line for each model of this node that something drafts for, here or on another host."""
+    lines = [
+        f"{one['drafter']} drafts for {one['model']}: {one['reason']}; {one['accepted']} of {one['drafted']} tokens "
+        "accepted"
+        for one in drafting["here"]
+    ]
+    return lines + [
         f"{one['drafter']} on {one['node']} drafts for {one['model']}: {one['state']}; {one['reason']}"
         for one in drafting["models"]
     ]

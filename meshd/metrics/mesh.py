@@ -44,7 +44,7 @@ class MeshCollector(Collector):
         yield from _links(now.links)
         yield from _models(now.offers, self._queued())
         yield from _memory(now)
-        yield from drafts(now.drafts)
+        yield from drafts(now.drafts, now.local_drafts, now.view.me.name)
         yield from session_metrics(now.sessions)
         yield from _proofs(now)
         gossip = CounterMetricFamily("meshd_gossip_refused", "What gossip refused or could not judge.", labels=["kind"])

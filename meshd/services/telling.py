@@ -40,6 +40,7 @@ def situation_of(footing: Footing, bringer: Bringer, leases: Leases, attestation
         may_invite=footing.may_invite(),
         proofs=attestations.now(),
         drafts=tuple(kitchen.desk.accounts.values()),
+        local_drafts=offering.host.drafting(),
         sessions=kitchen.session_stats,
         memory=MemoryNow(offering.memory.fact().devices, offering.memory.reservations),
     )

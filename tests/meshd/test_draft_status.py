@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import StringIO
 from typing import Any, Literal
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from gossip.view import View
 from llm.draft.fact import DRAFT_FACT, DraftOffer, encode_drafters, find_drafters
 from llm.draft.tally import Account, Tally
+from llm.engines.interface import Drafting
+from meshd.cli.status import _page
 from meshd.draft_status import draft_row, drafter_rows, plan_rows
 from meshd.metrics.telemetry import make_telemetry
 from meshd.status import build_status
@@ -60,7 +64,26 @@ def test_status_lists_drafters_and_how_it_goes() -> None:
     drafting = build_status(now)["drafting"]
     assert drafting["drafters"] == [{"node": "host", "model": "small", "vocabulary": VOCABULARY, "token_ms": 2.0}]
     assert [one["model"] for one in drafting["models"]] == ["big"]
+    assert drafting["here"] == []
     assert drafter_rows(View(1, (node(ME, "me"),))) == []
+
+
+LOCAL = Drafting("n-grams (ngram-simple)", "off", False, 0.93, 40, 21, "off: 0.93 times as fast with them")
+
+
+def test_what_this_nodes_engines_draft_is_told_too() -> None:
+    now = replace(situation(host()), local_drafts={"toy": LOCAL})
+    (row,) = build_status(now)["drafting"]["here"]
+    assert (row["model"], row["state"], row["is_drafting"]) == ("toy", "off", False)
+    assert (row["drafted"], row["accepted"], row["speedup"]) == (40, 21, 0.93)
+    page = Console(width=200, file=StringIO(), record=True)
+    page.print(_page(build_status(now)))
+    words = "n-grams (ngram-simple) drafts for toy: off: 0.93 times as fast with them; 21 of 40 tokens accepted"
+    assert words in page.export_text()
+    labels = {"model": "toy", "drafter": LOCAL.drafter, "node": "me"}
+    registry = make_telemetry(lambda: now, dict).registry
+    assert registry.get_sample_value("meshd_draft_state", labels | {"state": "off"}) == 1
+    assert registry.get_sample_value("meshd_draft_tokens_total", labels | {"kind": "accepted"}) == 21
 
 
 def planned(*accounts: Account, plain_s: float = 0.040, **of_view: Any) -> str:
