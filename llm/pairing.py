@@ -11,6 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from llm.draft_architectures import (
+    GIVES_LAST_LAYER,
+    GIVES_LAST_STATE,
+    GIVES_LAYERS,
+    HAS_HEADS,
+    HAS_ONE_HEAD,
+    READ_IN,
+)
 from llm.gguf import ModelFile
 from llm.vocabulary import why_no_draft
 
@@ -19,6 +27,9 @@ DraftKind = Literal["draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash",
 LARGEST_SHARE = 0.5
 """Of the model's bytes, for a model that drafts: a token of it takes that share of the model's own time, and three of
 four tokens would have to stand for a draft of four to be worth it."""
+EAGLE_LAYERS = 3
+OTHER_WIDTHS = {"eagle3": "target_hidden_size", "gemma4-assistant": "embedding_length_out"}
+"""What a drafter calls the width of its model's layers where that need not be its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,19 @@ def pair(model: ModelFile, draft: ModelFile) -> Pair:
 
 def has_own_heads(model: ModelFile) -> bool:
     """Whether the model brings layers that predict further tokens, for `draft-mtp` without another file."""
-    return _has_heads(model)
+    return _has_heads(model) and not why_no_heads(model)
+
+
+def why_no_heads(model: ModelFile) -> str:
+    """Why llama.cpp does not draft by the layers for further tokens that a file has; empty where it does."""
+    heads = _number(model, "nextn_predict_layers")
+    if not _has_heads(model) or not heads:
+        return "it has no layers that predict further tokens"
+    if model.architecture not in HAS_ONE_HEAD | HAS_HEADS:
+        return f"llama.cpp {READ_IN} does not compute the heads of {model.architecture}"
+    if heads > 1 and model.architecture not in HAS_HEADS:
+        return f"it has {heads} heads, of {model.architecture} llama.cpp {READ_IN} computes one at most"
+    return ""
 
 
 def best(model: ModelFile, others: Sequence[ModelFile]) -> tuple[ModelFile, Pair] | None:
@@ -69,6 +92,8 @@ def _own_kind(draft: ModelFile) -> DraftKind:
             # DSpark is DFlash with a Markov head.
             has_markov = any(tensor.name == "markov_w1.weight" for tensor in draft.tensors)
             return "draft-dspark" if has_markov else "draft-dflash"
+        case "gemma4-assistant":
+            return "draft-mtp"
         case _:
             return "draft-mtp" if _has_heads(draft) and _is_head_alone(draft) else "draft-simple"
 
@@ -84,18 +109,53 @@ def _is_head_alone(file: ModelFile) -> bool:
 
 
 def _why_not_its_block(model: ModelFile, draft: ModelFile) -> str:
-    """Why `model` is not the one that a block drafter was made for; empty when it may be."""
-    layers = _number(model, "block_count")
-    read = draft.lists.get(f"{draft.architecture}.target_layers", ())
-    if read and max(read) > layers:
-        return f"it reads the model's layer {int(max(read))}, which has {layers}: it was made for another model"
+    """Why `model` is not the one that a drafter of further tokens was made for; empty when it may be."""
+    match draft.architecture:
+        case "eagle3" | "dflash":
+            wrong = _why_incomplete(draft) or _why_not_its_layers(model, draft)
+        case "gemma4-assistant":
+            # It computes with what its model keeps of the text.
+            wrong = "" if model.architecture == "gemma4" else f"it drafts for gemma4, not for {model.architecture}"
+        case _:
+            wrong = why_no_heads(draft)
+            if not wrong and model.architecture != draft.architecture:
+                wrong = f"it is the head of a {draft.architecture}, the model is a {model.architecture}"
+    return wrong or _why_not_its_width(model, draft)
+
+
+def _why_incomplete(draft: ModelFile) -> str:
+    """What llama.cpp stops at in a drafter that reads its model's layers."""
+    read = _layers_read(draft)
+    if draft.architecture == "eagle3" and (len(read) != EAGLE_LAYERS or _number(draft, "block_count") != 1):
+        return f"an EAGLE-3 drafter has one layer and reads {EAGLE_LAYERS} of its model's, it reads {len(read)}"
+    if draft.architecture == "dflash" and "tokenizer.ggml.mask_token_id" not in draft.metadata:
+        return "it does not say which token stands for the ones to be drafted (tokenizer.ggml.mask_token_id)"
+    return "" if read else "it does not say which of its model's layers it reads (target_layers)"
+
+
+def _why_not_its_layers(model: ModelFile, draft: ModelFile) -> str:
+    if model.architecture not in GIVES_LAYERS:
+        return f"llama.cpp {READ_IN} hands no layers of {model.architecture} to a drafter"
+    layers = _number(model, "block_count") - _number(model, "nextn_predict_layers")
+    last = int(max(_layers_read(draft)))
+    if last > layers:
+        return f"it reads the model's layer {last}, which has {layers}: it was made for another model"
+    gives_last = GIVES_LAST_STATE if draft.architecture == "eagle3" else GIVES_LAST_LAYER
+    if last == layers and model.architecture not in gives_last:
+        return f"it reads what leaves the last layer, which llama.cpp {READ_IN} does not give of {model.architecture}"
+    return ""
+
+
+def _why_not_its_width(model: ModelFile, draft: ModelFile) -> str:
     width = _number(model, "embedding_length")
-    # DFlash has its model's width, EAGLE-3 says which it expects.
-    own = "target_hidden_size" if draft.architecture == "eagle3" else "embedding_length"
-    expected = _number(draft, own)
+    expected = _number(draft, OTHER_WIDTHS.get(draft.architecture, "embedding_length"))
     if expected and expected != width:
         return f"it expects {expected} values of each of the model's layers, which give {width}"
     return ""
+
+
+def _layers_read(draft: ModelFile) -> tuple[float, ...]:
+    return draft.lists.get(f"{draft.architecture}.target_layers", ())
 
 
 def _number(file: ModelFile, key: str) -> int:

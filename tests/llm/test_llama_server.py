@@ -20,10 +20,8 @@ from llm.engines.drafts import Draft
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
 from llm.engines.llama_binary import LlamaBinary, find_llama_server
 from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, arguments
-from llm.gguf import read_header
-from llm.pairing import DraftKind, pair
+from llm.pairing import DraftKind
 from meshd.launcher import ProcessLauncher
-from tests.llm.block_drafter import write_block_drafter
 from tests.llm.engine_contract import EngineContract
 from tests.llm.mesh import mesh
 from tests.llm.requests import chat, get, read
@@ -332,26 +330,6 @@ async def test_drafts_are_compared_with_none_while_nobody_waits(
         assert len(said) == 1
         assert engine.pid != first
         assert f"{engine.trial.state}: {engine.trial.speedup:.2f} times as fast" in engine.trial.words()
-
-
-@pytest.mark.parametrize(("has_markov_head", "kind"), [(False, "draft-dflash"), (True, "draft-dspark")])
-async def test_a_block_drafter_is_told_by_its_file_and_changes_no_answer(
-    tiny: Path, tmp_path: Path, has_markov_head: bool, kind: str
-) -> None:
-    block = write_block_drafter(tmp_path / "block.gguf", has_markov_head=has_markov_head)
-    told = pair(read_header(tiny), read_header(block)).kind
-    assert told == kind
-    said: list[dict[str, Any]] = []
-    for draft in (None, Draft(block, kind=told)):
-        options = LlamaServerOptions(
-            tiny, "tiny", tmp_path / "tiny.log", context_tokens=1024, slots=1, threads=1, draft=draft
-        )
-        async with running(LlamaServerEngine(options, ProcessLauncher(os.environ))) as engine:
-            said.append(json.loads(await ask_and_read(engine, chat(max_tokens=64, temperature=0))))
-    plain, drafted = said
-    assert drafted["choices"] == plain["choices"]
-    assert "draft_n" not in plain["timings"]
-    assert drafted["timings"]["draft_n"] > 0
 
 
 async def test_the_build_knows_every_way_to_draft(tmp_path: Path) -> None:

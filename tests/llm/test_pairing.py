@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import llm.demo
-from llm.gguf import ModelFile, Numbers, Tensor, read_header
-from llm.pairing import best, has_own_heads, pair
+from llm import draft_architectures
+from llm.gguf import ModelFile, read_header
+from llm.pairing import best, has_own_heads, pair, why_no_heads
+from tests.llm.cycle_model import Kind, write_cycle_drafter, write_cycle_model
 from tests.llm.tiny_gguf import write_tiny_gguf
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
@@ -25,13 +29,39 @@ def small() -> ModelFile:
     return read_header(llm.demo.DRAFT_MODEL)
 
 
-def block(file: ModelFile, architecture: str, tensors: tuple[str, ...] = (), **numbers: int) -> ModelFile:
-    """`file` as a block drafter: of another kind, with other tensors and numbers."""
-    metadata = {f"{architecture}.{key}": value for key, value in numbers.items()}
-    shape = file.tensors[0]
-    found: tuple[Tensor, ...] = tuple(replace(shape, name=name) for name in tensors)
-    lists: dict[str, Numbers] = {f"{architecture}.target_layers": (1, 2)}
-    return replace(file, architecture=architecture, metadata=file.metadata | metadata, lists=lists, tensors=found)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drafters")
+
+
+@pytest.fixture(scope="module")
+def cycle(folder: Path) -> ModelFile:
+    return read_header(write_cycle_model(folder / "cycle.gguf"))
+
+
+@pytest.fixture(scope="module")
+def headed(folder: Path) -> ModelFile:
+    return read_header(write_cycle_model(folder / "headed.gguf", has_head=True))
+
+
+@pytest.fixture(scope="module")
+def drafters(folder: Path) -> dict[Kind, ModelFile]:
+    return {kind: read_header(write_cycle_drafter(folder / f"{kind}.gguf", kind)) for kind in get_args(Kind)}
+
+
+def changed(file: ModelFile, **numbers: int) -> ModelFile:
+    """`file` with other numbers."""
+    return replace(file, metadata=file.metadata | {f"{file.architecture}.{key}": it for key, it in numbers.items()})
+
+
+def reading(file: ModelFile, *layers: int) -> ModelFile:
+    return replace(file, lists={f"{file.architecture}.target_layers": layers})
+
+
+def called(file: ModelFile, architecture: str) -> ModelFile:
+    """`file` as one of another architecture."""
+    metadata = {key.replace(f"{file.architecture}.", f"{architecture}."): it for key, it in file.metadata.items()}
+    return replace(file, architecture=architecture, metadata=metadata)
 
 
 def test_a_smaller_model_of_the_same_vocabulary_drafts_as_it_is(model: ModelFile, small: ModelFile) -> None:
@@ -49,45 +79,84 @@ def test_another_vocabulary_or_the_model_itself_does_not(model: ModelFile, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("architecture", "tensors", "kind"),
-    [
-        ("dflash", ("fc.weight",), "draft-dflash"),
-        ("dflash", ("fc.weight", "markov_w1.weight"), "draft-dspark"),
-        ("eagle3", ("fc.weight",), "draft-eagle3"),
-        ("llama", ("blk.3.nextn.eh_proj.weight",), "draft-mtp"),
-        ("llama", ("blk.0.attn_q.weight", "blk.3.nextn.eh_proj.weight"), "draft-simple"),
-    ],
+    ("kind", "expected"), [("eagle3", "draft-eagle3"), ("dflash", "draft-dflash"), ("dspark", "draft-dspark")]
 )
 def test_block_drafters_are_told_by_what_they_say(
-    model: ModelFile, small: ModelFile, architecture: str, tensors: tuple[str, ...], kind: str
+    cycle: ModelFile, drafters: dict[Kind, ModelFile], kind: Kind, expected: str
 ) -> None:
-    width = model.metadata[f"{model.architecture}.embedding_length"]
-    assert isinstance(width, int)
-    drafter = block(small, architecture, tensors, block_count=4, embedding_length=width, target_hidden_size=width)
-    assert pair(model, drafter).kind == kind
+    assert pair(cycle, drafters[kind]).kind == expected
 
 
-def test_a_block_drafter_of_another_model_is_refused_in_words(model: ModelFile, small: ModelFile) -> None:
-    strange = block(small, "eagle3", target_hidden_size=4096)
-    assert "expects 4096 values" in pair(model, strange).reason
-    layers = replace(block(small, "dflash"), lists={"dflash.target_layers": (1, 99)})
-    assert "layer 99" in pair(model, layers).reason
+def test_heads_alone_draft_for_a_model_of_their_kind(
+    cycle: ModelFile, headed: ModelFile, drafters: dict[Kind, ModelFile]
+) -> None:
+    assert pair(headed, drafters["head"]).kind == "draft-mtp"
+    assert pair(cycle, drafters["head"]).reason == "it is the head of a glm4moe, the model is a llama"
 
 
-def test_what_was_made_for_the_model_comes_before_what_is_small(model: ModelFile, small: ModelFile) -> None:
-    width = model.metadata[f"{model.architecture}.embedding_length"]
-    assert isinstance(width, int)
-    made = replace(block(small, "dflash", embedding_length=width), file_bytes=2 * small.file_bytes)
-    found = best(model, [small, made])
+def test_a_whole_model_with_heads_drafts_as_any_does(headed: ModelFile, folder: Path) -> None:
+    other = replace(headed, paths=(folder / "copy.gguf",))
+    assert pair(headed, other).kind == "draft-simple"
+
+
+def test_a_block_drafter_of_another_model_is_refused_in_words(
+    cycle: ModelFile, drafters: dict[Kind, ModelFile]
+) -> None:
+    eagle, dflash = drafters["eagle3"], drafters["dflash"]
+    assert "expects 4096 values" in pair(cycle, changed(eagle, target_hidden_size=4096)).reason
+    assert "layer 99" in pair(cycle, reading(dflash, 1, 99)).reason
+    # The layers of heads are not counted: nothing leaves them while the model answers.
+    assert "layer 3, which has 2" in pair(changed(cycle, nextn_predict_layers=1), reading(dflash, 1, 3)).reason
+
+
+def test_what_llama_server_would_stop_at_is_refused_beforehand(
+    cycle: ModelFile, headed: ModelFile, drafters: dict[Kind, ModelFile]
+) -> None:
+    eagle, dflash = drafters["eagle3"], drafters["dflash"]
+    assert "hands no layers of glm4moe" in pair(headed, eagle).reason
+    assert "reads 3 of its model's, it reads 2" in pair(cycle, reading(eagle, 0, 1)).reason
+    assert "what leaves the last layer" in pair(cycle, reading(eagle, 0, 1, 3)).reason
+    assert "what leaves the last layer" in pair(cycle, reading(dflash, 0, 3)).reason
+    unmasked = {key: it for key, it in dflash.metadata.items() if key != "tokenizer.ggml.mask_token_id"}
+    assert "mask_token_id" in pair(cycle, replace(dflash, metadata=unmasked)).reason
+    assert "target_layers" in pair(cycle, replace(dflash, lists={})).reason
+
+
+def test_an_assistant_of_gemma_drafts_for_gemma(cycle: ModelFile, folder: Path) -> None:
+    assistant = changed(called(cycle, "gemma4-assistant"), embedding_length_out=64)
+    other = replace(cycle, paths=(folder / "other.gguf",))
+    assert pair(called(other, "gemma4"), assistant).kind == "draft-mtp"
+    assert pair(other, assistant).reason == "it drafts for gemma4, not for llama"
+    assert "expects 4096 values" in pair(called(other, "gemma4"), changed(assistant, embedding_length_out=4096)).reason
+
+
+def test_what_was_made_for_the_model_comes_before_what_is_small(
+    cycle: ModelFile, drafters: dict[Kind, ModelFile], folder: Path
+) -> None:
+    made = drafters["eagle3"]
+    tiny = replace(cycle, paths=(folder / "tiny.gguf",), file_bytes=made.file_bytes // 2)
+    found = best(cycle, [tiny, made])
     assert found is not None
-    assert (found[0] is made, found[1].kind) == (True, "draft-dflash")
-    too_large = replace(small, file_bytes=model.file_bytes)
-    assert best(model, [too_large]) is None
+    assert (found[0] is made, found[1].kind) == (True, "draft-eagle3")
+    too_large = replace(tiny, file_bytes=cycle.file_bytes)
+    assert best(cycle, [too_large]) is None
 
 
-def test_heads_of_its_own(model: ModelFile) -> None:
-    last = model.metadata[f"{model.architecture}.block_count"]
-    assert isinstance(last, int)
-    heads = replace(model.tensors[0], name=f"blk.{last - 1}.nextn.eh_proj.weight")
-    assert not has_own_heads(model)
-    assert has_own_heads(replace(model, tensors=(*model.tensors, heads)))
+def test_heads_of_its_own(cycle: ModelFile, headed: ModelFile) -> None:
+    assert has_own_heads(headed)
+    assert not has_own_heads(cycle)
+    assert why_no_heads(cycle) == "it has no layers that predict further tokens"
+
+
+def test_heads_that_llama_cpp_does_not_compute_do_not_draft(headed: ModelFile) -> None:
+    kept = called(headed, "glm4")
+    assert not has_own_heads(kept)
+    assert "does not compute the heads of glm4" in why_no_heads(kept)
+    assert "it has 2 heads" in why_no_heads(changed(headed, nextn_predict_layers=2))
+    assert has_own_heads(changed(called(headed, "step35"), nextn_predict_layers=2))
+
+
+def test_the_lists_are_those_of_the_llama_cpp_that_is_used() -> None:
+    """Another version computes other heads, and hands out other layers: look the lists up again."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["optional-dependencies"]["llm"] == [f"llama-cpp-python=={draft_architectures.READ_IN}"]
