@@ -1,6 +1,7 @@
-"""The control door: JSON over HTTP on a Unix socket in the data directory, for this user only.
+"""The control door as the command line sees it: JSON over HTTP on a Unix socket in the data directory.
 
-`control_app` is the agent's side; `ControlClient` is what the command line uses.
+What answers behind it is `meshd.control_app`: every command that talks to an agent loads this module, and shall not
+load a web server with it.
 """
 
 from __future__ import annotations
@@ -8,18 +9,12 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-MAX_COMMAND_BYTES = 64 << 10
 
 
 class CommandFailed(Exception):
@@ -28,36 +23,6 @@ class CommandFailed(Exception):
 
 class NotRunning(Exception):
     """No agent answers on the data directory's control socket."""
-
-
-def control_app(commands: dict[str, Command], others: Sequence[Route] = ()) -> Starlette:
-    """An app that answers `POST /NAME` with each command's object, or 409 with `{"error": …}`. others: no JSON."""
-
-    def route(name: str, command: Command) -> Route:
-        async def answer(request: Request) -> Response:
-            try:
-                arguments = await command_arguments(request)
-                return JSONResponse(await command(arguments))
-            except CommandFailed as failure:
-                return JSONResponse({"error": str(failure)}, status_code=409)
-
-        return Route(f"/{name}", answer, methods=["POST"])
-
-    return Starlette(routes=[*(route(name, command) for name, command in commands.items()), *others])
-
-
-async def command_arguments(request: Request) -> dict[str, Any]:
-    """The JSON object of a command. Raises CommandFailed."""
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_COMMAND_BYTES:
-        raise CommandFailed("the command is too large")
-    try:
-        arguments = json.loads(await request.body() or b"{}")
-    except ValueError:
-        raise CommandFailed("the command is not JSON") from None
-    if not isinstance(arguments, dict):
-        raise CommandFailed("expected a JSON object")
-    return arguments
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -111,5 +76,6 @@ def _result(command: str, status: int, body: bytes) -> dict[str, Any]:
         answer = None
     if status == 200 and isinstance(answer, dict):
         return answer
-    reason = answer.get("error") if isinstance(answer, dict) else f"status {status}"
-    raise CommandFailed(f"{command}: {reason}")
+    if isinstance(answer, dict) and "error" in answer:
+        raise CommandFailed(str(answer["error"]))
+    raise CommandFailed(f"the agent answered {command!r} with status {status}; is it of another version?")

@@ -26,7 +26,8 @@ from llm.errors import RequestFailed
 from meshd.api import key_in
 from meshd.bender import Bent
 from meshd.console.feed import Feed, TooManyReaders
-from meshd.control import Command, CommandFailed, command_arguments
+from meshd.control import Command, CommandFailed
+from meshd.control_app import command_arguments
 from meshd.ingress import Ingress
 from meshd.logs import following
 

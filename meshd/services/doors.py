@@ -13,7 +13,7 @@ from meshd.api import Api
 from meshd.bender import Bender
 from meshd.bringer import Bringer
 from meshd.console.door import ConsoleDoor
-from meshd.control import control_app
+from meshd.control_app import control_app
 from meshd.footing import Footing
 from meshd.http_server import serve_http
 from meshd.metrics.telemetry import Telemetry

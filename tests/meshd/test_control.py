@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from meshd.control import CommandFailed, ControlClient, NotRunning, control_app
+from meshd.control import CommandFailed, ControlClient, NotRunning
+from meshd.control_app import control_app
 from meshd.http_server import listen_unix
 from tests.meshd.serving import served
+
+pytestmark = pytest.mark.live
 
 
 async def echo(arguments: dict[str, Any]) -> dict[str, Any]:
