@@ -25,6 +25,8 @@ from meshd.cli.blob import app as blob_commands
 from meshd.config import Config
 from tests.forms.doors import Doors, doors
 
+pytestmark = pytest.mark.live
+
 PAGE = (Path(__file__).parents[2] / "docs" / "bend.md").read_text("utf-8")
 DEADLINE_S = 60.0
 

@@ -36,6 +36,8 @@ from transport.errors import StreamReset
 from transport.interface import LinkState, NodeId
 from transport.memory import MemoryNetwork
 
+pytestmark = pytest.mark.live
+
 QUOTA = 1 << 20
 DATA = random.Random(6).randbytes(700_001)
 DIGEST = hashlib.sha256(DATA).digest()

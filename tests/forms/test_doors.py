@@ -16,6 +16,8 @@ import pytest
 from forms.circuits.generator.generate import Algorithm, Arithmetic, generate
 from tests.forms.doors import doors
 
+pytestmark = pytest.mark.live
+
 SHAKE = '(cuda-shake-fanout \'("00" "deadbeef") 32)'
 DIGESTS = [hashlib.shake_256(bytes.fromhex(one)).hexdigest(32) for one in ("00", "deadbeef")]
 REPLY = f'(ok ("{DIGESTS[0]}" "{DIGESTS[1]}"))'

@@ -12,6 +12,8 @@ from forms.errors import Busy
 from forms.held import Held
 from tests.forms.doors import doors
 
+pytestmark = pytest.mark.live
+
 
 def test_what_one_holds_the_others_cannot() -> None:
     held = Held(100)

@@ -81,6 +81,7 @@ def test_what_it_raises_is_an_error_of_its_call() -> None:
     assert said == '(error (internal "broken failed: RuntimeError: it never worked"))\n'
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("kind", [0, 1, 2])
 async def test_a_measure_that_makes_no_sense_ends_its_connection_and_no_other(kind: int) -> None:
     async with doors(more=[Fenced(Broken())]) as open_doors:

@@ -55,7 +55,7 @@ def worker(given_back: list[bool], clock: Clock) -> Iterator[socket.socket]:
     with theirs:
         with ours:
             yield ours
-        thread.join(10)
+        thread.join(60)
 
 
 def say(end: socket.socket, message: Message) -> Message:

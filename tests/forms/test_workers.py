@@ -25,6 +25,9 @@ from forms.worker import Worker
 from forms.worker_pipe import FRAME, TEXT
 from forms.workers import Workers
 
+pytestmark = pytest.mark.live
+
+PATIENCE_S = 120.0
 SORT = b"(cuda-radix-sort '(3 1 2))"
 
 
@@ -40,15 +43,15 @@ async def running(*devices: str, room: Room | None = None) -> AsyncIterator[Work
 
 async def test_a_reply_tells_what_it_cost_and_an_error_that_it_teaches_nothing() -> None:
     async with running("cpu") as workers:
-        first = await workers.compute(TEXT, SORT, 30)
+        first = await workers.compute(TEXT, SORT, PATIENCE_S)
         assert (first.reply, first.form, first.work) == (b"(ok (1 2 3))\n", "cuda-radix-sort", 3.0)
         assert first.backend is not None
         assert first.seconds > 0
         assert first.is_cold
-        again = await workers.compute(TEXT, SORT, 30)
+        again = await workers.compute(TEXT, SORT, PATIENCE_S)
         assert not again.is_cold
         for kind, wrong in ((TEXT, b"(cuda-radix-sort '(x))"), (TEXT, b"(no-such-form)"), (FRAME, b"BXXX")):
-            failed = await workers.compute(kind, wrong, 30)
+            failed = await workers.compute(kind, wrong, PATIENCE_S)
             assert failed.is_error, failed
             assert not failed.reply.startswith(b"(ok")
 
@@ -80,12 +83,12 @@ def segments() -> int:
 async def test_long_requests_and_replies_of_any_length_follow_one_another() -> None:
     async with running("cpu") as workers:
         for rows in (3, 40_000, 2, 20_000, 300_000, 1):
-            done = await workers.compute(FRAME, shake_frame(rows), 60)
+            done = await workers.compute(FRAME, shake_frame(rows), PATIENCE_S)
             expected = b"".join(hashlib.shake_256(struct.pack("<I", row)).digest(32) for row in (0, rows - 1))
             assert len(done.reply) == 12 + 32 * rows
             assert done.reply[12:44] + done.reply[-32:] == (expected if rows > 1 else expected[:32] * 2)
         assert segments() == 2
-        small = await workers.compute(TEXT, SORT, 30)
+        small = await workers.compute(TEXT, SORT, PATIENCE_S)
         assert small.reply == b"(ok (1 2 3))\n"
     assert segments() == 0
 
@@ -95,7 +98,7 @@ LONG += b") '(" + (b'"' + b"d" * 1024 + b'" ') * 2000 + b"))"
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not holds():  # noqa: ASYNC110 - it has nothing that one could wait for
             await asyncio.sleep(0.01)
 
@@ -104,12 +107,12 @@ async def test_a_worker_killed_in_the_midst_of_a_long_request_leaves_nothing_beh
     async with running("cpu") as workers:
         (worker,) = workers
         async with asyncio.TaskGroup() as group:
-            asked = group.create_task(outcome(workers.compute(TEXT, LONG, 60)))
+            asked = group.create_task(outcome(workers.compute(TEXT, LONG, PATIENCE_S)))
             await until(lambda: worker.is_computing and worker.pid is not None)
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
         assert isinstance(asked.result(), WorkerLost)
-        assert (await workers.compute(TEXT, SORT, 30)).reply == b"(ok (1 2 3))\n"
+        assert (await workers.compute(TEXT, SORT, PATIENCE_S)).reply == b"(ok (1 2 3))\n"
         assert segments() == 2
 
 
@@ -135,7 +138,7 @@ async def test_what_is_logged_of_a_lost_call_is_logged_as_its_callers() -> None:
             for caller in ("first", "second"):
                 WHOSE.set(caller)
                 with pytest.raises(WorkerLost):
-                    await workers.compute(TEXT, SORT, 60)
+                    await workers.compute(TEXT, SORT, PATIENCE_S)
     finally:
         logger.removeHandler(handler)
     assert [whose for whose, line in handler.lines if "died" in line] == ["first", "second"]
@@ -188,7 +191,7 @@ def is_running(pid: int) -> bool:
 async def test_a_device_that_is_not_there_is_a_loss_in_words() -> None:
     async with running("cuda:99") as workers:
         with pytest.raises(WorkerLost, match=r"cupy|CUDA|cuda"):
-            await workers.compute(TEXT, SORT, 30)
+            await workers.compute(TEXT, SORT, PATIENCE_S)
 
 
 class CountedRoom:
@@ -213,14 +216,14 @@ class CountedRoom:
 async def test_a_large_call_holds_memory_while_it_is_computed_and_a_small_one_asks_for_none() -> None:
     room = CountedRoom(1 << 28)
     async with running("cpu", room=room) as workers:
-        await workers.compute(FRAME, shake_frame(10), 30)
+        await workers.compute(FRAME, shake_frame(10), PATIENCE_S)
         assert room.held == []
-        await workers.compute(FRAME, shake_frame(700_000), 60)
+        await workers.compute(FRAME, shake_frame(700_000), PATIENCE_S)
         assert [device for device, _ in room.held] == ["cpu"]
         assert room.held[0][1] >= 700_000 * 36 - (64 << 20)
         assert room.free_bytes == 1 << 28
         room.free_bytes = 1
-        refused = await workers.compute(FRAME, shake_frame(700_000), 60)
+        refused = await workers.compute(FRAME, shake_frame(700_000), PATIENCE_S)
         assert refused.reply.startswith(b"BERR\x06")
         assert b"too little memory" in refused.reply
 
@@ -230,9 +233,9 @@ async def test_a_gpu_is_held_for_as_long_as_its_worker_is_there() -> None:
     async with running("cuda:99", room=room) as workers:
         for _ in range(2):
             with pytest.raises(WorkerLost):
-                await workers.compute(TEXT, SORT, 30)
+                await workers.compute(TEXT, SORT, PATIENCE_S)
         assert [device for device, _ in room.held] == ["cuda:99"] * 2
         assert room.free_bytes == 1 << 30
         room.free_bytes = 0
         with pytest.raises(Busy, match="too little memory"):
-            await workers.compute(TEXT, SORT, 30)
+            await workers.compute(TEXT, SORT, PATIENCE_S)

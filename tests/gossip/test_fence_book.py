@@ -145,6 +145,7 @@ def test_a_crash_while_writing_leaves_the_old_file_or_the_new(tmp_path: Path, mo
     assert found == [1, 1, 2]
 
 
+@pytest.mark.live
 def test_a_killed_process_has_forgotten_no_promise(tmp_path: Path) -> None:
     path = tmp_path / "fences"
     promised = 0

@@ -18,8 +18,9 @@ from meshd.launcher import ProcessLauncher
 from meshd.local_agents import LocalAgent, LocalAgents
 from tests.live.test_models import run_models
 from tests.live.toy import MODEL, TOY
-from tests.llm.managed_server import free_port, managed
+from tests.llm.managed_server import managed
 from tests.llm.tiny_gguf import write_tiny_gguf
+from tests.ports import free_port
 
 WAIT_S = 60.0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from llm.engines.llama_binary import find_llama_server
 from llm.engines.llama_server import LISTENING
+from tests.ports import free_port
 
 ALWAYS = ("--host", "127.0.0.1", "--port", "0", "--offline", "--no-webui", "--no-warmup")
 SAID = ("--log-colors", "off", "--verbosity", "4")
@@ -72,7 +73,7 @@ def rpc_servers(count: int, folder: Path, threads: int = 2) -> Iterator[list[str
     """Addresses of `count` fresh `ggml-rpc-server`s on loopback."""
     program = find_llama_server().path.with_name("ggml-rpc-server")
     with contextlib.ExitStack() as stack:
-        ports = [_free_port() for _ in range(count)]
+        ports = [free_port() for _ in range(count)]
         for port in ports:
             out = stack.enter_context((folder / f"rpc-{port}.log").open("wb"))
             stack.enter_context(
@@ -103,13 +104,6 @@ def _running(argv: list[str], out: int) -> Iterator[subprocess.Popen[bytes]]:
             yield child
         finally:
             child.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(port: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from meshd.http_server import listen_tcp, serve_http
+from tests.ports import free_port
 
 SOUND = bytes(range(256)) * 40
 
@@ -26,9 +26,7 @@ class FakeUpstream:
         self.entries: Any = [{"id": model, "object": "model"} for model in models]
         self.key = key
         self.asked: list[tuple[str, bytes]] = []
-        with socket.socket() as trial:
-            trial.bind(("127.0.0.1", 0))
-            self.port: int = trial.getsockname()[1]
+        self.port = free_port()
 
     @property
     def base(self) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shlex
 import signal
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ END_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ManagedServer:
-    """Commands that begin and end one process in the background. port: a free one, for whoever makes `argv`."""
+    """Commands that begin and end one process in the background."""
 
     folder: Path
     argv: tuple[str, ...]
@@ -70,7 +69,8 @@ class ManagedServer:
 
     @property
     def _pid(self) -> int | None:
-        return int(self._pid_file.read_text()) if self._pid_file.exists() else None
+        said = self._pid_file.read_text() if self._pid_file.exists() else ""
+        return int(said) if said.strip() else None  # the shell makes the file before it writes to it
 
 
 @contextlib.contextmanager
@@ -81,9 +81,3 @@ def managed(folder: Path, argv: Sequence[str], *environment: str) -> Iterator[Ma
         yield server
     finally:
         server.end()
-
-
-def free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])

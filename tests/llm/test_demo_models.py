@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import sysconfig
 import time
@@ -24,6 +23,7 @@ from gguf import GGUFReader
 from llm.demo import CHAT_MODEL, DRAFT_MODEL, TRAINING_LOG, bpe, chat, corpus
 from llm.demo.batches import Texts, draw_batch
 from llm.demo.recipe import Recipe
+from tests.ports import free_port
 
 SITE_PACKAGES = Path(sysconfig.get_path("platlib"))
 SERVER = SITE_PACKAGES / "bin" / "llama-server"
@@ -206,8 +206,7 @@ def serve(log: Path, *arguments: str) -> Iterator[Server]:
     """Start llama-server with `arguments`, yield it when it is healthy, and end it."""
     if not SERVER.exists():
         pytest.skip("llama-server is not installed; the llm extra builds it")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [str(SERVER), "--host", "127.0.0.1", "--port", str(port), "--offline", "--threads", "1", *arguments]
     environment = os.environ | {"LD_LIBRARY_PATH": str(SITE_PACKAGES / "lib")}
     with log.open("wb") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:

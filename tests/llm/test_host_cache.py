@@ -80,6 +80,7 @@ def test_the_engine_is_told_and_left_nothing_to_decide() -> None:
     assert "--fit off --cache-ram 64 --ctx-checkpoints 7" in line
 
 
+@pytest.mark.live
 async def test_a_checkpoint_is_no_larger_than_what_is_counted(files: dict[str, ModelFile], tmp_path: Path) -> None:
     model = files["gemma3"]
     told = ("--ctx-size", "8192", "--parallel", "2", "--cache-ram", "1", "--ctx-checkpoints", "2", "--fit", "off")

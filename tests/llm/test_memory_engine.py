@@ -17,6 +17,8 @@ from llm.memory.reported import read_reported
 from tests.llm.architectures import MAMBA, PLANS, write_architecture
 from tests.llm.engine_loads import gpu_devices, load, rpc_servers
 
+pytestmark = pytest.mark.live
+
 TOLERANCE = 0.05
 ROUNDING_BYTES = 10_000  # the engine says hundredths of a MiB
 

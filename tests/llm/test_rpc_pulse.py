@@ -43,6 +43,7 @@ def test_a_pause_is_forgiven_once_it_runs_again() -> None:
     assert not any(verdicts([*pause, Look(24, 2000), *[Look(24, 2000)] * (LOOKS - 1), Look(0, 2000)]))
 
 
+@pytest.mark.live
 @on_linux
 def test_what_was_sent_and_not_read_is_seen_and_what_waits_to_be_accepted_is_not_taken_for_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -61,6 +62,7 @@ def test_what_was_sent_and_not_read_is_seen_and_what_waits_to_be_accepted_is_not
     assert before.ran_ns < read.ran_ns and not read.is_stopped
 
 
+@pytest.mark.live
 @on_linux
 def test_a_process_that_is_stopped_is_seen_and_one_that_has_ended_is_nothing_to_decide() -> None:
     nobody = Address("127.0.0.1", 1)

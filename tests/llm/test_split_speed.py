@@ -14,8 +14,10 @@ from llm.plan_speed import Point, fit
 from tests.llm.architectures import Plan, write_architecture
 from tests.llm.engine_loads import rpc_servers
 
+pytestmark = pytest.mark.live
+
 SMALL = Plan("llama", layers=2, vocabulary=500)
-ROUNDS = 3
+ROUNDS = 6
 WITHIN = 0.25
 
 

@@ -30,10 +30,13 @@ from meshd.launcher import ProcessLauncher
 from meshd.ledger import Account, Ledger
 from tests.llm.engine_contract import EngineContract
 from tests.llm.fake_upstream import SOUND, FakeUpstream
-from tests.llm.managed_server import ManagedServer, free_port, managed
+from tests.llm.managed_server import ManagedServer, managed
 from tests.llm.requests import chat, get, post, read
 from tests.llm.scripted import ScriptedEngine
 from tests.llm.tiny_gguf import write_tiny_gguf
+from tests.ports import free_port
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 DEADLINE_S = 60.0
 
@@ -79,8 +82,6 @@ async def hosted(*many: UpstreamOptions) -> AsyncIterator[Host]:
             task.cancel()
 
 
-@pytest.mark.live
-@pytest.mark.timeout(300)
 class TestPlainLlamaServer(EngineContract):
     """A llama-server that somebody else started keeps the contract through us."""
 
@@ -307,7 +308,7 @@ async def test_an_idle_server_makes_room_and_takes_it_back(server: ManagedServer
         assert await _status(UpstreamEngine(upstream, "echo")) == 200
         assert (upstream.held_bytes, shared.ledger.free_bytes) == (8, 2)
         assert await read(await model.answer(chat("model"))) == b"x"
-        assert not server.is_running
+        await server.ended()
         assert (upstream.held_bytes, model.held_bytes, shared.ledger.free_bytes) == (0, 6, 4)
         assert await _status(UpstreamEngine(upstream, "echo")) == 200
         assert (upstream.held_bytes, model.held_bytes, shared.ledger.free_bytes) == (8, 0, 2)
@@ -324,7 +325,7 @@ async def test_a_server_that_answers_is_not_ended(server: ManagedServer) -> None
         assert server.is_running
         await reply.close()
         await until_model(model, EngineState.READY)
-        assert not server.is_running
+        await server.ended()
 
 
 async def until_model(model: ResidentEngine, state: EngineState) -> None:
@@ -359,8 +360,6 @@ async def test_a_server_that_does_not_stop_is_left_alone(server: ManagedServer) 
 async def test_a_server_that_hangs_lets_go_of_who_waits_for_it(
     server: ManagedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream_module, "LOOK_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(upstream_module, "LOOK_AGAIN_S", 0.05)
     options = replace(options_of(server), start=(), stop=())
     async with watched(options) as upstream:
         await run_command(server.start, DEADLINE_S)
@@ -370,11 +369,14 @@ async def test_a_server_that_hangs_lets_go_of_who_waits_for_it(
         chunks = streaming.chunks()
         await anext(chunks)
         server.suspend()
-        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
-            asking = group.create_task(_failure_of(engine))
-            with pytest.raises(EngineFailed):
-                async for _ in chunks:
-                    pass
+        with monkeypatch.context() as impatient:
+            impatient.setattr(upstream_module, "LOOK_TIMEOUT_S", 0.3)
+            impatient.setattr(upstream_module, "LOOK_AGAIN_S", 0.05)
+            async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+                asking = group.create_task(_failure_of(engine))
+                with pytest.raises(EngineFailed):
+                    async for _ in chunks:
+                        pass
         await streaming.close()
         assert asking.result().retryable
         assert engine.status.in_flight == 0

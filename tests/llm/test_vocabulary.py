@@ -45,6 +45,7 @@ def test_other_tokens_are_told(tmp_path: Path) -> None:
     assert "its tokenizer is" in why_no_draft(read_header(TOY), file)
 
 
+@pytest.mark.live
 async def test_the_engine_takes_a_draft_that_is_padded_differently(tmp_path: Path) -> None:
     draft = ("--spec-type", "draft-simple", "--spec-draft-model", str(model(tmp_path, 0)), "--spec-draft-n-max", "4")
     told = ("--ctx-size", "512", "--parallel", "1", "--threads", "1", "--fit", "off", *draft)

@@ -23,6 +23,8 @@ from transport import link
 from transport.identity import NodeKey
 from transport.interface import NodeId, Role
 
+pytestmark = pytest.mark.live
+
 PROVER = NodeId(b"\x02" * 32)
 
 

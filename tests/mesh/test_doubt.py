@@ -13,6 +13,8 @@ from tests.mesh.test_mesh_news import founder, member
 from transport import link
 from transport.interface import LinkState
 
+pytestmark = pytest.mark.live
+
 
 def link_state(one: StandingNode, other: StandingNode) -> LinkState:
     return next(link.state for link in one.transport.links() if link.node == other.node)

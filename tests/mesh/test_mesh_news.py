@@ -22,6 +22,8 @@ from transport.interface import Role
 from transport.revocation import Names, sign_revocations
 from transport.rotation import succeed
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:

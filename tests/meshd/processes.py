@@ -25,7 +25,7 @@ async def has_begun(log: Path) -> None:
     await asyncio.to_thread(_look_until_begun, log)
 
 
-def _look_until_begun(log: Path, patience_s: float = 30.0) -> None:
+def _look_until_begun(log: Path, patience_s: float = 60.0) -> None:
     give_up = time.monotonic() + patience_s
     while not log.exists() or "begun" not in log.read_text():  # a file tells nobody that it grew
         assert time.monotonic() < give_up, f"{log} never said that its program has begun"

@@ -28,6 +28,8 @@ from transport.blob_message import BlobDigest
 from transport.interface import Role
 from transport.memory import MemoryNetwork
 
+pytestmark = pytest.mark.live
+
 WAIT_S = 60.0
 
 

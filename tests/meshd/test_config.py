@@ -50,6 +50,16 @@ def test_lists_come_from_flags_files_and_comma_separated_variables() -> None:
         ({"client": True, "model": ["m"]}, {}, {}, "a lite client hosts nothing"),
         ({"bend_listen": "0.0.0.0"}, {}, {}, "--bend-key-file"),
         ({}, {"MESHD_CLIENT": "perhaps"}, {}, "expected true or false"),
+        ({"port": 70000}, {}, {}, "^--port: expected"),
+        ({}, {"MESHD_PORT": "70000"}, {}, "^MESHD_PORT: expected"),
+        ({}, {}, {"port": 70000}, "^meshd.toml: port: expected"),
+        ({}, {}, {"join": 5}, "^meshd.toml: join: expected a list, got 5"),
+        ({"join": ["meshd2:x"]}, {}, {}, "^--join: this is not a meshd token"),
+        ({"bind": "here"}, {}, {}, "^--bind: expected HOST:PORT"),
+        ({"name": "two\nlines"}, {}, {}, "^--name: expected at most 64 characters in one line"),
+        ({"allow_origin": ["play.example"]}, {}, {}, "^--allow-origin: .*such as https://play.example"),
+        ({"keyless_network": ["10.0.0.1/8"]}, {}, {}, "^--keyless-network: "),
+        ({"port": 3131}, {}, {}, "two doors of this node want port 3131"),
     ],
 )
 def test_a_bad_setting_is_named_with_its_source(
@@ -57,6 +67,16 @@ def test_a_bad_setting_is_named_with_its_source(
 ) -> None:
     with pytest.raises(BadConfig, match=message):
         resolve(flags, environment, document)
+
+
+def test_doors_on_different_addresses_may_have_one_port() -> None:
+    flags = {"listen": "10.0.0.1", "port": 8320}
+
+    assert resolve(flags, {}, {}).config.bend_port == 8320
+
+
+def test_a_door_that_is_closed_takes_no_port() -> None:
+    assert resolve({"port": 3131, "no_console": True}, {}, {}).config.port == 3131
 
 
 def test_the_data_directory_follows_xdg() -> None:

@@ -16,6 +16,8 @@ from meshd.doctor_probes import DoctorOptions, run_checks
 from meshd.key_store import keys_of
 from meshd.keys import Limits
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 def options(tmp_path: Path) -> DoctorOptions:

@@ -23,6 +23,8 @@ from tests.llm.views import FILE_A, node, node_id, offer
 from transport.interface import LinkState, Role, Stream
 from transport.memory import MemoryNetwork, MemoryTransport
 
+pytestmark = pytest.mark.live
+
 CONTENT = b"GGUF" + bytes(1000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 

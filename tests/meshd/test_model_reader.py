@@ -20,6 +20,8 @@ from tests.meshd.pantries import pantry
 from transport.interface import Role
 from transport.memory import MemoryNetwork
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:

@@ -29,6 +29,8 @@ from transport.quic.udp import BUFFER_BYTES, UdpSocket
 from transport.record import encode_record
 from transport.relay import UdpRelay
 
+pytestmark = pytest.mark.live
+
 # libuv stops polling a socket on which the kernel reports an error, asyncio does not.
 loop_factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

@@ -29,6 +29,8 @@ from transport.quic import QuicTransport
 from transport.quic.connection import QuicPeerConnection
 from transport.quic.strangers import MAX_HALF_OPEN
 
+pytestmark = pytest.mark.live
+
 FLOOD_PEAK_BYTES = 8 << 20
 """Half-open handshakes, up to the sixteen that no Retry keeps out, and the witness's messages: 1.3 MB measured."""
 

@@ -34,6 +34,7 @@ def test_what_goes_through_the_pipe_comes_out_alike() -> None:
     assert numpy.array_equal(again.nonces, results.nonces) and numpy.array_equal(again.artefacts, results.artefacts)
 
 
+@pytest.mark.live
 def test_two_groups_search_side_by_side_and_prove_together() -> None:
     # Two processors: what a host with two groups of GPUs does, without GPUs.
     search, told = HostSearch([(CPU,), (CPU,)]), list[float]()
@@ -58,6 +59,7 @@ def test_a_group_of_devices_gets_them_by_number_and_its_own_nonces() -> None:
     assert HostSearch([(CPU,)])._job(assignment_of(TINY, b"e" * 32, 0.2), 0, 1.0, 64, 1000).devices == ()
 
 
+@pytest.mark.live
 def test_a_group_that_cannot_be_used_is_named_and_leaves_nothing_behind() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     with pytest.raises(GroupFailed, match="group 1"):
@@ -65,6 +67,7 @@ def test_a_group_that_cannot_be_used_is_named_and_leaves_nothing_behind() -> Non
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
 
 
+@pytest.mark.live
 def test_a_groups_process_ends_with_its_host() -> None:
     """The host is killed in the midst of a search of an hour."""
     script = (

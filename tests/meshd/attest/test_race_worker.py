@@ -38,6 +38,8 @@ from tests.meshd.attest.examples import (
     VERIFIER,
 )
 
+pytestmark = pytest.mark.live
+
 PATIENCE_S = 120.0
 KEY = key_of(RACE, PROVER.node, OWN, (PLEDGE,), (PLEDGED,))
 
