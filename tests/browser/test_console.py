@@ -8,12 +8,13 @@ import re
 import signal
 from typing import Any
 
+import aiohttp
 from playwright.async_api import Page, ViewportSize, expect
 
 from meshd.local_agents import LocalAgent, LocalAgents
 from tests.browser.conftest import browser, page_of, pictures
 from tests.live.test_pairing import Asker
-from tests.live.toy import MODEL, SERVES_TOY, sees_ready
+from tests.live.toy import HOUR, MODEL, SERVES_TOY, api_of, chat, sees_ready
 from transport.pairing import code_text
 from transport.quic import Joined
 
@@ -31,7 +32,7 @@ async def keep_picture(page: Page, name: str) -> None:
 
 
 async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: LocalAgents) -> None:
-    async with agents.start("workstation", [*SERVES_TOY, "--split"]) as host:
+    async with agents.start("workstation", [*SERVES_TOY, "--split", "--draft", "ngram"]) as host:
         token = await host.token("member", 2)
         async with (
             agents.start("old-tower", ["--join", token]) as worker,
@@ -43,6 +44,7 @@ async def test_a_client_sees_the_mesh_chats_and_is_told_of_a_death(agents: Local
             assert {"weights", "kv"} <= part["uses"].keys(), "the leader says what its worker's part is for"
             async with page_of(opened, await console_of(client)) as page:
                 await shows_roles(page)
+                await shows_the_memory_of_others(page)
                 await chats(page)
                 await keep_picture(page, "console-client")
                 await fits_a_phone(page)
@@ -67,6 +69,14 @@ async def shows_roles(page: Page) -> None:
     total = await page.locator("#total").inner_text()
     assert "clients not counted" in total
     await expect(page.locator("#elections")).to_contain_text("workstation leads")
+
+
+async def shows_the_memory_of_others(page: Page) -> None:
+    """A client offers none, and sees what the model's parts take of those who hold them."""
+    for node in ("workstation", "old-tower"):
+        bar = page.locator(f"#memory [data-node={node}] .bar")
+        await expect(bar).to_have_attribute("aria-label", re.compile(rf"^{node}, RAM: models \d.*, KV \d.*, free \d"))
+    await expect(page.locator("#memory [data-node]")).to_have_count(2)
 
 
 async def chats(page: Page) -> None:
@@ -104,10 +114,11 @@ async def fits_a_phone(page: Page) -> None:
 
 async def shows_the_hosts_side(page: Page) -> None:
     await expect(page.locator(ROWS).filter(has_text="laptop")).to_contain_text("API tunnel")
-    await expect(page.locator("#memory .bar")).to_have_count(1)
+    await expect(page.locator("#memory .bar")).to_have_count(1)  # the worker is dead
     words = await page.locator("#memory .bar").get_attribute("aria-label") or ""
     assert all(use in words for use in ("models ", "KV ", "work areas ", "free ")), words
     await expect(page.locator("#memory .holders")).to_contain_text(f"{MODEL}")
+    await expect(page.locator("#drafts-table tbody tr")).to_contain_text("n-grams (ngram-simple)")
     await page.fill("#plan-model", MODEL)
     await page.click("#plan-form button")
     await expect(page.locator("#plan")).to_contain_text("tokens/s")
@@ -139,10 +150,10 @@ async def lets_in_who_asks(page: Page, asker: Asker) -> None:
 
 
 async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_ran(agents: LocalAgents) -> None:
-    models = ("--model", "echo:parrot", "--model", "echo:slow@2")
+    models = ("--model", "echo:parrot", "--model", "echo:slow@2", *SERVES_TOY, "--draft", "ngram")
     async with agents.start("workstation", models) as host, browser() as opened:
         await host.until(lambda status: sees_ready(status, "parrot") and sees_ready(status, "slow"), 90)
-        async with page_of(opened, await console_of(host), viewport=PHONE, color_scheme="light") as page:
+        async with page_of(opened, await console_of(host), viewport=PHONE, color_scheme="dark") as page:
             await expect(page.locator("#connection")).to_have_text("live")
             await page.select_option("#chat-model", "parrot")
             await page.focus("#chat-text")
@@ -161,6 +172,8 @@ async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_r
             await expect(page.locator("#activity-table tbody tr").first).to_contain_text("cuda-radix-sort")
             await every_control_has_a_name(page)
             await stops_an_answer(page)
+            await shows_drafts_and_sessions(page, host)
+            await keep_picture(page, "console-narrow-dark")
 
 
 async def stops_an_answer(page: Page) -> None:
@@ -175,6 +188,23 @@ async def stops_an_answer(page: Page) -> None:
     )
     await expect(page.locator("#chat-send")).to_be_enabled()
     await expect(page.locator("#activity-table tbody tr").filter(has_text="slow")).to_contain_text("200")
+
+
+async def shows_drafts_and_sessions(page: Page, host: LocalAgent) -> None:
+    """A session of a model with drafts: in which tier it is, how large, and what becomes of drafts."""
+    api = await api_of(host)
+    async with aiohttp.ClientSession(timeout=HOUR) as http:
+        async with http.post(f"{api}/v1/sessions", json={"model": MODEL}) as response:
+            session = (await response.json())["id"]
+        async with http.post(f"{api}/v1/chat/completions", json=chat("What is meshd?", session_id=session)) as response:
+            assert response.status == 200
+    row = page.locator("#sessions-table tbody tr").filter(has_text=MODEL)
+    await expect(row).to_contain_text(re.compile(r"[\d.]+ [kM]B, in cells of [\d.]+ [kM]B"))
+    drafts = page.locator("#drafts-table tbody tr").filter(has_text=MODEL)
+    await expect(drafts).to_contain_text("n-grams (ngram-simple)")
+    await expect(drafts).to_contain_text(re.compile("tried|on|off"))
+    width = await page.evaluate("document.documentElement.scrollWidth")
+    assert width <= PHONE["width"], "tables scroll in their boxes"
 
 
 async def every_control_has_a_name(page: Page) -> None:

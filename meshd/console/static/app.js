@@ -5,6 +5,7 @@ import { listForms, listenForBend } from "./bend.js";
 import { listenForChat } from "./chat.js";
 import { byId } from "./dom.js";
 import { follow, listenForKey } from "./http.js";
+import { showDrafts } from "./drafts.js";
 import { showMemory } from "./memory.js";
 import { showMesh } from "./mesh.js";
 import { listenForModels, showModels } from "./models.js";
@@ -21,6 +22,7 @@ function showStatus(status) {
   showMesh(status);
   showModels(status);
   showMemory(status);
+  showDrafts(status);
   showSessions(status);
   showTokens(status);
   byId("pull-form").hidden = status.node.role === "client";

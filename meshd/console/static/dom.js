@@ -28,8 +28,10 @@ export function fill(element, ...children) {
   if (element.innerHTML !== next.innerHTML) element.replaceChildren(...children);
 }
 
+/** Fill a table's body. Each cell bears its column's name, for narrow screens, where a row is a list. */
 export function rows(table, lists) {
-  const cells = (list) => list.map((cell) => make("td", {}, cell ?? ""));
+  const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  const cells = (list) => list.map((cell, column) => make("td", { "data-label": names[column] }, cell || null));
   table.tBodies[0].replaceChildren(...lists.map((list) => make("tr", {}, ...cells(list))));
 }
 

@@ -1,36 +1,37 @@
-// This host's devices as stacked bars: what models, their caches and forms hold, what other programs take, what is free.
+// Every node's devices as stacked bars: what models, their caches and forms hold, what other programs take, what is
+// free. Of this node's also who holds how much.
 
 import { byId, fill, make } from "./dom.js";
 
-const USES = { weights: "models", kv: "KV", forms: "forms", rest: "work areas" };
+const USES = { weights: "models", kv: "KV", forms: "forms", rest: "work areas", other: "other programs" };
 const LEAST_GB = 0.0005;
+const MOST_NODES = 24;  // beyond it bars are no picture any more
 
 export function showMemory(status) {
-  fill(byId("memory"), ...status.memory.flatMap(device));
+  const here = [status.node.name, status.node.role === "client" ? [] : status.memory];
+  const nodes = [here, ...status.peers.map((peer) => [peer.name, peer.memory])].filter(([, devices]) => devices.length);
+  const more = nodes.length - MOST_NODES;
+  fill(byId("memory"), ...nodes.slice(0, MOST_NODES).flatMap(([name, devices]) => devices.map((one) => device(name, one))));
+  byId("more-memory").hidden = more <= 0;
+  byId("more-memory").textContent = `and ${more} more: meshd status`;
 }
 
-function device(device) {
-  const held = device.held.reduce((sum, one) => sum + one.gb, 0);
-  const others = Math.max(0, device.total_gb - device.free_gb - held);
-  const uses = Object.entries(USES).map(([use, name]) => [name, sum(device.held, use), `use-${use}`]);
-  const parts = [...uses, ["other programs", others, "use-others"]].filter(([, gb]) => gb > LEAST_GB);
+function device(node, device) {
+  const held = { ...device.uses, other: device.other_gb };
+  const parts = Object.entries(USES).map(([use, name]) => [name, held[use] ?? 0, `use-${use}`]).filter(([, gb]) => gb > LEAST_GB);
   const free = ["free", device.free_gb, "use-free"];
   const words = [...parts, free].map(([name, gb]) => `${name} ${size(gb)}`).join(", ");
-  const bar = make("div", { class: "bar", role: "img", "aria-label": `${device.name}: ${words}` }, ...parts.map((part) => slice(part, device.total_gb)));
-  return [
-    make("strong", {}, `${device.name} · ${device.total_gb.toFixed(1)} GB ${device.kind}`),
+  const bar = make("div", { class: "bar", role: "img", "aria-label": `${node}, ${device.name}: ${words}` }, ...parts.map((part) => slice(part, device.total_gb)));
+  return make("div", { class: "device", "data-node": node },
+    make("p", {}, make("strong", {}, device.held ? `${node} (this node)` : node), ` · ${device.name} · ${device.total_gb.toFixed(1)} GB ${device.kind}`),
     bar,
     make("p", { class: "legend", "aria-hidden": "true" }, ...[...parts, free].map(key)),
-    make("ul", { class: "holders" }, ...device.held.filter((one) => one.gb > LEAST_GB).map(holder)),
-  ];
+    device.held && make("ul", { class: "holders" }, ...device.held.filter((one) => one.gb > LEAST_GB).map(holder)),
+  );
 }
 
 function size(gb) {
   return gb < 0.1 ? `${(1024 * gb).toFixed(0)} MB` : `${gb.toFixed(2)} GB`;
-}
-
-function sum(held, use) {
-  return held.reduce((gb, one) => gb + (one.uses[use] ?? 0), 0);
 }
 
 function slice([name, gb, kind], total) {

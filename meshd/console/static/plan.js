@@ -1,6 +1,6 @@
 // Every way the mesh could serve a model, with the memory it takes, how fast it would be, and which to take.
 
-import { byId, make } from "./dom.js";
+import { byId, make, rows } from "./dom.js";
 import { command } from "./http.js";
 
 export function listenForPlan() {
@@ -22,15 +22,18 @@ function speed(tokens) {
 
 function show(found) {
   const head = ["", "choice", "nodes", "tokens/s", "why"].map((word) => make("th", { scope: "col" }, word));
-  const body = found.choices.map((choice) => make("tr", {},
-    make("td", { class: choice.advised ? "good" : "" }, choice.advised ? "advised" : choice.possible ? "" : "no"),
-    make("td", {}, choice.kind),
-    make("td", {}, choice.nodes.map((node) => `${node.name}: ${node.layers} layers, ${node.needed_gb} of ${node.free_gb} GB`).join("; ")),
-    make("td", {}, choice.tokens_per_s ? `${speed(choice.tokens_per_s.likely)} (${speed(choice.tokens_per_s.low)} to ${speed(choice.tokens_per_s.high)})` : ""),
-    make("td", {}, choice.reason)));
+  const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody"));
+  rows(table, found.choices.map((choice) => [
+    choice.advised ? make("span", { class: "good" }, "advised") : choice.possible ? "" : "no",
+    choice.kind,
+    choice.nodes.map((node) => `${node.name}: ${node.layers} layers, ${node.needed_gb} of ${node.free_gb} GB`).join("; "),
+    choice.tokens_per_s ? `${speed(choice.tokens_per_s.likely)} (${speed(choice.tokens_per_s.low)} to ${speed(choice.tokens_per_s.high)})` : "",
+    choice.reason,
+  ]));
   return [
     make("p", {}, `${found.model}: ${found.memory.total_gb} GB alone, ${found.slots} slots of ${found.context_tokens} tokens`),
-    make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body))),
+    make("div", { class: "scroll" }, table),
     make("p", {}, `drafts: ${found.drafts}`),
+    ...found.far_drafts.map((row) => make("p", {}, `drafts of another host: ${row}`)),
   ];
 }

@@ -1,20 +1,17 @@
-// Sessions that this node keeps, by model: how many are where, and what they take.
+// Sessions that this node keeps, by model: how many are in which tier, and what each tier takes.
 
-import { byId, fill, make } from "./dom.js";
+import { byId, rows } from "./dom.js";
 
 export function showSessions(status) {
-  byId("sessions-title").hidden = status.sessions.length === 0;
-  fill(byId("sessions"), ...status.sessions.map(row));
-}
-
-function row(one) {
-  const whole = one.resident - one.bounded;
-  const places = [
-    whole && `${whole} resident`, one.bounded && `${one.bounded} bounded`, one.parked && `${one.parked} parked`,
-  ].filter(Boolean).join(", ");
-  const sizes = `live ${size(one.live_bytes)} in cells of ${size(one.resident_bytes)}, parked ${size(one.parked_bytes)}`;
-  const now = one.active + one.waiting ? `; answering ${one.active}, waiting ${one.waiting}` : "";
-  return make("li", {}, make("strong", {}, one.model), ` ${one.open} open: ${places}; ${sizes}${now}`);
+  byId("sessions-box").hidden = status.sessions.length === 0;
+  byId("no-sessions").hidden = status.sessions.length > 0;
+  rows(byId("sessions-table"), status.sessions.map((one) => [
+    one.model, String(one.open), String(one.resident - one.bounded), String(one.bounded),
+    one.resident ? `${size(one.live_bytes)}, in cells of ${size(one.resident_bytes)}` : "",
+    one.parked ? `${one.parked}, ${size(one.parked_bytes)} on disk` : "0",
+    [one.active && `${one.active} answered`, one.waiting && `${one.waiting} waiting`].filter(Boolean).join(", "),
+    one.drafted_tokens ? `${one.accepted_tokens} of ${one.drafted_tokens}` : "",
+  ]));
 }
 
 function size(bytes) {
