@@ -1,48 +1,32 @@
 """Whether a model's drafts pay, by what its answers took with them and without. Pure.
 
-llama-server takes no such wish with a request, so that changing it means starting it again: it is compared once, with
-some answers each way, and again when what stands of the drafts has changed, or after a while. In between it stays as
-it is unless it is clearly worse: on above 1.05 times as fast, off again below 1. What is compared is what a step takes
-and how many tokens it gives (`sessions.drafting` has the formula), not whole answers, whose drafts stand unlike well.
+llama-server takes no such wish with a request, so that changing it means starting it again: it is compared once
+(`llm.engines.comparison`), and again after a while, later and later. In between it stays as it is unless it is clearly
+worse: on above 1.05 times as fast, off again below 1. What is unclear stays off. One comparison starts the engine at
+most `MOST_PAIRS` times and once more for what it found.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-LEAST_TOKENS = 32
-"""Of an answer that is compared: of a shorter one the time is mostly the first token's."""
-SAMPLES, MOST_SAMPLES = 5, 200
-LEAST_SECONDS = 5.0
-"""Of decoding that is compared each way, or MOST_SAMPLES answers: a busy machine is another one every other second."""
-ON_ABOVE, OFF_BELOW = 1.05, 1.0
-LEAST_SHARE = 0.05
-"""Of drafted tokens that stand: below it drafts cost more than they give, whatever else was measured."""
+from llm.engines.comparison import LEAST_TOKENS, Comparison, Sample, tokens_per_step
+
+LATEST = 10
+OFF_BELOW = 1.0
+LEAST_SHARE, LEAST_DRAFTED = 0.05, 128
+"""Of drafted tokens that stand, of so many: below it drafts cost more than they give, whatever else is measured."""
 LONGEST_LOAD_S = 60.0
 """A model that takes longer to start is not started again for a comparison."""
+MOST_DEATHS = 2
 RETRY_S, LONGEST_RETRY_S = 600.0, 86_400.0
 RETRY_LOADS = 100
+STEADY_S = 3600.0
+"""On for so long, it was right: the next rest is the first again."""
 
-State = Literal["tried", "on", "off"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One answer that was decoded alone. drafted, accepted: tokens."""
-
-    tokens: int
-    seconds: float
-    drafted: int = 0
-    accepted: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Times that the model decoded."""
-        return max(1, self.tokens - self.accepted)
+State = Literal["tried", "on", "off", "broken"]
 
 
 @dataclass(slots=True)
@@ -55,103 +39,104 @@ class Trial:
     load_s: float = 0.0
     state: State = "tried"
     speedup: float = 0.0
-    _drafting: deque[Sample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
-    _plain: deque[Sample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
+    is_unclear: bool = False
+    _latest: deque[Sample] = field(default_factory=lambda: deque(maxlen=LATEST))
+    _comparison: Comparison = field(default_factory=Comparison)
     _tokens_then: float = 1.0
-    _off_since: float = 0.0
+    _since: float = 0.0
     _offs: int = 0
+    _deaths: int = 0
 
     @property
     def share(self) -> float:
         drafted = sum(one.drafted for one in self._latest)
         return sum(one.accepted for one in self._latest) / drafted if drafted else 0.0
 
-    @property
-    def _latest(self) -> list[Sample]:
-        return list(self._drafting)[-SAMPLES:]
-
     def note(self, sample: Sample, *, is_drafting: bool, now: float) -> None:
         """An answer was given, with drafts or without."""
         if sample.tokens < LEAST_TOKENS or sample.seconds <= 0:
             return
-        (self._drafting if is_drafting else self._plain).append(sample)
-        if self.state == "tried":
+        if is_drafting:
+            self._deaths = 0
+            self._latest.append(sample)
+        if self.state == "tried" and is_drafting is self._comparison.is_drafting:
+            self._comparison.load_s = self.load_s
+            self._comparison.note(sample)
             self._judge(now)
-        elif self.state == "on" and is_drafting and self._expected() < OFF_BELOW:
-            # What stands has changed: compare anew, with plain answers first.
-            self.state = "tried"
-            self._plain.clear()
+        elif self.state == "on" and is_drafting and len(self._latest) == LATEST and self._expected() < OFF_BELOW:
+            # What stands has changed.
+            self._enter("off", now)
+
+    def died(self) -> None:
+        """The engine ended by itself while it drafted: of some drafters llama-server says so only by dying."""
+        self._deaths += 1
+        if self._deaths >= MOST_DEATHS:
+            self.state = "broken"
 
     def wants_drafts(self, now: float) -> bool:
         """How the engine should run; asked while it is idle."""
         match self.state:
             case "on":
                 return True
+            case "broken":
+                return False
             case "off":
-                if now - self._off_since < self._rest_s():
+                if now - self._since < self._rest_s():
                     return False
-                self.state = "tried"
-                self._drafting.clear()
+                self.state, self._comparison = "tried", Comparison()
+                self._latest.clear()
                 return True
             case "tried":
-                return not _is_enough(self._drafting)
-
-    @property
-    def stand(self) -> str:
-        """How many of its proposals do, in words."""
-        return f"{self.share:.0%} of drafted tokens stand"
+                return self._comparison.is_drafting
 
     def words(self) -> str:
         """For people."""
+        stand = f"{self.share:.0%} of drafted tokens stand"
         match self.state:
             case "tried":
-                done = f"{len(self._drafting)} answers with drafts, {len(self._plain)} without"
-                return f"being compared: {done}"
+                return f"being compared: {self._progress()}"
+            case "broken":
+                return f"off: with them llama-server ended by itself {self._deaths} times"
+            case "off" if self.is_unclear:
+                return f"off: whether they are faster is unclear on this host ({self.speedup:.2f} times), {stand}"
             case "on" | "off" if self.speedup:
-                return f"{self.state}: {self.speedup:.2f} times as fast with them, {self.stand}"
+                return f"{self.state}: {self.speedup:.2f} times as fast with them, {stand}"
             case _:
-                return f"{self.state}: {self.stand}"
+                return f"{self.state}: {stand}"
+
+    def _progress(self) -> str:
+        speedups = self._comparison.speedups
+        if not speedups:
+            return f"{len(self._comparison.drafting)} answers with drafts so far"
+        return f"{self._comparison.speedup:.2f} times as fast with them by {len(speedups)} of at least 3 pairs"
 
     def _judge(self, now: float) -> None:
-        if not _is_enough(self._drafting):
-            return
-        # N-grams that never came again cost nothing either.
-        is_hopeless = self.share < LEAST_SHARE and sum(one.drafted for one in self._drafting) >= LEAST_TOKENS
-        if self.load_s > LONGEST_LOAD_S or is_hopeless:
-            self._enter("off" if is_hopeless else "on", now)
-        elif _is_enough(self._plain):
-            self.speedup = _tokens_per_step(self._drafting) * _step_s(self._plain) / _step_s(self._drafting)
-            self._enter("on" if self.speedup > ON_ABOVE else "off", now)
+        comparison = self._comparison
+        drafted = sum(one.drafted for one in comparison.drafting)
+        if drafted >= LEAST_DRAFTED and self.share < LEAST_SHARE:
+            self.speedup, self.is_unclear = 0.0, False
+            self._enter("off", now)
+        elif self.load_s > LONGEST_LOAD_S:
+            if comparison.is_first_done:
+                self._enter("on", now)
+        elif (verdict := comparison.verdict()) is not None:
+            self.speedup, self.is_unclear = comparison.speedup, verdict == "unclear"
+            self._enter("on" if verdict == "pays" else "off", now)
 
-    def _enter(self, state: State, now: float) -> None:
-        self.state, self._tokens_then = state, _tokens_per_step(self._drafting)
+    def _enter(self, state: Literal["on", "off"], now: float) -> None:
         if state == "off":
-            self._off_since, self._offs = now, self._offs + 1
+            was_right = self.state == "on" and now - self._since > STEADY_S
+            self._offs = 1 if was_right else self._offs + 1
         else:
-            self._offs = 0
+            self._tokens_then = tokens_per_step(self._comparison.drafting)
+        self.state, self._since = state, now
 
     def _expected(self) -> float:
         """The speed-up now, when it changes as the tokens of a block do."""
         if not self.speedup:
             return 1.0 if self.share >= LEAST_SHARE else 0.0
-        return self.speedup * _tokens_per_step(self._latest) / self._tokens_then
+        return self.speedup * tokens_per_step(self._latest) / self._tokens_then
 
     def _rest_s(self) -> float:
         doubled = RETRY_S * 2.0 ** min(20, self._offs - 1)
         return min(LONGEST_RETRY_S, max(doubled, RETRY_LOADS * self.load_s))
-
-
-def _is_enough(samples: deque[Sample]) -> bool:
-    took_s = sum(one.seconds for one in samples)
-    return len(samples) >= SAMPLES and (took_s >= LEAST_SECONDS or len(samples) == MOST_SAMPLES)
-
-
-def _tokens_per_step(samples: Iterable[Sample]) -> float:
-    """A step decodes one token, or a block of which some are accepted."""
-    pairs = [(one.tokens, one.steps) for one in samples]
-    return sum(tokens for tokens, _ in pairs) / sum(steps for _, steps in pairs)
-
-
-def _step_s(samples: deque[Sample]) -> float:
-    """What a step takes where little else held it up: by the quicker quarter, for others make it only slower."""
-    return statistics.quantiles((one.seconds / one.steps for one in samples), n=4)[0]
