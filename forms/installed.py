@@ -175,6 +175,7 @@ class Fenced:
         except (FormFailed, MemoryError):
             raise
         except Exception as error:
+            # Code of others: what it raises costs this call, and not the worker.
             raise FormFailed(f"{self.name} failed: {type(error).__name__}: {error}") from error
 
 

@@ -197,7 +197,8 @@ class Blobs:
                     failure = error
                 else:
                     path = await self._disk.run(self._store.path, digest)
-                    assert path is not None
+                    if path is None:
+                        raise StoreFailed(f"blob {digest.hex()[:16]} was taken away as soon as it was here")
                     return path
         raise failure
 

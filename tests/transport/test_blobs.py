@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from transport.blob_disk import StoreFailed
-from transport.blob_message import PIECE_BYTES, PROTOCOL, Found, Get, Put, Wanted, read_found, read_wanted, to_record
+from transport.blob_message import (
+    PIECE_BYTES,
+    PROTOCOL,
+    BlobDigest,
+    Found,
+    Get,
+    Put,
+    Wanted,
+    read_found,
+    read_wanted,
+    to_record,
+)
 from transport.blob_store import BlobStore, CorruptBlob, NoRoom, digest_of
 from transport.blobs import MAX_PER_PEER, Blobs, NoSuchBlob
 from transport.errors import MeshError, ProtocolError, ResetCode, StreamReset, Unreachable
@@ -111,7 +122,23 @@ def files(node: Node) -> set[str]:
     return {str(path.relative_to(node.directory)) for path in node.directory.rglob("*") if path.is_file()}
 
 
+class TidiedStore(BlobStore):
+    """Somebody removes every blob as soon as it is here."""
+
+    def path(self, digest: BlobDigest) -> Path | None:
+        self.remove(digest)
+        return super().path(digest)
+
+
 # Getting
+
+
+async def test_a_blob_that_is_removed_as_it_arrives_is_an_error_of_the_store(tmp_path: Path) -> None:
+    async with mesh_of(2, tmp_path) as (one, other):
+        other.store.add(DATA)
+        async with Blobs(one.transport, TidiedStore(tmp_path / "tidied", QUOTA)) as blobs:
+            with pytest.raises(StoreFailed, match="taken away"):
+                await blobs.fetch(DIGEST, [other.node])
 
 
 async def test_blob_is_fetched_whole_and_told_as_it_grows(tmp_path: Path) -> None:
