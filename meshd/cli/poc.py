@@ -14,6 +14,7 @@ from forms.poc.groups import Device
 from forms.poc.threads import pin_threads
 from meshd.cli.output import JsonFlag, fail, print_json
 from meshd.cli.poc_race import judge_kept, kept_file, race
+from meshd.cli.poc_show import show_run, show_verdict
 from meshd.cli.running import DataDirOption
 
 app = typer.Typer(no_args_is_help=True, help="Proof of compute: its rate here, races, a proof checked, and the audit")
@@ -54,7 +55,7 @@ def run(
     if as_json:
         print_json(report)
     else:
-        _show(report)
+        show_run(report)
 
 
 def own_groups() -> list[tuple[Device, ...]]:
@@ -89,7 +90,7 @@ def verify(
     if as_json:
         print_json(report)
     else:
-        _show(report)
+        show_verdict(report)
     raise typer.Exit(0 if report["is_honest"] and report.get("is_confirmed", True) else 1)
 
 
@@ -138,9 +139,3 @@ def _rows(findings: list[Any], recipe: str) -> list[dict[str, Any]]:
         for finding in findings
         if finding.recipe == recipe and finding.cheat != HONEST
     ]
-
-
-def _show(report: dict[str, Any]) -> None:
-    width = max(len(name) for name in report)
-    for name, value in report.items():
-        typer.echo(f"{name:<{width}}  {value:,.4g}" if isinstance(value, float) else f"{name:<{width}}  {value}")

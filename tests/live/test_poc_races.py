@@ -84,6 +84,7 @@ async def adversary(agents: LocalAgents, token: str, lie: str) -> AsyncIterator[
 
 
 async def test_every_cheat_of_a_live_process_is_refused(agents: LocalAgents) -> None:
+    """Half a second each: what is caught hangs on the share of false ones among 64, not on how long it worked."""
     choice = agents.folder / "cheat"
     choice.write_text("")
     async with agents.start("honest", SILENT) as honest, adversary(agents, await honest.token("member"), "work"):

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from forms.poc.rate import decode_proof, encode_proof
 from meshd.cli.poc import app
+from meshd.cli.poc_show import verdict_lines, where
 
 
 def run(*words: str) -> tuple[int, dict[str, object]]:
@@ -41,6 +42,48 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_proof_on_file_holds(proof: Path) -> None:
     code, report = run("verify", str(proof))
     assert (code, report["is_honest"], report["hard"], report["soft"]) == (0, True, 0, 0)
+
+
+def test_people_are_told_in_words_where_it_ran_and_what_holds(proof: Path) -> None:
+    shown = CliRunner().invoke(app, ["run", "--preset", "tiny", "--seconds", "0.1"]).stdout
+    assert "on         the processor\n" in shown
+    assert "[" not in shown
+    shown = CliRunner().invoke(app, ["verify", str(proof)]).stdout
+    assert shown.startswith("proof    holds\n")
+    assert all(line.split(maxsplit=1)[1:] for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [([[]], "the processor"), ([[0]], "GPU 0"), ([[0, 1], [3]], "GPUs 0 and 1; GPU 3")],
+)
+def test_groups_are_named(groups: list[list[int]], words: str) -> None:
+    assert where(groups) == words
+
+
+TRANSCRIPT = {
+    "is_honest": True,
+    "is_confirmed": False,
+    "reason": "",
+    "prover": "p",
+    "verifier": "v",
+    "said": "fraud",
+    "nonces": 2000,
+    "samples": 64,
+    "soft": 0,
+    "worst_error": 0.001,
+    "flop_per_s": 5e12,
+}
+
+
+def test_a_transcript_says_whether_its_verifier_does() -> None:
+    lied = dict(verdict_lines(TRANSCRIPT))
+    assert (lied["proof"], lied["verdict"]) == ("holds", "its verifier says otherwise: fraud")
+    assert "at least" not in lied
+    agreed = dict(verdict_lines({**TRANSCRIPT, "is_confirmed": True, "said": "attested"}))
+    assert (agreed["verdict"], agreed["at least"]) == ("so its verifier says", "5 TFLOP/s")
+    fraud = {**TRANSCRIPT, "is_honest": False, "is_confirmed": True, "reason": "64 of 64 samples are wrong"}
+    assert dict(verdict_lines(fraud))["proof"] == "does not hold: 64 of 64 samples are wrong"
 
 
 def test_a_changed_proof_does_not(proof: Path, tmp_path: Path) -> None:
