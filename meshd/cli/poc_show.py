@@ -20,21 +20,18 @@ def show_verdict(report: Mapping[str, Any]) -> None:
 
 def run_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Names and values, in the order of reading."""
-    share = report["verify_over_generate"]
+    share, known = 100 * report["verify_over_generate"], 100 * report["relative_sd"]
     lines = [
         ("preset", str(report["preset"])),
         ("on", where(report["groups"])),
         ("batches", f"of {', '.join(map(str, report['batches']))}"),
         ("threads", f"{report['threads']} a process; {report['cores']:.2f} cores were to be had"),
-        (
-            "nonces",
-            f"{report['nonces']:,}: {report['nonces_per_minute']:,.0f} a minute, known to {100 * report['relative_sd']:.1f} %",
-        ),
+        ("nonces", f"{report['nonces']:,}: {report['nonces_per_minute']:,.0f} a minute, known to {known:.1f} %"),
         ("speed", f"{report['tested_per_s']:,.0f} nonces tried a second, {report['gflop_per_s']:.3g} GFLOP/s"),
         ("at least", f"{report['tflop_per_s_at_least']:.3g} TFLOP/s: what verifiers would attest"),
         ("network", f"made in {report['init_s']:.3g} s"),
         ("searching", f"{report['generate_s']:.3g} s"),
-        ("checking", f"{report['verify_s']:.3g} s, {100 * share:.1f} % of searching"),
+        ("checking", f"{report['verify_s']:.3g} s, {share:.1f} % of searching"),
         ("VRAM", str(report["vram"])),
     ]
     return [*lines, ("proof", str(report["file"]))] if "file" in report else lines
