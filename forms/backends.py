@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from forms.backend import Backend, HasFast, HasKernel, HasSample
 from forms.catalogue import AnyForm
-from forms.cuda.device import Device
+from forms.cuda.device import Device, all_device_bytes
 from forms.errors import BadArgument, DeviceFailed, FormFailed
 
 Way: TypeAlias = "tuple[Backend, Callable[[Any], Any]]"
@@ -53,7 +53,7 @@ class Backends:
             kernel, device = form.kernel, self.device
 
             def run(call: Any) -> Any:
-                self.reserve(kernel.device_bytes(call))
+                self.reserve(all_device_bytes(kernel, device, call))
                 return kernel.run(device, call)
 
             found.append((Backend.CUDA, run))

@@ -43,6 +43,7 @@ SHORT_BYTES = 1 << 20
 """Copied on the event loop; what is longer, in a thread."""
 INHERITED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES"),
+    *("CUDA_HOME", "CUDA_PATH", "CUDA_CACHE_PATH", "CUDA_MODULE_LOADING"),
     *("NUMBA_CACHE_DIR", "CUPY_CACHE_DIR", "XDG_CACHE_HOME", "MESHD_FORM_SLOWNESS"),
 )
 # The driver numbers GPUs by their place on the bus; CUDA would by what it takes for the fastest.

@@ -56,6 +56,12 @@ class CupyDevice:
             said: bytes = cupy.cuda.runtime.getDeviceProperties(self.ordinal)["name"]
         return said.decode()
 
+    @cached_property
+    def resident_threads(self) -> int:
+        with _translated():
+            properties = cupy.cuda.runtime.getDeviceProperties(self.ordinal)
+        return int(properties["multiProcessorCount"]) * int(properties["maxThreadsPerMultiProcessor"])
+
     @property
     def free_bytes(self) -> int:
         with _translated():
@@ -140,5 +146,6 @@ def _translated() -> Iterator[None]:
         raise DeviceFailed(f"the GPU has not enough free memory: {error}") from error
     except cupy.cuda.compiler.CompileException as error:
         raise DeviceFailed(f"the kernel does not compile for this GPU:\n{error}") from error
-    except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
+    except RuntimeError as error:
+        # The runtime's and the driver's errors, Thrust's, and a compiler that was not found: all are of this kind.
         raise DeviceFailed(f"the GPU failed: {error}") from error

@@ -65,6 +65,15 @@ class SortsNumbers(Protocol):
         """The places of u64 in ascending order, as u64; equals keep their order. Raises DeviceFailed."""
 
 
+@runtime_checkable
+class KeepsStacks(Protocol):
+    """A device that keeps a stack for every thread it could run at a time, however few a launch has."""
+
+    @property
+    def resident_threads(self) -> int:
+        """How many those are."""
+
+
 class Kernel(Protocol[Call_contra, Result_co]):
     """The CUDA half of a form. source: the `.cu` file beside its Python."""
 
@@ -76,3 +85,19 @@ class Kernel(Protocol[Call_contra, Result_co]):
 
     def run(self, device: Device, call: Call_contra) -> Result_co:
         """The reference's answer, byte for byte. Raises DeviceFailed, and what the reference raises."""
+
+
+@runtime_checkable
+class HasStack(Protocol[Call_contra]):
+    """A kernel whose threads have more than their registers."""
+
+    def stack_bytes(self, call: Call_contra) -> int:
+        """Of one thread, at most: what a compiler calls its stack frame."""
+
+
+def all_device_bytes(kernel: Kernel[Call_contra, Any], device: Device, call: Call_contra) -> int:
+    """What a call takes of the device: what its kernel allocates, and what the device keeps for its threads."""
+    allocated = kernel.device_bytes(call)
+    if isinstance(kernel, HasStack) and isinstance(device, KeepsStacks):
+        return allocated + kernel.stack_bytes(call) * device.resident_threads
+    return allocated

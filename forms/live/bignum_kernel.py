@@ -20,16 +20,19 @@ UNROLLED = 8
 """Up to this class a build computes in its full width; above it, in as many limbs as the numbers have."""
 TABLE_ENTRIES = 15
 """Powers of a that mod-pow keeps: bignum.cuh's window of 4 bits, without the power 0."""
+STACK_NUMBERS = 7
+"""Numbers that a thread of mod-pow has in memory where they are too wide for registers; the others have fewer."""
 MOST_BYTES = 256 << 20
 """Of the device, at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """words: of a row, as frames have it.  limbs: that the kernel computes with.  source: the build for them."""
+    """words: of a row, as frames have it.  limbs: that the kernel computes with.  room: for limbs, in its `source`."""
 
     words: int
     limbs: int
+    room: int
     source: Path
 
     @classmethod
@@ -37,7 +40,7 @@ class Shape:
         """The build for a width."""
         words = bits // LIMB_BITS
         width = next(width for width in CLASSES if words <= width)
-        return cls(words, width if width <= UNROLLED else words, Path(__file__).with_name(f"bignum_{width}.cu"))
+        return cls(words, width if width <= UNROLLED else words, width, Path(__file__).with_name(f"bignum_{width}.cu"))
 
 
 class BignumKernel:
@@ -48,6 +51,10 @@ class BignumKernel:
     def device_bytes(self, call: BignumCall) -> int:
         each = _item_bytes(call)
         return min(len(call.a), _at_once(each)) * each + (5 * Shape.of(call.bits).limbs + 3) * LIMB_BYTES
+
+    def stack_bytes(self, call: BignumCall) -> int:
+        width = Shape.of(call.bits).room
+        return STACK_NUMBERS * width * LIMB_BYTES if width > UNROLLED else 0
 
     def run(self, device: Device, call: BignumCall) -> Numbers:
         width, count = call.bits // 8, len(call.a)

@@ -11,7 +11,7 @@ import pytest
 from forms.backend import Backend
 from forms.backends import SAMPLE_ROWS, Backends, KernelFailed
 from forms.catalogue import Catalogue
-from forms.cuda.device import Device
+from forms.cuda.device import Device, all_device_bytes
 from forms.cuda.host_device import HostDevice
 from forms.errors import BadArgument, Busy, DeviceFailed, FormFailed
 from forms.evaluate import Evaluator
@@ -51,6 +51,21 @@ class Hashing(ShakeFanout):
     @property
     def kernel(self) -> TestKernel:  # type: ignore[override]
         return self._kernel
+
+
+class StackKernel(TestKernel):
+    """One whose threads have a stack of 100 bytes a row."""
+
+    def stack_bytes(self, call: HashCall) -> int:
+        return 100 * len(call.inputs)
+
+
+class ManyThreads(HostDevice):
+    """A device that keeps stacks for 7 threads."""
+
+    @property
+    def resident_threads(self) -> int:
+        return 7
 
 
 def truth(call: HashCall) -> Digests:
@@ -150,3 +165,15 @@ def test_a_call_that_finds_no_memory_is_busy_and_teaches_nothing() -> None:
     assert said.is_error
     framed = evaluator.frame(struct.pack("<4sIII", b"BSHK", 32, 1, 1) + b"x")
     assert framed.reply.startswith(b"BERR\x06")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "device", "expected"),
+    [
+        (TestKernel(truth), ManyThreads(), 3000),
+        (StackKernel(truth), HostDevice(), 3000),
+        (StackKernel(truth), ManyThreads(), 3000 + 3 * 100 * 7),
+    ],
+)
+def test_stacks_that_a_device_keeps_for_its_threads_count(kernel: TestKernel, device: Device, expected: int) -> None:
+    assert all_device_bytes(kernel, device, ShakeFanout().sample(3)) == expected

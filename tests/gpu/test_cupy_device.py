@@ -56,6 +56,11 @@ def test_free_memory_is_what_can_be_had(gpu: CupyDevice) -> None:
     assert gpu.download(gpu.zeros(8)).sum() == 0
 
 
+def test_it_tells_how_many_threads_it_keeps_stacks_for(gpu: CupyDevice) -> None:
+    assert gpu.resident_threads >= 2048
+    assert gpu.resident_threads % 32 == 0
+
+
 def test_a_source_that_is_wrong_says_where(gpu: CupyDevice, tmp_path: Path) -> None:
     path = tmp_path / "wrong.cu"
     path.write_text(STRAY.replace("far]", "fare]"))

@@ -16,10 +16,15 @@ import bench
 import forms
 from forms.cuda.nvrtc import NoNvrtc, NotCompiled, Nvrtc
 from forms.cuda.source import kernel_names, read_source
+from forms.live.bignum_call import BignumCall, Operation
+from forms.live.bignum_kernel import BignumKernel
+from forms.live.numbers import Numbers
 
 TO_MACHINE_CODE = (61, 90)
 TO_PTX = (75, 86, 89, 100, 120)
 SOURCES = sorted([*Path(forms.__file__).parent.rglob("*.cu"), *Path(bench.__file__).parent.glob("*.cu")])
+AS_CUPY_DOES = ("-ftz=true", "--device-as-default-execution-space")
+"""What CuPy 14 adds to our options when it compiles for the card at hand (its `cuda/compiler.py`)."""
 AGE = re.compile(r".*rchitectures prior to .* are deprecated.*")
 """What NVRTC says of sm_61 each time; it is no word about a kernel."""
 
@@ -55,7 +60,7 @@ def _pass_on(log: str, name: str, architecture: int) -> None:
 def test_a_kernel_compiles(path: Path, architecture: int) -> None:
     text = read_source(path)
 
-    compiled = _compiler_for(architecture).compile(text, path.name, architecture)
+    compiled = _compiler_for(architecture).compile(text, path.name, architecture, AS_CUPY_DOES)
 
     # An ELF whose symbols are the kernels.
     assert compiled.cubin.startswith(b"\x7fELF")
@@ -85,6 +90,16 @@ def test_states_and_numbers_stay_in_registers(name: str) -> None:
 
     assert len(re.findall("bytes stack frame", log)) >= len(kernel_names(read_source(path)))
     assert not re.search(r"[1-9]\d* bytes (stack frame|spill)", log)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("bignum_32.cu", 1024), ("bignum_128.cu", 4096)])
+def test_stacks_are_what_the_ledger_is_told(name: str, bits: int) -> None:
+    (path,) = [path for path in SOURCES if path.name == name]
+    call = BignumCall(Operation.MOD_POW, bits, 3, Numbers(b"", bits // 8), Numbers(b"", bits // 8))
+
+    log = _compiler().compile(read_source(path), name, 90, ("--ptxas-options=-v",)).log
+
+    assert max(map(int, re.findall(r"(\d+) bytes stack frame", log))) == BignumKernel().stack_bytes(call)
 
 
 def test_what_does_not_compile_says_where(tmp_path: Path) -> None:
