@@ -29,7 +29,7 @@ from meshd.local_agents import LocalAgent, local_agents
 
 READY = re.compile(r"ready in ([0-9.]+) s")
 MINIMUM = (
-    "import uvloop, uvicorn, starlette.applications, aioquic.quic.connection, msgpack, msgspec, structlog, psutil;"
+    "import uvloop, uvicorn, starlette.applications, aioquic.quic.connection, msgpack, msgspec, psutil;"
     "uvicorn.Config(None, http='httptools').load;"
     "import time; print(time.time(), flush=True);"
     "import asyncio; asyncio.run(asyncio.sleep(3600))"

@@ -1,7 +1,7 @@
 """Where log lines go and how they look: text for people, one JSON object a line for machines, both on stderr.
 
 Packages log through `logging.getLogger("meshd.<package>")` and know nothing of this. Key-value pairs come from
-`extra=` and from structlog's context variables; `during_request` binds the request id that way.
+`extra=`; `during_request` adds the request id to those of its block.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import re
 import secrets
 import sys
 import traceback
-from collections.abc import Iterator, MutableMapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-from structlog.contextvars import bound_contextvars, get_contextvars, merge_contextvars
-from structlog.stdlib import ExtraAdder, ProcessorFormatter
-
 LogFormat = Literal["text", "json"]
-Event = MutableMapping[str, Any]
+Event = Mapping[str, Any]
 
 CHATTY_LIBRARIES = ("aioquic", "asyncio", "aiohttp.access", "uvicorn", "urllib3")
 """Loggers that tell of their own workings at INFO; heard from WARNING up, unless we log at DEBUG."""
@@ -39,7 +37,10 @@ SECRETS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-_add_extra = ExtraAdder()
+OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""Attributes that are no pairs of `extra=`."""
+
+_request: ContextVar[str] = ContextVar("request_id", default="")
 
 NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -47,7 +48,7 @@ NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def configure(format: LogFormat, level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every logger's lines to `stream` (default: stderr) in that format, in place of what was set before."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_formatter(format))
+    handler.setFormatter(_Formatter(render_json if format == "json" else render_text))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
@@ -59,14 +60,19 @@ def configure(format: LogFormat, level: str = "INFO", stream: TextIO | None = No
     logging.getLogger("zeroconf").setLevel(logging.NOTSET if root.level <= logging.DEBUG else logging.ERROR)
 
 
-def during_request(request_id: str) -> AbstractContextManager[None]:
+@contextmanager
+def during_request(request_id: str) -> Iterator[None]:
     """Put `request_id` on every line logged inside the block, by the tasks begun inside it too."""
-    return bound_contextvars(request_id=request_id)
+    before = _request.set(request_id)
+    try:
+        yield
+    finally:
+        _request.reset(before)
 
 
 def current_request() -> str:
     """The id of the request that this task works for; empty where there is none."""
-    return str(get_contextvars().get("request_id", ""))
+    return _request.get()
 
 
 def id_for(given: str) -> str:
@@ -83,31 +89,28 @@ def following(given: str) -> Iterator[str]:
         yield request_id
 
 
-def _formatter(format: LogFormat) -> logging.Formatter:
-    render = render_json if format == "json" else render_text
+class _Formatter(logging.Formatter):
+    def __init__(self, render: Callable[[Event], str]) -> None:
+        super().__init__()
+        self._render = render
 
-    def finish(_logger: Any, _method: str, event: Event) -> str:
-        return redact(render(event))
-
-    return ProcessorFormatter(
-        foreign_pre_chain=[_with_head],
-        processors=[ProcessorFormatter.remove_processors_meta, finish],
-    )
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(self._render(_event(record)))
 
 
-def _with_head(logger: Any, method: str, event: Event) -> Event:
+def _event(record: logging.LogRecord) -> Event:
     """The record's own pairs after what every line begins with, which they cannot replace."""
-    record: logging.LogRecord = event["_record"]
     head: dict[str, Any] = {
         "time": datetime.fromtimestamp(record.created, UTC),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "event": event["event"],
+        "event": record.getMessage(),
     }
-    if error := event.pop("exc_info", None):
-        head["exception"] = "".join(traceback.format_exception(*error)).rstrip()
-    pairs = _add_extra(logger, method, merge_contextvars(logger, method, event))
-    return {**head, **{name: value for name, value in pairs.items() if name not in head}}
+    if record.exc_info:
+        head["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+    request = {"request_id": _request.get()} if _request.get() else {}
+    extra = {name: value for name, value in vars(record).items() if name not in OF_EVERY_RECORD}
+    return head | {name: value for name, value in (request | extra).items() if name not in head}
 
 
 def render_json(event: Event) -> str:
