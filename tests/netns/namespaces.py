@@ -160,9 +160,18 @@ def remove_stale() -> list[str]:
     """Remove the namespaces of test runs that no longer live; say which."""
     made = Path("/run/netns")
     names = [path.name for path in sorted(made.iterdir()) if _is_stale(path.name)] if made.is_dir() else []
-    for name in names:
+    return [name for name in names if _is_removed_by_us(name)]
+
+
+def _is_removed_by_us(name: str) -> bool:
+    """Another run may sweep at the same time."""
+    try:
         _remove(name)
-    return names
+    except CannotMake:
+        if Path(f"/run/netns/{name}").exists():
+            raise
+        return False
+    return True
 
 
 def _is_stale(name: str) -> bool:

@@ -65,7 +65,7 @@ class Stranger(asyncio.DatagramProtocol):
         self._take_events()
         self.transmit()
 
-    async def until(self, holds: Callable[[], bool], within_s: float = 15.0) -> None:
+    async def until(self, holds: Callable[[], bool], within_s: float = 60.0) -> None:
         async with asyncio.timeout(within_s):
             while not holds():
                 self._happened.clear()
@@ -76,7 +76,7 @@ class Stranger(asyncio.DatagramProtocol):
         self.begin()
         await self.until(lambda: self.saw(HandshakeCompleted))
 
-    async def end(self, within_s: float = 15.0) -> ConnectionTerminated:
+    async def end(self, within_s: float = 60.0) -> ConnectionTerminated:
         """Wait until the other end closes, and how it did."""
         await self.until(lambda: self.was_cut, within_s)
         assert self.quic._close_event is not None

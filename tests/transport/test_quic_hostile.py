@@ -105,6 +105,9 @@ async def test_flood_of_half_open_handshakes_is_bounded_and_lets_honest_peers_in
             for _ in range(150):
                 for packet in Stranger(owner.addresses[0]).first_flight():
                     plain.sendto(packet, target)
+            async with asyncio.timeout(60):
+                while owner._endpoint.half_open < RETRY_ABOVE_PER_NETWORK:  # noqa: ASYNC110 - counts what arrives
+                    await asyncio.sleep(0.01)
             await asyncio.sleep(0.3)
             assert owner._endpoint.half_open == RETRY_ABOVE_PER_NETWORK
             member.keep(owner.node, owner.addresses)
@@ -120,10 +123,16 @@ async def test_address_that_answers_retry_may_fill_its_own_places_only() -> None
         for stranger in strangers:
             stranger.begin()
             await asyncio.sleep(0)
+
+        def completed() -> int:
+            return sum(stranger.saw(HandshakeCompleted) for stranger in strangers)
+
+        async with asyncio.timeout(60):
+            while completed() <= RETRY_ABOVE_PER_NETWORK:  # noqa: ASYNC110 - counts what others do
+                await asyncio.sleep(0.01)
         await asyncio.sleep(1.0)
         assert owner._endpoint.half_open <= MAX_PER_NETWORK + RETRY_ABOVE_PER_NETWORK
-        completed = sum(stranger.saw(HandshakeCompleted) for stranger in strangers)
-        assert RETRY_ABOVE_PER_NETWORK < completed <= MAX_PER_NETWORK + RETRY_ABOVE_PER_NETWORK
+        assert completed() <= MAX_PER_NETWORK + RETRY_ABOVE_PER_NETWORK
         async with start(mesh.member_now(Role.CLIENT), bind=Address("127.0.0.2", 0)) as member:
             member.keep(owner.node, owner.addresses)
             await next_change(member, LinkState.CONNECTED, owner.node)
@@ -134,7 +143,7 @@ async def test_silent_stranger_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> 
     mesh = live_mesh()
     async with start(mesh.owner_now()) as owner, Stranger(owner.addresses[0]) as stranger:
         await stranger.shake_hands()
-        end = await stranger.end(within_s=8)
+        end = await stranger.end()
         assert "admission" in end.reason_phrase
         await until_none_half_open(owner)
         assert not owner.links()
