@@ -60,13 +60,15 @@ def draft_words(draft: DraftChoice) -> str:
 class DraftSwitch:
     """Whether an engine drafts, and when it should start again the other way. For its driver.
 
-    is_fixed: it stays as it is: a split, whose workers would have to begin anew.
+    is_fixed: it stays as it is: a split, whose workers would have to begin anew.  restarts: how often it was the other
+    way since the agent began.
     """
 
     draft: DraftChoice | None
     is_fixed: bool
     trial: Trial = field(default_factory=Trial)
     is_drafting: bool = field(init=False)
+    restarts: int = 0
     _alone: TimingsReader | None = None
     _drafted: int = 0
     _accepted: int = 0
@@ -74,18 +76,21 @@ class DraftSwitch:
     def __post_init__(self) -> None:
         self.is_drafting = self.draft is not None
 
-    def begin(self, in_flight: int) -> TimingsReader | None:
-        """An answer begins, one of so many: a reader of its timings. Of two at a time neither counts."""
+    def begin(self, in_flight: int, cpu_s: float | None) -> TimingsReader | None:
+        """An answer begins, one of so many: a reader of its timings. Of two at a time neither counts.
+
+        cpu_s: how long the engine's CPUs have worked, None where the clock is what counts.
+        """
         if self.draft is None:
             return None
         if self._alone is not None:
             self._alone.is_alone = False
-        self._alone = TimingsReader(is_alone=in_flight == 1)
+        self._alone = TimingsReader(is_alone=in_flight == 1, cpu_s=cpu_s)
         return self._alone
 
-    def end(self, reader: TimingsReader, now: float) -> None:
+    def end(self, reader: TimingsReader, now: float, cpu_s: float | None) -> None:
         """Its answer has ended."""
-        sample = reader.told()
+        sample = reader.told(cpu_s)
         if sample is None:
             return
         self._drafted += sample.drafted
@@ -93,11 +98,18 @@ class DraftSwitch:
         if reader.is_alone:
             self.trial.note(sample, is_drafting=self.is_drafting, now=now)
 
+    def died(self) -> None:
+        """The engine ended by itself."""
+        if self.is_drafting and not self.is_fixed:
+            self.trial.died()
+            self.is_drafting = self.trial.state != "broken"
+
     def turn(self, now: float) -> bool:
         """Be the other way where that is wanted; whether it was. Asked while nobody is answered."""
         if self.draft is None or self.is_fixed or self.trial.wants_drafts(now) is self.is_drafting:
             return False
         self.is_drafting = not self.is_drafting
+        self.restarts += 1
         return True
 
     def now(self) -> Drafting | None:
@@ -105,12 +117,17 @@ class DraftSwitch:
         if self.draft is None:
             return None
         trial = self.trial
-        words = f"on: a split is not started again to compare, {trial.stand}" if self.is_fixed else trial.words()
-        state = "on" if self.is_fixed else trial.state
-        drafter, speedup = draft_words(self.draft), trial.speedup
-        return Drafting(drafter, state, self.is_drafting, speedup, self._drafted, self._accepted, words)
+        state = "on" if self.is_fixed else "off" if trial.state == "broken" else trial.state
+        drafter = draft_words(self.draft)
+        return Drafting(drafter, state, self.is_drafting, trial.speedup, self._drafted, self._accepted, self._reason())
 
     def words(self) -> str:
         """For people; empty where nothing drafts."""
         now = self.now()
         return f"drafts by {now.drafter}: {now.reason}" if now is not None else ""
+
+    def _reason(self) -> str:
+        if self.is_fixed:
+            return f"on: a split is not started again to compare, {self.trial.stand}"
+        restarts = f"; started again {self.restarts} times for that" if self.restarts else ""
+        return f"{self.trial.words()}{restarts}"

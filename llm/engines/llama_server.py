@@ -20,6 +20,7 @@ from typing import Literal
 
 from llm.changes import Changes
 from llm.engines import child_log
+from llm.engines.cpu_clock import cpu_seconds
 from llm.engines.drafts import DraftChoice, DraftSwitch, draft_arguments
 from llm.engines.http_proxy import HttpProxy, HttpReply
 from llm.engines.interface import Child, EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
@@ -28,6 +29,7 @@ from llm.engines.timings import TimingsReader
 from llm.engines.trial import Trial
 from llm.memory.check import MemoryCheck, check
 from llm.memory.host_cache import NO_CACHE, HostCache
+from llm.memory.reported import read_reported
 
 logger = logging.getLogger("meshd.llm")
 
@@ -140,6 +142,7 @@ class LlamaServerEngine:
         self._switches = Changes()
         # What the latest load was predicted to take and what it took; None until both are known.
         self.memory: MemoryCheck | None = None
+        self._computes_on_cpu = False
 
     @property
     def status(self) -> EngineStatus:
@@ -186,7 +189,7 @@ class LlamaServerEngine:
         if self._proxy is None or self._state is not EngineState.READY:
             raise self._failure(f"it is {self._state.value}: {self._reason}", retryable=True)
         self._in_flight += 1
-        reader = self._drafts.begin(self._in_flight)
+        reader = self._drafts.begin(self._in_flight, self._cpu_s)
         try:
             response = await self._proxy.send(request)
         except EngineFailed as error:
@@ -206,7 +209,7 @@ class LlamaServerEngine:
         self._in_flight -= 1
         self._has_news = True
         if reader is not None:
-            self._drafts.end(reader, asyncio.get_running_loop().time())
+            self._drafts.end(reader, asyncio.get_running_loop().time(), self._cpu_s)
             self._look_for_switch()
 
     def _enter(self, state: EngineState, reason: str) -> None:
@@ -270,6 +273,7 @@ class LlamaServerEngine:
                     self._end_child(child.pid)
             if dying.done():
                 tending.cancel()
+                self._drafts.died()
                 return self._describe_death(dying.result(), log_start)
             dying.cancel()
             return tending.result()
@@ -291,6 +295,7 @@ class LlamaServerEngine:
                 async with asyncio.timeout(options.start_timeout_s):
                     await self._wait_for_health(proxy)
                 self.memory = await asyncio.to_thread(self._check_memory, argv, log_start)
+                self._computes_on_cpu = await asyncio.to_thread(self._is_on_cpu, log_start)
                 self._drafts.trial.load_s = asyncio.get_running_loop().time() - began
                 return await self._keep_ready(proxy)
         except TimeoutError:
@@ -300,6 +305,15 @@ class LlamaServerEngine:
 
     def _check_memory(self, argv: list[str], log_start: int) -> MemoryCheck | None:
         return check(self._options.name, argv, child_log.read_from(self._options.log, log_start))
+
+    def _is_on_cpu(self, log_start: int) -> bool:
+        reported = read_reported(child_log.read_from(self._options.log, log_start))
+        return reported is not None and all(name.startswith("CPU") for name in reported.of_device)
+
+    @property
+    def _cpu_s(self) -> float | None:
+        """How long its CPUs have worked; None where something else computes, so that it is the clock that counts."""
+        return cpu_seconds(self.pid) if self._computes_on_cpu and self.pid is not None else None
 
     async def _keep_ready(self, proxy: HttpProxy) -> str:
         """Keep house until it should draft where it does not, or the other way round; why it must go."""

@@ -54,10 +54,11 @@ class Trial:
 
     def note(self, sample: Sample, *, is_drafting: bool, now: float) -> None:
         """An answer was given, with drafts or without."""
+        if is_drafting:
+            self._deaths = 0
         if sample.tokens < LEAST_TOKENS or sample.seconds <= 0:
             return
         if is_drafting:
-            self._deaths = 0
             self._latest.append(sample)
         if self.state == "tried" and is_drafting is self._comparison.is_drafting:
             self._comparison.load_s = self.load_s
@@ -91,7 +92,7 @@ class Trial:
 
     def words(self) -> str:
         """For people."""
-        stand = f"{self.share:.0%} of drafted tokens stand"
+        stand = self.stand
         match self.state:
             case "tried":
                 return f"being compared: {self._progress()}"
@@ -103,6 +104,13 @@ class Trial:
                 return f"{self.state}: {self.speedup:.2f} times as fast with them, {stand}"
             case _:
                 return f"{self.state}: {stand}"
+
+    @property
+    def stand(self) -> str:
+        """How many drafted tokens stand, for people."""
+        if not any(one.drafted for one in self._latest):
+            return "nothing was drafted lately"
+        return f"{self.share:.0%} of drafted tokens stand"
 
     def _progress(self) -> str:
         speedups = self._comparison.speedups

@@ -15,7 +15,7 @@ from typing import get_args
 
 import pytest
 
-from llm.engines import llama_server, trial
+from llm.engines import comparison, llama_server
 from llm.engines.drafts import Draft
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
 from llm.engines.llama_binary import LlamaBinary, find_llama_server
@@ -307,7 +307,7 @@ def test_command_line_is_what_the_options_say() -> None:
 async def test_drafts_are_compared_with_none_while_nobody_waits(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(comparison, "LEAST_ROUND_S", 0.0)
     options = LlamaServerOptions(
         tiny, "tiny", tmp_path / "tiny.log", context_tokens=1024, slots=1, threads=1, draft=Draft(tiny)
     )
@@ -329,7 +329,10 @@ async def test_drafts_are_compared_with_none_while_nobody_waits(
         assert engine.trial.speedup > 0
         assert len(said) == 1
         assert engine.pid != first
-        assert f"{engine.trial.state}: {engine.trial.speedup:.2f} times as fast" in engine.trial.words()
+        assert f"{engine.trial.speedup:.2f} times" in engine.trial.words()
+        drafting = engine.status.drafting
+        assert drafting is not None
+        assert "; started again" in drafting.reason
 
 
 async def test_the_build_knows_every_way_to_draft(tmp_path: Path) -> None:
