@@ -32,7 +32,7 @@ async def test_a_live_view_shows_memory_and_what_happens(agents: LocalAgents) ->
         try:
             shown = ""
             async with asyncio.timeout(PATIENCE_S):
-                while not all(word in shown for word in ("parrot", "GB free", "now and lately", "Ctrl-C")):
+                while not all(word in shown for word in ("parrot", "other programs", "now and lately", "Ctrl-C")):
                     shown += (await asyncio.to_thread(os.read, ours, 65536)).decode(errors="replace")
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE_S):
