@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import platform
@@ -42,7 +43,7 @@ from meshd.model_specs import BadModelSpec, parse_specs
 from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent, tell_founder
 from meshd.node import Node
 from meshd.pantry import Pantry
-from meshd.ports import Door, PortTaken, naming_the_holder
+from meshd.ports import Door, NoSuchAddress, PortTaken, naming_the_holder
 from meshd.services.membership import make_gossip
 from meshd.split import Splitting
 from meshd.standing import Standing, UnixTime
@@ -79,17 +80,25 @@ KNOWN_CAUSES = (
         DataDirBusy,
         DataDirDamaged,
         PortTaken,
+        NoSuchAddress,
         MeshError,
         ShelfDamaged,
     ),
-    *(OSError, ValueError),
+    ValueError,
 )
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _explained(root: Path) -> Iterator[None]:
+    """root: where the agent writes, for what the system does not say."""
     try:
         yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CannotStart(
+                f"there is no room left on the disk of {root}: make some, or name another --data-dir"
+            ) from error
+        raise CannotStart(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
     except KNOWN_CAUSES as error:
         raise CannotStart(str(error)) from error
 
@@ -112,7 +121,7 @@ class Agent:
     async def started(self, stop: asyncio.Event) -> AsyncIterator[Node]:
         """The node, in its mesh and ready to run, while all that it stands on is open. Raises CannotStart."""
         async with contextlib.AsyncExitStack() as stack:
-            with _explained():
+            with _explained(self.directory.root):
                 node = await self._start(stack, stop)
             yield node
 
@@ -130,6 +139,7 @@ class Agent:
         silence = reason_to_be_silent(bind, self.config.no_mdns)
         asks_for = "" if silence else self.config.mesh
         plan = decide(belonging.papers(self.unix_time()), invites, self.config.client, asks_for)
+        self._note_the_mesh(plan)
         standing = Standing(belonging, self.unix_time, os.urandom)
         listeners = self._listen(stack)
         launcher = ProcessLauncher(os.environ)
@@ -153,6 +163,13 @@ class Agent:
         has_founded = identity.role is Role.OWNER and not isinstance(plan, Return)
         around = self._neighbourhood(silence, identity, transport, gossip, has_founded)
         return Node(Footing(identity, standing, transport, gossip, offering, listeners, around, desk, has_founded))
+
+    def _note_the_mesh(self, plan: Plan) -> None:
+        """Who asks for another mesh than this node's is not left to wonder why nothing comes of it."""
+        wanted = self.config.mesh
+        if isinstance(plan, Return) and wanted and wanted != plan.membership.mesh_name:
+            own = plan.membership.mesh_name
+            self.say(f"note: this node belongs to mesh {own!r}, so --mesh {wanted!r} does nothing; first: meshd leave")
 
     def _neighbourhood(
         self, silence: str, identity: Identity, transport: QuicTransport, gossip: GossipRunner, has_founded: bool

@@ -5,11 +5,15 @@ Pure: the caller hands in the flags, the environment and the parsed file.
 
 from __future__ import annotations
 
+import ipaddress
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from transport.address import parse_address
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -115,6 +119,11 @@ class Resolved:
     config: Config
     sources: Mapping[str, str]
 
+    def place(self, name: str) -> str:
+        """Where a person finds that setting: the flag, the variable, or the line of the file."""
+        source = self.sources[name]
+        return {"meshd.toml": f"meshd.toml: {name}", "default": flag_of(name)}.get(source, source)
+
 
 def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], document: Mapping[str, Any]) -> Resolved:
     """Merge the sources. Flags that are None were not given.
@@ -128,15 +137,22 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], document: 
     sources: dict[str, str] = {}
     for name, kind in typing.get_type_hints(Config).items():
         sources[name], values[name] = _pick(name, kind, flags, environment, document)
-    config = Config(**values)
-    _check_ranges(config)
-    return Resolved(config, sources)
+    resolved = Resolved(Config(**values), sources)
+    _check_ranges(resolved)
+    _check_words(resolved)
+    _check_together(resolved.config)
+    return resolved
+
+
+def flag_of(name: str) -> str:
+    """How a field of `Config` is spelled on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def _pick(
     name: str, kind: Any, flags: Mapping[str, Any], environment: Mapping[str, str], document: Mapping[str, Any]
 ) -> tuple[str, Any]:
-    flag = "--" + name.replace("_", "-")
+    flag = flag_of(name)
     variable = "MESHD_" + name.upper()
     if flags.get(name) is not None:
         return flag, _convert(flags[name], kind, flag)
@@ -155,6 +171,8 @@ def _convert(value: Any, kind: Any, source: str) -> Any:
     origin = typing.get_origin(kind)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise BadConfig(f"{source}: expected a list, got {value!r}")
         return tuple(str(item) for item in items)
     if origin is Literal:
         return _choose(value, typing.get_args(kind), source)
@@ -181,28 +199,70 @@ def _truth(value: Any, source: str) -> bool:
     return words[str(value).lower()]
 
 
-def _check_ranges(config: Config) -> None:
-    limits: tuple[tuple[str, float, float, float], ...] = (
-        ("port", config.port, 0, 65535),
-        ("console_port", config.console_port, 0, 65535),
-        ("bend_port", config.bend_port, 0, 65534),
-        ("http_port", config.http_port, 0, 65535),
-        ("ctx", config.ctx, 0, 1 << 24),
-        ("parallel", config.parallel, 1, 256),
-        ("threads", config.threads, 0, 1024),
-        ("vram_limit", config.vram_limit, 0, 1 << 20),
-        ("blob_quota", config.blob_quota, 0, 1 << 20),
-        ("poc_period", config.poc_period, 0.1, 24),
-        ("poc_seconds", config.poc_seconds, 0.5, 600),
-        ("idle_ttl", config.idle_ttl, 0, 1 << 31),
+def _check_ranges(resolved: Resolved) -> None:
+    limits: tuple[tuple[str, float, float], ...] = (
+        ("port", 0, 65535),
+        ("console_port", 0, 65535),
+        ("bend_port", 0, 65534),
+        ("http_port", 0, 65535),
+        ("ctx", 0, 1 << 24),
+        ("parallel", 1, 256),
+        ("threads", 0, 1024),
+        ("vram_limit", 0, 1 << 20),
+        ("blob_quota", 0, 1 << 20),
+        ("poc_period", 0.1, 24),
+        ("poc_seconds", 0.5, 600),
+        ("idle_ttl", 0, 1 << 31),
     )
-    for name, value, low, high in limits:
+    for name, low, high in limits:
+        value = getattr(resolved.config, name)
         if not low <= value <= high:
-            raise BadConfig(f"{name}: expected {low} to {high}, got {value}")
+            raise BadConfig(f"{resolved.place(name)}: expected {low} to {high}, got {value}")
+
+
+def _check_words(resolved: Resolved) -> None:
+    """Refuse what could be read by nobody, before anything is opened or written."""
+    readers: tuple[tuple[str, Callable[[str], object]], ...] = (
+        ("bind", parse_address),
+        ("name", _read_name),
+        ("mesh", _read_name),
+        ("allow_origin", _read_origin),
+        ("keyless_network", ipaddress.ip_network),
+        ("unlimited_network", ipaddress.ip_network),
+    )
+    for name, read in readers:
+        value = getattr(resolved.config, name)
+        for text in value if isinstance(value, tuple) else (value,):
+            try:
+                read(text)
+            except ValueError as error:
+                raise BadConfig(f"{resolved.place(name)}: {error}") from None
+
+
+def _read_name(text: str) -> None:
+    if not text.isprintable() or len(text) > 64:
+        raise ValueError(f"expected at most 64 characters in one line, got {text[:80]!r}")
+
+
+def _read_origin(text: str) -> None:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or text != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(f"expected a page's origin as browsers send it, such as https://play.example, got {text!r}")
+
+
+def _check_together(config: Config) -> None:
     if config.client and (config.model or config.lazy or config.upstream or config.drafter):
         raise BadConfig("a lite client hosts nothing: leave out --client, or --model, --lazy, --upstream and --drafter")
     if not is_loopback(config.bend_listen) and not config.bend_key_file and not config.no_bend:
         raise BadConfig(f"--bend-listen {config.bend_listen} opens bend to the network: give --bend-key-file as well")
+    doors = [(config.listen, config.port)]
+    doors += [] if config.no_console else [(config.listen, config.console_port)]
+    doors += [] if config.no_bend else [(config.bend_listen, config.bend_port), (config.bend_listen, config.http_port)]
+    for host, port in doors:
+        if port and doors.count((host, port)) > 1:
+            raise BadConfig(
+                f"two doors of this node want port {port}: --port, --console-port, --bend-port, --http-port"
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -26,6 +26,10 @@ class DataDirDamaged(Exception):
     """A file of the data directory does not hold what it should; the message names it."""
 
 
+class DataDirUnusable(DataDirDamaged):
+    """It cannot be made, or is not this user's."""
+
+
 class DataDirTooNew(DataDirDamaged):
     """A later version wrote it, in a way that this one may misread."""
 
@@ -62,10 +66,15 @@ class DataDir:
         return self.root / "logs"
 
     def create(self) -> None:
-        """Make the directory and its folders, closed to others."""
-        for folder in (self.root, self.logs):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.root.chmod(0o700)
+        """Make the directory and its folders, closed to others. Raises DataDirUnusable."""
+        try:
+            for folder in (self.root, self.logs):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise DataDirUnusable(
+                f"{self.root} cannot be this node's data directory: {error.strerror}; name another with --data-dir"
+            ) from error
 
     def claim_format(self) -> None:
         """Note that this version writes here. Raises DataDirTooNew where a later one has, DataDirDamaged."""

@@ -296,16 +296,15 @@ class Pantry:
     def _engine(self, name: str) -> ResidentEngine:
         engine = self.resident(name)
         if engine is None or name not in self._local:
+            if name not in self._local and not self._is_taken(name):
+                raise Refused(f"there is no model {name!r} on this node; {self._listed()}")
             problem = self._local[name].problem if name in self._local else ""
-            why = problem or (
-                "it is not made of files" if self._is_taken(name) else f"it is not here; {self._listed()}"
-            )
-            raise Refused(f"model {name!r} cannot be loaded or unloaded: {why}")
+            raise Refused(f"model {name!r} cannot be loaded or unloaded: {problem or 'it is not made of files'}")
         return engine
 
     def _listed(self) -> str:
         names = ", ".join(self._local)
-        return f"there are: {names}" if names else "there are none"
+        return f"here are: {names}" if names else "it has none"
 
     async def _put(self, model: Shelved) -> None:
         self._shelf = self._shelf.put(model)

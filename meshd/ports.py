@@ -59,12 +59,21 @@ class PortTaken(Exception):
         super().__init__(f"{self.problem}; {self.advice}")
 
 
+class NoSuchAddress(Exception):
+    """This host has not got the address that a door shall be on."""
+
+    def __init__(self, door: Door) -> None:
+        super().__init__(f"this host has no address {door.host} to listen on; `ip address` shows those that it has")
+
+
 @contextlib.contextmanager
 def naming_the_holder(door: Door) -> Iterator[None]:
-    """Turn the "address in use" of a bind inside the block into PortTaken."""
+    """Turn the "address in use" of a bind inside the block into PortTaken, and a foreign address into NoSuchAddress."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise NoSuchAddress(door) from error
         if error.errno != errno.EADDRINUSE:
             raise
         raise port_taken(door) from error

@@ -13,7 +13,9 @@ from meshd.cli.output import JsonFlag, fail, print_json
 from meshd.cli.running import DataDirOption, data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 
-app = typer.Typer(help="Blobs for forms, such as circuits: put, get, list and remove them by their SHA-256.")
+app = typer.Typer(
+    help="Blobs for forms, such as circuits: put, get, list and remove them by their SHA-256.", no_args_is_help=True
+)
 
 TRANSFER_TIMEOUT_S = 3600.0
 
@@ -39,15 +41,12 @@ def get(
 ) -> None:
     """Write a blob out; one that is not here is pulled from a node that has it."""
     found = _call(directory, "blob_find", digest=digest)
-    try:
-        with Path(found["path"]).open("rb") as blob:
-            if out:
-                with Path(out).open("wb") as file:
-                    shutil.copyfileobj(blob, file)
-            else:
-                shutil.copyfileobj(blob, sys.stdout.buffer)
-    except OSError as error:
-        fail(str(error))
+    with Path(found["path"]).open("rb") as blob:
+        if out:
+            with Path(out).open("wb") as file:
+                shutil.copyfileobj(blob, file)
+        else:
+            shutil.copyfileobj(blob, sys.stdout.buffer)
 
 
 @app.command(name="list")

@@ -31,6 +31,8 @@ def call(
 
     With --json also where it ran, why there, by what and how long it took.
     """
+    if out is not None and not out.parent.is_dir():
+        raise typer.BadParameter(f"--out: there is no folder {out.parent}")  # before anything is computed
     payload = _from_file(words, given) if given is not None else _texts(words, on).encode()
     client = ControlClient(data_dir(directory).control_socket, LONGEST_CALL_S)
     try:

@@ -48,6 +48,8 @@ def chat(
             _converse(talk)
         else:
             fail("nothing came on standard input")
+    except BrokenPipeError:
+        raise  # who read the answer has left
     except (Refused, OSError, http.client.HTTPException) as error:
         fail(str(error) or type(error).__name__)
 

@@ -26,7 +26,7 @@ def show_doctor(flags: Mapping[str, Any], *, as_json: bool) -> bool:
         directory = data_dir(config.data_dir)
         options = options_for(config, directory.root, _engine(config, directory))
     except (BadConfig, ValueError) as error:
-        fail(str(error))
+        fail(str(error), code=2)
     checks = asyncio.run(run_checks(options, ALL_PROBES))
     if as_json:
         print_json(as_object(checks))

@@ -100,8 +100,8 @@ def rm(
     """Forget a model of this node, and delete its files if meshd brought them; or call off what is on its way."""
     agent = _agent(directory)
     plan = agent.call("model_remove", name=name)
-    if not yes and not typer.confirm(f"{_words(plan)}. Go on?", err=True):
-        fail("nothing was changed")
+    if not yes and not _agreed(f"{_words(plan)}. Go on?"):
+        fail("nothing was changed; --yes goes on without asking")
     _told(agent.call("model_remove", name=name, is_sure=True), as_json, f"{plan['name']}: removed")
 
 
@@ -126,6 +126,15 @@ def _named(target: str) -> dict[str, str]:
     """A file by its path, all else by its name."""
     is_path = not target.startswith("hf:") and (target.endswith(".gguf") or Path(target).expanduser().is_file())
     return {"path": str(Path(target).expanduser().absolute())} if is_path else {"name": target}
+
+
+def _agreed(question: str) -> bool:
+    """What the person says; no, where there is none to ask."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        say("")
+        return False
 
 
 def _words(plan: dict[str, Any]) -> str:
@@ -154,7 +163,8 @@ def _brought(agent: _Agent, begun: dict[str, Any]) -> str:
                 break
             time.sleep(POLL_S)
     if download["state"] != "done":
-        fail(f"{begun['name']}: {download['reason']}")
+        told = str(download["reason"])
+        fail(told if begun["name"] in told else f"{begun['name']}: {told}")
     return str(download["name"])
 
 

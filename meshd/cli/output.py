@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -10,10 +13,14 @@ import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 
 def print_json(answer: dict[str, Any]) -> None:
     """Print one object on stdout."""
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
+    # Where the terminal knows no UTF-8, escapes keep what would else become question marks.
+    is_ascii = not (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(answer, ensure_ascii=is_ascii, indent=2) + "\n")
 
 
 def say(message: str) -> None:
@@ -22,7 +29,23 @@ def say(message: str) -> None:
     sys.stderr.flush()
 
 
-def fail(message: str) -> NoReturn:
-    """Say what went wrong and what to do, and exit 1."""
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say what went wrong and what to do, also as `{"error": …}` where --json was asked for, and exit with `code`."""
+    if "--json" in sys.argv:
+        print_json({"error": message})
     say(f"meshd: {message}")
-    raise typer.Exit(1)
+    raise typer.Exit(code)
+
+
+def tell_anyway() -> None:
+    """Have what a terminal's encoding cannot write become question marks instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def reason_of(error: OSError) -> str:
+    """What a person reads of a file that could not be read or written."""
+    what = error.strerror or str(error)
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard output"
+    return f"{where}: {what}" + ("; make room there" if error.errno in NO_ROOM else "")

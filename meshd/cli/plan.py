@@ -50,6 +50,12 @@ def which(model: str) -> dict[str, str]:
     return {"path": str(path.resolve())} if is_file else {"model": model}
 
 
+def figure(value: float) -> str:
+    """Three digits, and never a power of ten."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:.3g}" if rounded < 1000 else f"{rounded:,.0f}"
+
+
 def _ask(directory: DataDir, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         return ControlClient(directory.control_socket, PLAN_TIMEOUT_S).call("plan", **arguments) | {"asked": "mesh"}
@@ -90,7 +96,7 @@ def _table(choices: list[dict[str, Any]]) -> Any:
             for node in choice["nodes"]
         )
         speed = choice["tokens_per_s"]
-        rate = f"{speed['likely']:.3g} ({speed['low']:.3g} to {speed['high']:.3g})" if speed else "-"
+        rate = f"{figure(speed['likely'])} ({figure(speed['low'])} to {figure(speed['high'])})" if speed else "-"
         mark = "advised" if choice["advised"] else "" if choice["possible"] else "no"
         table.add_row(mark, choice["kind"], nodes, rate, choice["reason"])
     return table

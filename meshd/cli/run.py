@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
 import uvloop
 
 from meshd.agent import Agent, CannotStart
@@ -25,8 +24,7 @@ def run(flags: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     try:
         config = read_settings(flags, environment).config
     except BadConfig as error:
-        say(f"meshd: {error}")
-        raise typer.Exit(2) from None
+        fail(str(error), code=2)
     configure(config.log_format, config.log_level.upper())
     directory = DataDir(Path(config.data_dir) if config.data_dir else default_data_dir(environment, Path.home()))
     try:

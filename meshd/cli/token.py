@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from datetime import datetime
 from typing import Annotated, Literal
 
 import typer
@@ -40,8 +42,12 @@ def create(
     answer = call(data_dir(directory), "token_create", role=role, ttl_s=ttl_s, uses=uses)
     if as_json:
         print_json(answer)
-    else:
-        print(answer["token"])
+        return
+    print(answer["token"])
+    if sys.stdout.isatty():
+        client = "--client " if role == "client" else ""
+        nodes = "one node" if uses == 1 else f"{uses} nodes"
+        say(f"good for {nodes}, for {ttl}; there type: meshd {client}--join and the token")
 
 
 @app.command(name="list")
@@ -52,7 +58,11 @@ def list_tokens(directory: DataDirOption = "", as_json: JsonFlag = False) -> Non
         print_json(answer)
         return
     for entry in answer["tokens"]:
-        print(f"{entry['id']}  {entry['role']:<7} {entry['state']:<8} uses left {entry['uses_left']}")
+        until = datetime.fromtimestamp(entry["expires"]).astimezone()
+        uses = f"{entry['uses_left']} of {entry['uses']} uses left"
+        print(f"{entry['id']}  {entry['role']:<7} {entry['state']:<8} until {until:%Y-%m-%d %H:%M}  {uses}")
+    if not answer["tokens"]:
+        say("no tokens: make one with meshd token create")
 
 
 @app.command()

@@ -43,7 +43,7 @@ async def test_the_socket_is_for_this_user_only(tmp_path: Path) -> None:
 async def test_a_refused_command_says_why(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     async with served(control_app({"refuse": refuse}), listen_unix(str(path))):
-        with pytest.raises(CommandFailed, match="^not today$"):
+        with pytest.raises(CommandFailed, match=r"^not today$"):
             await asyncio.to_thread(ControlClient(path).call, "refuse")
 
 

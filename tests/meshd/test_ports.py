@@ -11,7 +11,17 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from meshd.ports import Door, PortHolder, PortKind, PortTaken, bind_error, free_port_after, holder, naming_the_holder
+from meshd.ports import (
+    Door,
+    NoSuchAddress,
+    PortHolder,
+    PortKind,
+    PortTaken,
+    bind_error,
+    free_port_after,
+    holder,
+    naming_the_holder,
+)
 
 pytestmark = pytest.mark.live
 
@@ -105,11 +115,20 @@ def test_a_bind_that_meets_another_says_who(kind: PortKind) -> None:
         assert "meshd --bind 127.0.0.1:" in caught.value.advice
 
 
-def test_other_errors_of_a_bind_pass_unchanged() -> None:
+def test_an_address_of_another_host_is_named() -> None:
     door = Door("tcp", "192.0.2.1", 9337, "--port {port}")
-    with pytest.raises(OSError, match="assign") as caught, naming_the_holder(door), socket.socket() as ours:
+    with (
+        pytest.raises(NoSuchAddress, match=r"no address 192\.0\.2\.1"),
+        naming_the_holder(door),
+        socket.socket() as ours,
+    ):
         ours.bind(("192.0.2.1", 0))
-    assert not isinstance(caught.value, PortTaken)
+
+
+def test_other_errors_of_a_bind_pass_unchanged() -> None:
+    door = Door("tcp", "127.0.0.1", 80, "--port {port}")
+    with pytest.raises(PermissionError, match="denied"), naming_the_holder(door):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
