@@ -40,7 +40,7 @@ def bar(device: dict[str, Any]) -> Any:
 def words(device: dict[str, Any]) -> str:
     """The same in figures, for who sees no bars."""
     parts = [f"{USES[use]} {size_words(size)}" for use, size in _parts(device).items()]
-    return ", ".join([*parts, f"free {size_words(device['free_gb'])} of {size_words(device['total_gb'])}"])
+    return ", ".join([*parts, f"free {device['free_gb']:.1f} of {device['total_gb']:.1f} GB"])
 
 
 def size_words(size_gb: float) -> str:

@@ -54,20 +54,20 @@ def _page(status: dict[str, Any]) -> Any:
     host = ", hosting" if status["host"] else ""
     head = f"{node['name']} ({node['id'][:8]}), {node['role']}{host}, in mesh {mesh['name']}"
     memory = f"{status['vram_total_gb']:.1f} GB for models in the mesh, clients not counted"
-    doors = "\n".join(f"{name:<8} {address}" for name, address in status["doors"].items())
+    places = {**status["doors"], "mDNS": _mdns(status["mdns"])}
+    width = max(map(len, places))
+    doors = "\n".join(f"{name:<{width}}  {address}" for name, address in places.items())
     return Group(
         head,
         memory,
         doors,
-        _mdns(status["mdns"]),
         "",
         _peers(status),
         *_memory(status),
         *_proofs(status),
         "",
         _models(status),
-        *_sessions(status["sessions"]),
-        *_drafting(status["drafting"]),
+        *_with_gap([*_sessions(status["sessions"]), *_drafting(status["drafting"])]),
         *_downloads(status["downloads"]),
         *_leases(status["leases"]),
     )
@@ -76,6 +76,10 @@ def _page(status: dict[str, Any]) -> Any:
 def _memory(status: dict[str, Any]) -> list[Any]:
     table = memory_table(status)
     return ["", table] if table is not None else []
+
+
+def _with_gap(lines: list[str]) -> list[str]:
+    return ["", *lines] if lines else []
 
 
 def _sessions(kept: list[dict[str, Any]]) -> list[str]:
@@ -90,15 +94,15 @@ def _sessions(kept: list[dict[str, Any]]) -> list[str]:
 
 def _drafting(drafting: dict[str, Any]) -> list[str]:
     """A line for each model of this node that something drafts for, here or on another host."""
-    lines = [
-        f"{one['drafter']} drafts for {one['model']}: {one['reason']}; {one['accepted']} of {one['drafted']} tokens "
-        "accepted"
-        for one in drafting["here"]
-    ]
+    lines = [f"{one['drafter']} drafts for {one['model']}: {one['reason']}{_accepted(one)}" for one in drafting["here"]]
     return lines + [
         f"{one['drafter']} on {one['node']} drafts for {one['model']}: {one['state']}; {one['reason']}"
         for one in drafting["models"]
     ]
+
+
+def _accepted(one: dict[str, Any]) -> str:
+    return f"; {one['accepted']} of {one['drafted']} tokens accepted" if one["drafted"] else ""
 
 
 def _live_page(status: dict[str, Any], deeds: list[dict[str, Any]]) -> Any:
@@ -127,13 +131,12 @@ def _deeds(deeds: list[dict[str, Any]]) -> Any:
 
 def _downloads(downloads: list[dict[str, Any]]) -> list[str]:
     """What is on its way here, a line each; nothing where there is none."""
-    lines = [f"{one['name'] or one['wanted']}: {one['state']}: {one['reason']}" for one in downloads]
-    return ["", *lines] if lines else []
+    return _with_gap([f"{one['name'] or one['wanted']}: {one['state']}: {one['reason']}" for one in downloads])
 
 
 def _mdns(mdns: dict[str, Any]) -> str:
     found = [f"another mesh at {' and '.join(addresses)}" for addresses in mdns["other_meshes"]]
-    return f"{'mDNS':<8} {', '.join([' '.join(filter(None, (mdns['state'], mdns['problem']))), *found])}"
+    return ", ".join([" ".join(filter(None, (mdns["state"], mdns["problem"]))), *found])
 
 
 def _leases(leases: dict[str, Any]) -> list[str]:
@@ -159,14 +162,12 @@ def _leases(leases: dict[str, Any]) -> list[str]:
 def _peers(status: dict[str, Any]) -> Any:
     from rich.table import Table
 
-    table = Table(
-        "peer", "id", "role", "state", "rtt ms", "carrier", "free / total GB", title="peers", title_justify="left"
-    )
+    table = Table("peer", "id", "role", "does", "state", "rtt ms", "carrier", title="peers", title_justify="left")
     for peer in status["peers"]:
-        vram = f"{peer['vram']['free_gb']:.1f} / {peer['vram']['total_gb']:.1f} {peer['vram']['kind']}"
         rtt = "" if peer["rtt_ms"] is None else f"{peer['rtt_ms']:.1f}"
-        memory = "" if peer["role"] == "client" else vram
-        table.add_row(peer["name"], peer["id"][:8], peer["role"], peer["state"], rtt, peer["carrier"] or "", memory)
+        table.add_row(
+            peer["name"], peer["id"][:8], peer["role"], peer["duty"], peer["state"], rtt, peer["carrier"] or ""
+        )
     return table
 
 

@@ -186,7 +186,7 @@ def test_every_nodes_memory_is_drawn_and_said() -> None:
 
     (line,) = [line for line in page.export_text().splitlines() if "P40" in line]
     assert "██████▓▓▚░░░░···········" in line
-    assert "models 6.0 GB, KV 2.0 GB, forms 40 MB, other programs 4.0 GB, free 12.0 GB of 24.0 GB" in line
+    assert "models 6.0 GB, KV 2.0 GB, forms 40 MB, other programs 4.0 GB, free 12.0 of 24.0 GB" in line
 
 
 def test_memory_of_clients_and_of_the_dead_is_not_counted() -> None:
