@@ -18,8 +18,8 @@ import aiohttp
 
 import llm.demo
 from bench.chat_load import Target
+from llm.engines.llama_arguments import LlamaServerOptions, arguments
 from llm.engines.llama_binary import find_llama_server
-from llm.engines.llama_server import LlamaServerOptions, arguments
 from meshd.launcher import ProcessLauncher
 from meshd.local_agents import LocalAgent, local_agents
 

@@ -22,7 +22,8 @@ from bench.row import Row
 from llm.demo import DRAFT_MODEL
 from llm.engines.drafts import Draft, DraftChoice
 from llm.engines.interface import EngineFailed, EngineState, Request
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
+from llm.engines.llama_server import LlamaServerEngine
 from llm.engines.trial import Trial
 from meshd.launcher import ProcessLauncher
 from tests.llm.sessions.recall_model import WORDS, word, write_recall_model

@@ -28,7 +28,8 @@ from gguf import GGMLQuantizationType
 
 from bench.row import Row
 from llm.engines.interface import EngineState, Request
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, RpcDevices
+from llm.engines.llama_arguments import LlamaServerOptions, RpcDevices
+from llm.engines.llama_server import LlamaServerEngine
 from llm.engines.rpc_server import RpcServerOptions, running_rpc_server
 from llm.split.layout import own_layers
 from meshd.impaired_agents import ImpairedAgents

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llm.draft.service import DraftService
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.engines.resident import Resident
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.models.shelf import FILE_NAME as SHELF_NAME

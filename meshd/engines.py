@@ -14,7 +14,7 @@ from llm.draft.desk import DraftDesk
 from llm.engines.drafts import Draft
 from llm.engines.echo import EchoEngine, EchoOptions
 from llm.engines.interface import Launcher
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.engines.resident import Residence, Resident, ResidentEngine
 from llm.gguf import ModelFile, read_header
 from llm.host import ServedModel

@@ -9,7 +9,7 @@ import contextlib
 from functools import lru_cache
 
 from llm.engines.drafts import Draft
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.gguf import ModelFile, read_header
 from llm.memory.command_line import read_command_line
 from llm.memory.footprint import Footprint, footprint

@@ -17,7 +17,7 @@ from gossip.facts import GpuFact, read_gpu
 from gossip.view import NodeView
 from llm.digest import fingerprint
 from llm.draft.fact import find_drafters
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.memory.footprint import Footprint, footprint
 from llm.memory.shape import UnknownShape, read_shape

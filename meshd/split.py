@@ -22,8 +22,8 @@ from gossip.runner import GossipRunner
 from gossip.view import NodeView, View
 from llm.claims import resource_of
 from llm.engines.interface import Launcher
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.engines.llama_binary import EngineMissing
-from llm.engines.llama_server import LlamaServerOptions
 from llm.gguf import ModelFile
 from llm.host import Host
 from llm.memory.need import GPU_CONTEXT_BYTES

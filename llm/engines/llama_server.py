@@ -14,26 +14,23 @@ import re
 import secrets
 import signal
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 
 from llm.changes import Changes
 from llm.engines import child_log
 from llm.engines.cpu_clock import cpu_seconds
-from llm.engines.drafts import DraftChoice, DraftSwitch, draft_arguments
+from llm.engines.drafts import DraftSwitch
 from llm.engines.http_proxy import HttpProxy, HttpReply
 from llm.engines.interface import Child, EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
-from llm.engines.llama_binary import EngineMissing, LlamaBinary, find_llama_server
+from llm.engines.llama_arguments import LlamaServerOptions, arguments, environment
+from llm.engines.llama_binary import EngineMissing, find_llama_server
 from llm.engines.timings import TimingsReader
 from llm.engines.trial import Trial
 from llm.memory.check import MemoryCheck, check
-from llm.memory.host_cache import NO_CACHE, HostCache
 from llm.memory.reported import read_reported
 
 logger = logging.getLogger("meshd.llm")
 
-KEY_VARIABLE = "LLAMA_API_KEY"  # an argument would show in every user's process list
 LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 SPEED = re.compile(r"^llamacpp:predicted_tokens_seconds ([0-9.e+]+)", re.MULTILINE)
 
@@ -50,73 +47,7 @@ finds that its question is overdue before it looks for the answer."""
 PULSE_PAUSE_S = 1.0
 MAX_LOG_BYTES = 8 << 20
 QUOTED_LINES = 3
-SPARE_HTTP_THREADS = 8
 EXIT_GRACE_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class RpcDevices:
-    """Where else the layers go. servers: as HOST:PORT.  shares: of the layers, one for each device, the servers'
-    devices in their order, then this host's own.
-    """
-
-    servers: tuple[str, ...]
-    shares: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LlamaServerOptions:
-    """How to serve one model.
-
-    model: first part of the GGUF.  name: what clients call it.  log: its log file.  context_tokens: of each
-    slot, 0 for what the model was trained with, shared by the slots.  slots: answers at a time.  waiting: requests
-    that may wait for one of them.  threads: None leaves it to llama-server.  pulse_timeout_s: how long it may take to
-    say that it lives.  binary: instead of the one found.  rpc: None for a model that this host serves alone.
-    host_cache: in RAM, for what was read before.  more_arguments: handed on as they are.
-    """
-
-    model: Path
-    name: str
-    log: Path
-    context_tokens: int = 0
-    slots: int = 4
-    waiting: int = 64
-    gpu_layers: int = 99
-    threads: int | None = None
-    kv_type: Literal["f16", "q8_0", "q4_0"] = "f16"
-    start_timeout_s: float = 600.0
-    pulse_timeout_s: float = 5.0
-    binary: Path | None = None
-    rpc: RpcDevices | None = None
-    draft: DraftChoice | None = None
-    host_cache: HostCache = NO_CACHE
-    more_arguments: tuple[str, ...] = ()
-
-
-def arguments(binary: LlamaBinary, options: LlamaServerOptions) -> list[str]:
-    """The command line. The port is 0: the child binds a free one and says which, so nobody can take it before."""
-    # Each connection occupies a thread, also while it waits or idles.
-    http_threads = str(options.slots + options.waiting + SPARE_HTTP_THREADS)
-    argv = [str(binary.path), "--model", str(options.model), "--alias", options.name]
-    argv += ["--host", "127.0.0.1", "--port", "0", "--threads-http", http_threads]
-    # At 4 it says what it allocated, and still nothing of what people write.
-    argv += ["--offline", "--no-webui", "--metrics", "--log-colors", "off", "--verbosity", "4"]
-    # llama-server divides its context among the slots.
-    argv += ["--ctx-size", str(options.context_tokens * options.slots), "--parallel", str(options.slots)]
-    # What lies where, and how much may be kept, has been decided; llama-server must not think again.
-    argv += ["--n-gpu-layers", str(options.gpu_layers), "--fit", "off"]
-    argv += ["--cache-ram", str(options.host_cache.prompts_mib)]
-    argv += ["--ctx-checkpoints", str(options.host_cache.checkpoints)]
-    argv += ["--cache-type-k", options.kv_type, "--cache-type-v", options.kv_type]
-    if options.threads is not None:
-        argv += ["--threads", str(options.threads)]
-    return [*argv, *_rpc_arguments(options.rpc), *draft_arguments(options.draft), *options.more_arguments]
-
-
-def _rpc_arguments(rpc: RpcDevices | None) -> list[str]:
-    if rpc is None:
-        return []
-    return ["--rpc", ",".join(rpc.servers), "--tensor-split", ",".join(map(str, rpc.shares))]
 
 
 class LlamaServerEngine:
@@ -251,11 +182,8 @@ class LlamaServerEngine:
     def _command(self, key: str) -> tuple[list[str], dict[str, str]]:
         """What to start, and with which variables. Raises EngineMissing."""
         binary = find_llama_server(self._options.binary)
-        env = {KEY_VARIABLE: key}
-        if binary.library_dir is not None:
-            env["LD_LIBRARY_PATH"] = str(binary.library_dir)
         options = self._options if self._drafts.is_drafting else replace(self._options, draft=None)
-        return arguments(binary, options), env
+        return arguments(binary, options), environment(binary, key)
 
     def _end_child(self, pid: int) -> None:
         # It has nothing to save, and its orderly end hangs at times after a stream was abandoned.

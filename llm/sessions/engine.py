@@ -16,7 +16,8 @@ from pathlib import Path
 from llm.engines.drafts import Draft
 from llm.engines.http_proxy import HttpProxy
 from llm.engines.interface import Engine, EngineFailed, EngineStatus, Headers, Launcher, Reply, Request
-from llm.engines.llama_server import ASK_TIMEOUT_S, LlamaServerEngine, LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
+from llm.engines.llama_server import ASK_TIMEOUT_S, LlamaServerEngine
 from llm.memory.check import MemoryCheck
 from llm.sessions.names import DESK_VARIABLE, KEY_VARIABLE, OWNER_HEADER, check_whole, is_of_sessions
 from llm.sessions.stats import SessionStats, read_stats

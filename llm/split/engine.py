@@ -16,7 +16,8 @@ from typing import Protocol, assert_never
 
 from llm.changes import Changes
 from llm.engines.interface import EngineFailed, EngineState, EngineStatus, Launcher, Reply, Request
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
+from llm.engines.llama_server import LlamaServerEngine
 from llm.offer import OfferedPart
 from llm.residency import Makeup, NoRoom
 from llm.split.layout import Decision, Refuse, Solo, Split, Wait

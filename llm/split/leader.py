@@ -16,7 +16,8 @@ from typing import Protocol
 from gossip.lease_message import lease_text
 from gossip.tenure import Hold, Lease
 from llm.engines.interface import EngineState, Launcher
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, RpcDevices
+from llm.engines.llama_arguments import LlamaServerOptions, RpcDevices
+from llm.engines.llama_server import LlamaServerEngine
 from llm.memory.footprint import placement
 from llm.residency import Makeup
 from llm.split.build import EngineBuild

@@ -23,8 +23,9 @@ import pytest_asyncio
 from gguf import PoolingType
 
 from llm.engines import child_log
+from llm.engines.llama_arguments import LlamaServerOptions, arguments
 from llm.engines.llama_binary import find_llama_server
-from llm.engines.llama_server import LISTENING, LlamaServerOptions, arguments
+from llm.engines.llama_server import LISTENING
 from llm.gguf import read_header
 from llm.purpose import find_projector, purpose_arguments
 from meshd.launcher import ProcessLauncher

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from gossip.lease_message import LEASE_S
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.gguf import read_header
 from llm.split.layout import GB
 from meshd.impaired_agents import ImpairedAgents

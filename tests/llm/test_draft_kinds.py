@@ -18,7 +18,8 @@ import pytest
 
 from llm.engines.drafts import Draft, DraftChoice
 from llm.engines.interface import EngineState, Request
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
+from llm.engines.llama_server import LlamaServerEngine
 from llm.gguf import read_header
 from llm.pairing import has_own_heads, pair
 from meshd.launcher import ProcessLauncher

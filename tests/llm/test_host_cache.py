@@ -8,8 +8,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from llm.engines.llama_arguments import LlamaServerOptions, arguments
 from llm.engines.llama_binary import LlamaBinary
-from llm.engines.llama_server import LlamaServerOptions, arguments
 from llm.gguf import ModelFile, read_header
 from llm.memory.footprint import footprint
 from llm.memory.host_cache import (

@@ -18,8 +18,9 @@ import pytest
 from llm.engines import comparison, llama_server
 from llm.engines.drafts import Draft
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
+from llm.engines.llama_arguments import LlamaServerOptions, arguments
 from llm.engines.llama_binary import LlamaBinary, find_llama_server
-from llm.engines.llama_server import LlamaServerEngine, LlamaServerOptions, arguments
+from llm.engines.llama_server import LlamaServerEngine
 from llm.pairing import DraftKind
 from meshd.launcher import ProcessLauncher
 from tests.llm.engine_contract import EngineContract

@@ -13,8 +13,8 @@ import pytest
 from llm.changes import Changes
 from llm.engines.drafts import Draft
 from llm.engines.interface import EngineFailed, EngineState
+from llm.engines.llama_arguments import LlamaServerOptions, RpcDevices, arguments
 from llm.engines.llama_binary import LlamaBinary
-from llm.engines.llama_server import LlamaServerOptions, RpcDevices, arguments
 from llm.residency import Makeup, NoRoom
 from llm.split.engine import Elsewhere, PlacedEngine, PlacedModel, Way
 from llm.split.layout import Refuse, Solo, Wait

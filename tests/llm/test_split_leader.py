@@ -10,7 +10,7 @@ import pytest
 
 from gossip.tenure import Hold, Lease
 from llm.changes import Changes
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.residency import Makeup
 from llm.split.build import EngineBuild
 from llm.split.layout import Holder, Part, Split

@@ -19,8 +19,9 @@ from llm.engines import upstream as upstream_module
 from llm.engines.booking import SharedMemory
 from llm.engines.commands import run_command
 from llm.engines.interface import Engine, EngineFailed, EngineState, Request
+from llm.engines.llama_arguments import LlamaServerOptions, arguments
 from llm.engines.llama_binary import find_llama_server
-from llm.engines.llama_server import LISTENING, LlamaServerOptions, arguments
+from llm.engines.llama_server import LISTENING
 from llm.engines.resident import Busy, Residence, Resident, ResidentEngine
 from llm.engines.upstream import PathNotPassed, Upstream, UpstreamEngine, UpstreamOptions
 from llm.host import Host

@@ -9,7 +9,7 @@ import pytest
 
 import llm.demo
 from llm.engines.drafts import Draft
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.gguf import read_header
 from llm.memory.footprint import footprint, placement
 from llm.memory.host_cache import host_cache

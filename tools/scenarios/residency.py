@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import psutil
 
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.engines.llama_binary import find_llama_server
-from llm.engines.llama_server import LlamaServerOptions
 from llm.gguf import read_header
 from llm.split.layout import GB
 from meshd.local_agents import LocalAgent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.gguf import read_header
 from llm.split.layout import GB
 from meshd.local_agents import LocalAgent

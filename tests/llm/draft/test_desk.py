@@ -33,7 +33,7 @@ from llm.draft.message import (
 from llm.draft.pipe import RecordPipe, connect
 from llm.draft.service import DraftService
 from llm.engines.interface import EngineState
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.gguf import read_header
 from llm.sessions.drafter_engine import DrafterEngine
 from meshd.launcher import ProcessLauncher

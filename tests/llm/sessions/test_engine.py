@@ -20,7 +20,7 @@ import llm.demo
 from llm.engines.drafts import Draft
 from llm.engines.echo import EchoEngine
 from llm.engines.interface import Engine, EngineState, EngineStatus, Reply, Request
-from llm.engines.llama_server import LlamaServerOptions
+from llm.engines.llama_arguments import LlamaServerOptions
 from llm.sessions.engine import SessionEngine, SessionOptions, WithSessions, owner_of
 from llm.sessions.names import NoSessions, is_of_sessions
 from meshd.launcher import ProcessLauncher
