@@ -13,32 +13,39 @@ from typing import Annotated, Any
 
 import typer
 
-import meshd
-from meshd.cli import (
-    bench,
-    blob,
-    call,
-    chat,
-    circuit,
-    demo,
-    doctor,
-    install_service,
-    key,
-    mesh,
-    models,
-    plan,
-    poc,
-    sim,
-    status,
-    token,
-)
-from meshd.cli import config as config_command
-from meshd.cli import forms as forms_command
-from meshd.cli.output import NO_ROOM, JsonFlag, print_json, reason_of, say, tell_anyway
+from meshd.cli.lazy import Place, lazy_group
+from meshd.cli.output import NO_ROOM, reason_of, say, tell_anyway
 from meshd.config import Config
 
 LOOK, USE, OWN, TRY = "See what is", "Use the mesh", "Let others in, and run it for good", "Try and measure"
 """Headings of the commands."""
+
+COMMANDS = {
+    "chat": Place("meshd.cli.chat", "chat", USE),
+    "plan": Place("meshd.cli.plan", "plan", USE),
+    "call": Place("meshd.cli.call", "call", USE),
+    "forms": Place("meshd.cli.forms", "forms", USE),
+    "models": Place("meshd.cli.models", "app", USE),
+    "blob": Place("meshd.cli.blob", "app", USE),
+    "circuit": Place("meshd.cli.circuit", "app", USE),
+    "demo": Place("meshd.cli.demo", "demo", TRY),
+    "sim": Place("meshd.cli.sim", "sim", TRY),
+    "bench": Place(
+        *("meshd.cli.bench", "bench", TRY),
+        settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    ),
+    "poc": Place("meshd.cli.poc", "app", TRY),
+    "leave": Place("meshd.cli.mesh", "leave", OWN),
+    "install-service": Place("meshd.cli.install_service", "install_service", OWN),
+    "token": Place("meshd.cli.token", "app", OWN),
+    "key": Place("meshd.cli.key", "app", OWN),
+    "mesh": Place("meshd.cli.mesh", "app", OWN),
+    "status": Place("meshd.cli.status", "status", LOOK),
+    "doctor": Place("meshd.cli.doctor", "doctor", LOOK),
+    "config": Place("meshd.cli.config", "config", LOOK),
+    "version": Place("meshd.cli.version", "version", LOOK),
+}
+"""In the order of the help. Each is loaded when it is typed, and all of them for the help itself."""
 
 PANELS: dict[str, tuple[str, ...]] = {
     "Which mesh": ("join", "mesh", "name", "client", "bind", "advertise", "bulk", "no_mdns", "quorum"),
@@ -90,42 +97,12 @@ def _with_run_options(function: Callable[..., None]) -> Callable[..., None]:
 
 app = typer.Typer(
     name="meshd",
+    cls=lazy_group(COMMANDS),
     help="One pool from a handful of odd GPUs. Without a command: run this host's agent.",
     pretty_exceptions_enable=False,
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(models.app, name="models", rich_help_panel=USE)
-app.command(rich_help_panel=USE)(chat.chat)
-app.command(rich_help_panel=USE)(plan.plan)
-app.command(rich_help_panel=USE)(call.call)
-app.command(rich_help_panel=USE)(forms_command.forms)
-app.add_typer(blob.app, name="blob", rich_help_panel=USE)
-app.add_typer(circuit.app, name="circuit", rich_help_panel=USE)
-app.command(rich_help_panel=TRY)(demo.demo)
-app.command(rich_help_panel=TRY)(sim.sim)
-app.add_typer(poc.app, name="poc", rich_help_panel=TRY)
-app.command(
-    rich_help_panel=TRY,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-)(bench.bench)
-app.add_typer(token.app, name="token", rich_help_panel=OWN)
-app.add_typer(key.app, name="key", rich_help_panel=OWN)
-app.add_typer(mesh.app, name="mesh", rich_help_panel=OWN)
-app.command(rich_help_panel=OWN)(mesh.leave)
-app.command(rich_help_panel=OWN)(install_service.install_service)
-app.command(rich_help_panel=LOOK)(status.status)
-app.command(rich_help_panel=LOOK)(doctor.doctor)
-app.command(rich_help_panel=LOOK)(config_command.config)
-
-
-@app.command(rich_help_panel=LOOK)
-def version(as_json: JsonFlag = False) -> None:
-    """Print the version."""
-    if as_json:
-        print_json({"version": meshd.__version__})
-    else:
-        print(meshd.__version__)
 
 
 @app.callback(invoke_without_command=True)
