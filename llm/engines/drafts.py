@@ -129,5 +129,7 @@ class DraftSwitch:
     def _reason(self) -> str:
         if self.is_fixed:
             return f"on: a split is not started again to compare, {self.trial.stand}"
-        restarts = f"; started again {self.restarts} times for that" if self.restarts else ""
-        return f"{self.trial.words()}{restarts}"
+        if not self.restarts:
+            return self.trial.words()
+        often = "once" if self.restarts == 1 else f"{self.restarts} times"
+        return f"{self.trial.words()}; started again {often} for that"

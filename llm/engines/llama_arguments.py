@@ -11,6 +11,8 @@ from llm.engines.llama_binary import LlamaBinary
 from llm.memory.host_cache import NO_CACHE, HostCache
 
 KEY_VARIABLE = "LLAMA_API_KEY"  # an argument would show in every user's process list
+QUIET_ABORT = {"GGML_NO_BACKTRACE": "1"}
+"""Else what aborts has a debugger print its stack over the words that say why, and hold it up meanwhile."""
 SPARE_HTTP_THREADS = 8
 
 
@@ -81,8 +83,7 @@ def _rpc_arguments(rpc: RpcDevices | None) -> list[str]:
 
 def environment(binary: LlamaBinary, key: str) -> dict[str, str]:
     """The variables to start it with."""
-    # When it aborts it would have a debugger print its stack over the words that say why, and hold it up meanwhile.
-    said = {KEY_VARIABLE: key, "GGML_NO_BACKTRACE": "1"}
+    said = {KEY_VARIABLE: key, **QUIET_ABORT}
     if binary.library_dir is not None:
         said["LD_LIBRARY_PATH"] = str(binary.library_dir)
     return said

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from llm.engines import child_log
 from llm.engines.interface import Child, EngineFailed, Launcher
+from llm.engines.llama_arguments import QUIET_ABORT
 from llm.engines.llama_binary import EngineMissing, find_rpc_server
 from llm.engines.rpc_hello import NoRpcServer, RpcGreeting, greet
 from llm.engines.rpc_pulse import LOOK_PAUSE_S, LOOKS, hung
@@ -105,7 +106,9 @@ async def _start_once(
 ) -> RpcServer | str:
     """The server, or why it died. What was entered on `stack` is for the caller to leave."""
     binary = find_rpc_server(options.binary)
-    env = {"LD_LIBRARY_PATH": str(binary.library_dir)} if binary.library_dir is not None else {}
+    env = dict(QUIET_ABORT)
+    if binary.library_dir is not None:
+        env["LD_LIBRARY_PATH"] = str(binary.library_dir)
     if options.cache is not None:
         env["LLAMA_CACHE"] = str(options.cache)
     address = Address(LOOPBACK, _free_port())

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from llm.engines import llama_server
 from llm.engines.drafts import Draft, DraftChoice
-from llm.engines.interface import EngineState, Request
+from llm.engines.interface import EngineFailed, EngineState, Request
 from llm.engines.llama_arguments import LlamaServerOptions
 from llm.engines.llama_server import LlamaServerEngine
 from llm.gguf import read_header
@@ -62,6 +63,18 @@ async def asked(engine: LlamaServerEngine, request: Request) -> Answer:
     finally:
         await reply.close()
     return Answer(said["choices"][0]["message"]["content"], said["timings"])
+
+
+async def asked_when_ready(engine: LlamaServerEngine) -> Answer:
+    """Ask until it is not about to start again. Raises EngineFailed where an answer breaks off."""
+    while True:
+        while engine.status.state is not EngineState.READY:
+            await engine.changed()
+        try:
+            return await asked(engine, chat(max_tokens=TOKENS, temperature=0))
+        except EngineFailed as error:
+            if "it is loading" not in str(error):
+                raise
 
 
 async def answer(model: Path, draft: DraftChoice | None, folder: Path) -> Answer:
@@ -135,3 +148,37 @@ async def test_random_drafts_change_no_answer(random: Path, folder: Path) -> Non
         assert drafted.text == plain.text, kind
         assert drafted.timings["draft_n"] > 0, kind
     assert "draft_n" not in plain.timings
+
+
+async def test_a_drafter_that_is_never_right_is_turned_off(cycle: Path, folder: Path) -> None:
+    wrong = write_cycle_drafter(folder / "wrong.gguf", "eagle3", is_wrong=True)
+    texts = set()
+    async with serving(cycle, Draft(wrong, kind="draft-eagle3"), folder / "wrong.log") as engine:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while "draft_n" in (said := await asked_when_ready(engine)).timings:
+                texts.add(said.text)
+        texts.add(said.text)
+        assert engine.trial.state == "off"
+        assert "off: 0% of drafted tokens stand; started again once for that" in engine.status.reason
+    assert texts == {LETTERS * (TOKENS // len(LETTERS))}
+
+
+async def test_a_drafter_that_llama_server_dies_of_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pairing refuses it beforehand: it reads layers that llama.cpp does not hand out of this architecture."""
+    monkeypatch.setattr(llama_server, "FIRST_BACKOFF_S", 0.01)
+    model = write_cycle_model(folder / "reticent.gguf", has_head=True)
+    eagle = write_block_drafter(folder / "curious.gguf", "eagle3")
+    assert pair(read_header(model), read_header(eagle)).kind is None
+    deaths = []
+    async with serving(model, Draft(eagle, kind="draft-eagle3"), folder / "dies.log") as engine:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while True:
+                try:
+                    said = await asked_when_ready(engine)
+                    break
+                except EngineFailed as error:
+                    deaths.append(str(error))
+        assert engine.trial.state == "broken"
+    assert said.text == LETTERS * (TOKENS // len(LETTERS))
+    assert len(deaths) == 2
+    assert all("layer input tensor is null" in death for death in deaths)
