@@ -107,7 +107,6 @@ async def fits_a_phone(page: Page) -> None:
         }"""
     )
     assert overlaps == []
-    await keep_picture(page, "console-narrow")
     assert before is not None
     await page.set_viewport_size(before)
 
@@ -171,9 +170,22 @@ async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_r
             await expect(page.locator("#bend-result .why")).to_contain_text("ran on workstation")
             await expect(page.locator("#activity-table tbody tr").first).to_contain_text("cuda-radix-sort")
             await every_control_has_a_name(page)
+            await links_say_what_travels(page)
             await stops_an_answer(page)
             await shows_drafts_and_sessions(page, host)
-            await keep_picture(page, "console-narrow-dark")
+            await keep_picture(page, "console-narrow")
+
+
+async def links_say_what_travels(page: Page) -> None:
+    said = await page.evaluate(
+        """async () => {
+            const { labels } = await import("./mesh.js");
+            const [member, client] = [{ name: "tower", role: "member" }, { name: "laptop", role: "client" }];
+            return [labels(member, { carrier: "quic+bulk" }, new Set(["tower"]), false),
+                    labels(client, { carrier: "quic" }, new Set(), false), labels(member, undefined, new Set(), false)];
+        }"""
+    )
+    assert said == [["QUIC · HTTP", "RPC", "bulk"], ["QUIC · HTTP", "API tunnel"], []]
 
 
 async def stops_an_answer(page: Page) -> None:
