@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from meshd.cli.output import print_json
+from meshd.cli.output import figure, print_json
 
 CALLS_SHOWN = 12
 
@@ -34,7 +34,7 @@ def _costs(rows: list[dict[str, Any]]) -> Any:
         table.add_column(head, justify="right")
     for row in rows:
         error = f"{row['error']:.0%}" if row["error"] is not None else "–"
-        figures = (f"{row['base_s'] * 1e3:,.2f}", f"{row['per_work_s'] * 1e9:,.3g}", f"{row['cold_s']:.2f}", error)
+        figures = (f"{row['base_s'] * 1e3:,.2f}", figure(row["per_work_s"] * 1e9), f"{row['cold_s']:.2f}", error)
         table.add_row(row["form"], row["wire"], row["node"], row["backend"], *figures, f"{row['calls']:,}")
     return table
 

@@ -12,7 +12,7 @@ import typer
 from forms.installed import catalogue
 from forms.survey.entries import Entry, Status, chosen, entries_of
 from meshd.cli.form_costs import show_costs
-from meshd.cli.output import JsonFlag, print_json
+from meshd.cli.output import JsonFlag, print_json, say
 from meshd.cli.running import DataDirOption, call, data_dir
 
 KEYS = ("name", "status", "magic", "figure", "hardware", "reference")
@@ -35,8 +35,10 @@ def forms(
     found = chosen(entries_of(catalogue()), status, wave, words)
     if as_json:
         print_json({"forms": [as_object(entry) for entry in found]})
-    else:
+    elif found:
         _show(found)
+    else:
+        say("no form is so; `meshd forms` lists them all")
 
 
 def as_object(entry: Entry) -> dict[str, Any]:

@@ -49,3 +49,9 @@ def reason_of(error: OSError) -> str:
     what = error.strerror or str(error)
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard output"
     return f"{where}: {what}" + ("; make room there" if error.errno in NO_ROOM else "")
+
+
+def figure(value: float) -> str:
+    """Three digits, and never a power of ten."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:.3g}" if rounded < 1000 else f"{rounded:,.0f}"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from meshd.cli.output import JsonFlag, fail, print_json
+from meshd.cli.output import JsonFlag, fail, figure, print_json
 from meshd.cli.running import DataDirOption, data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.datadir import DataDir
@@ -48,12 +48,6 @@ def which(model: str) -> dict[str, str]:
     path = Path(model).expanduser()
     is_file = not model.startswith("hf:") and (path.is_file() or model.endswith(".gguf"))
     return {"path": str(path.resolve())} if is_file else {"model": model}
-
-
-def figure(value: float) -> str:
-    """Three digits, and never a power of ten."""
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:.3g}" if rounded < 1000 else f"{rounded:,.0f}"
 
 
 def _ask(directory: DataDir, arguments: dict[str, Any]) -> dict[str, Any]:

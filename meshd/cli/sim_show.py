@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from gossip.simulator.faults import draw_schedule
 from gossip.simulator.measure import Plan, Row, measure, median, percentile
 from gossip.simulator.schedules import Failed, Outcome, command, run_schedule
 from meshd.cli.output import fail, print_json, say
+
+PAGE_WIDTH = 120
 
 COLUMNS = (
     "nodes",
@@ -65,7 +68,7 @@ def show_figures(plans: list[Plan], png: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": "sim", "rows": [as_object(row) for row in rows]})
     else:
-        Console().print(table(rows))
+        Console(width=None if sys.stdout.isatty() else PAGE_WIDTH).print(table(rows))
     if draw is not None:
         try:
             draw(rows)
@@ -99,7 +102,7 @@ def table(rows: list[Row]) -> Table:
     shown = Table(*COLUMNS, title=title, title_justify="left")
     for column in shown.columns:
         column.justify = "right"
-        column.no_wrap = True
+        column.overflow = "fold"  # a figure may be broken on a narrow terminal, never cut
     for row in rows:
         shown.add_row(*_cells(row))
     return shown

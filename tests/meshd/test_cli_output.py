@@ -14,8 +14,7 @@ import pytest
 from typer import main
 
 from meshd.cli.app import PANELS, app
-from meshd.cli.output import reason_of
-from meshd.cli.plan import figure
+from meshd.cli.output import figure, reason_of
 from meshd.config import Config
 
 FULL = Path("/dev/full")

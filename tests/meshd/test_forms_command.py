@@ -47,3 +47,10 @@ def test_people_see_whose_figure_it_is() -> None:
 
 def test_a_status_that_does_not_exist_is_usage() -> None:
     assert CliRunner().invoke(app, ["--status", "done"]).exit_code == 2
+
+
+def test_where_no_form_is_meant_a_line_says_so_and_no_empty_table() -> None:
+    answer = CliRunner().invoke(app, ["no-such-form"])
+
+    assert (answer.exit_code, answer.stdout) == (0, "")
+    assert "`meshd forms`" in answer.stderr
