@@ -16,6 +16,7 @@ import typer
 from meshd.cli.lazy import Place, lazy_group
 from meshd.cli.output import NO_ROOM, reason_of, say, tell_anyway
 from meshd.config import Config
+from meshd.loaded import loading
 
 LOOK, USE, OWN, TRY = "See what is", "Use the mesh", "Let others in, and run it for good", "Try and measure"
 """Headings of the commands."""
@@ -110,7 +111,8 @@ app = typer.Typer(
 def _agent(context: typer.Context, **flags: Any) -> None:
     context.obj = flags
     if context.invoked_subcommand is None:
-        from meshd.cli.run import run  # the whole agent: other commands do without
+        with loading():
+            from meshd.cli.run import run  # the whole agent: other commands do without
 
         run(flags, os.environ)
 
