@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -23,6 +24,11 @@ class Shape:
     work: float
     bytes_in: int
     bytes_out: int
+
+    @property
+    def octave(self) -> int:
+        """Calls of one octave are taken to be of one size."""
+        return math.frexp(self.work)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ NO_WAY = Way()
 class Option(Generic[Target]):
     """A place that could compute a call. cost: None where nobody knows it yet.  queue_s: until its turn would come.
 
-    stretch: how many times what it says its calls took of late.
+    stretch: how many times what it says its calls, or such calls, took of late.
     """
 
     target: Target

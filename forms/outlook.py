@@ -13,6 +13,7 @@ from forms.backlog import Backlog
 from forms.choice import Option, Shape, predict
 from forms.cost import Cost, CostBook, Spent, scaled, slowness
 from forms.forms_fact import FormsFact, cost_in, costs_in, read_forms
+from forms.habits import HabitBook
 from forms.health import HealthBook
 from forms.places import HERE, Place, free_vram
 from forms.ways import Carried, WayBook
@@ -48,6 +49,7 @@ class Outlook:
     health: HealthBook[Place] = field(default_factory=HealthBook)
     believe: Believe = believe_everybody
     _ways: WayBook[Place] = field(default_factory=WayBook)
+    _habits: HabitBook[Place] = field(default_factory=HabitBook)
     _sent: dict[Place, Backlog] = field(default_factory=dict)
     _heard: dict[Place, tuple[float, float]] = field(default_factory=dict)
     _foreign_costs: dict[Place, CostBook] = field(default_factory=dict)
@@ -67,7 +69,8 @@ class Outlook:
 
         Where all have failed lately, all of them, in turns.
         """
-        here = Option(HERE, mine.cost, queue_s=mine.queue_s, vram_free_bytes=free_vram(view.me))
+        habit = self._habits.factor(HERE, shape, now)
+        here = Option(HERE, mine.cost, queue_s=mine.queue_s, vram_free_bytes=free_vram(view.me), stretch=habit)
         others = [self._node_option(shape, mine, entry, now) for entry in self._nodes(shape.form, view, now)]
         others += [self._foreign_option(shape, place, now) for place in self._foreign(shape.form, now)]
         found = {one.target: one for one in (here, *others) if one is not None}
@@ -98,7 +101,7 @@ class Outlook:
             return None
         way = self._ways.way(place, shape, now, round_trip_s(entry))
         queue_s, stretch = self._queue_s(place, fact.queue_s, now), self._stretch(place, now)
-        noticed = stretch if stretch > NOTICED else 1.0
+        noticed = stretch if stretch > NOTICED else self._habits.factor(place, shape, now)
         believed = self.believe(entry.node)
         expected = cost if believed == 1.0 else scaled(cost, 1 / believed)
         return Option(place, expected, way, queue_s, not fact.is_warm, free_vram(entry), noticed)
@@ -108,7 +111,8 @@ class Outlook:
         if cost is None:
             return None
         queue_s, vram = self._queue_s(place, 0.0, now), self._foreign_vram.get(place, 0)
-        return Option(place, cost, queue_s=queue_s, vram_free_bytes=vram)
+        habit = self._habits.factor(place, shape, now)
+        return Option(place, cost, queue_s=queue_s, vram_free_bytes=vram, stretch=habit)
 
     def _queue_s(self, place: Place, told_s: float, now: float) -> float:
         """What the place said last, or what we sent there, which gossip tells too late."""
@@ -155,6 +159,7 @@ class Outlook:
             ratio = min(1000.0, max(0.001, seconds / said_s))
             stretch = self._stretch(option.target, now) ** (1 - WARMTH) * ratio**WARMTH
             self._stretches[option.target] = max(1.0, stretch), now
+            self._habits.learn(option.target, shape, ratio, now)
 
     def failed(self, place: Place, now: float) -> None:
         """It did not answer."""

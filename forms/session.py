@@ -85,7 +85,13 @@ class Session:
         """The reply from that place and no other. Raises UnknownOperation, Busy, WorkerLost, NotFound."""
         form = self.here.form_of(request)
         shape = await self.shape(form, request, is_needed=place.address is not None) if form else None
-        return await self.run_at(place, request, shape, deadline_s)
+        options = self.options(shape) if shape is not None else []
+        began = self.clock()
+        done = await self.run_at(place, request, shape, deadline_s)
+        for option in options:
+            if option.target == place and shape is not None:
+                self._learn(option, shape, done, began)
+        return done
 
     def find(self, word: str) -> Place:
         """The place that a person means. Raises NotFound."""
@@ -162,7 +168,7 @@ class Session:
             try:
                 done = await self.run_at(choice.target, request, shape, deadline_s)
                 actual_s = self.clock() - began
-                self.outlook.took(known[choice.target], shape, actual_s, self.clock())
+                self._learn(known[choice.target], shape, done, began)
                 return done
             except (Busy, WorkerLost, UnknownOperation) as error:
                 logger.info("a call of %s did not run at %s: %s", shape.form, self.name(choice.target), error)
@@ -174,6 +180,12 @@ class Session:
                 self.here.observer.decided(decision)
                 tell(decision)
         raise failure
+
+    def _learn(self, option: Option[Place], shape: Shape, done: Computed, began: float) -> None:
+        """What this call took is held against what was said; an error, and a worker that had to start, say nothing."""
+        if not done.is_error and not done.is_cold:
+            now = self.clock()
+            self.outlook.took(option, shape, now - began, now)
 
     async def run_at(self, place: Place, request: Request, shape: Shape | None, deadline_s: float) -> Computed:
         """The reply from `place`. Raises Busy, WorkerLost, UnknownOperation; who fails is left for a while."""

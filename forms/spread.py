@@ -67,7 +67,7 @@ class _Expected:
     """What is known of the places for calls of one kind, looked up once."""
 
     session: Session
-    _options: dict[tuple[str, bool, bool], dict[Place, Option[Place]]] = field(default_factory=dict)
+    _options: dict[tuple[str, bool, bool, int], dict[Place, Option[Place]]] = field(default_factory=dict)
 
     def places(self, shapes: Sequence[Shape | None]) -> list[Place]:
         """Every place that may compute one of the calls; where nothing is known, this one."""
@@ -82,7 +82,7 @@ class _Expected:
         return [(predict(shape, options[place]) or UNKNOWN_S) if place in options else LACKING_S for place in places]
 
     def _of(self, shape: Shape) -> dict[Place, Option[Place]]:
-        key = shape.form, shape.is_text, is_bulk(shape.bytes_in, shape.bytes_out)
+        key = shape.form, shape.is_text, is_bulk(shape.bytes_in, shape.bytes_out), shape.octave
         if key not in self._options:
             self._options[key] = {option.target: option for option in self.session.options(shape)}
         return self._options[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from forms.choice import Shape, predict
@@ -40,3 +42,16 @@ def test_who_is_not_believed_gets_no_calls() -> None:
     assert Place(node=OTHER) not in predicted(0.0)
     assert not Outlook(believe=lambda node: 0.0).has_rivals("sum", VIEW, 0.0)
     assert Outlook().has_rivals("sum", VIEW, 0.0)
+
+
+def test_what_calls_of_a_size_took_is_expected_again_here_and_there() -> None:
+    outlook = Outlook()
+    for _ in range(30):
+        for option in outlook.options(SHAPE, Mine(COST, [COST], 0.0), VIEW, 0.0):
+            said = predict(SHAPE, replace(option, stretch=1.0))
+            assert said is not None
+            outlook.took(option, SHAPE, 1.5 * said, 0.0)
+    small = replace(SHAPE, work=1.0)
+    for shape, expected in ((SHAPE, 1.5), (small, 1.0)):
+        for option in outlook.options(shape, Mine(COST, [COST], 0.0), VIEW, 0.0):
+            assert option.stretch == pytest.approx(expected, rel=0.02)
