@@ -8,9 +8,10 @@ from pathlib import Path
 
 from meshd.local_agents import LocalAgents, last_lines
 from tests.live.toy import SERVES_TOY, TOY, engine_process
+from tests.llm.cycle_model import LETTERS, write_cycle_drafter, write_cycle_model
 from tests.llm.fake_hub import fake_hub
 from tests.llm.tiny_gguf import write_tiny_gguf
-from tools.scenarios.stage import ask, until_served
+from tools.scenarios.stage import PATIENCE_S, ask, until_served
 
 MODEL = "meshd-toy"
 EXIT_TIMEOUT_S = 90
@@ -43,6 +44,23 @@ async def test_a_draft_that_nobody_has_is_told(agents: LocalAgents) -> None:
     async with agents.launched("host", [*SERVES_TOY, "--draft", "nothing"]) as host:
         assert await asyncio.wait_for(host.child.wait(), EXIT_TIMEOUT_S) == 1
     assert "--draft nothing: there is no such file, nor a model of that name on this node" in last_lines(host.log)
+
+
+async def test_a_drafter_made_for_the_model_is_found_beside_it(agents: LocalAgents, tmp_path: Path) -> None:
+    model = write_cycle_model(tmp_path / "cycle.gguf")
+    write_cycle_drafter(tmp_path / "eagle.gguf", "eagle3")
+    arguments = ["--threads", "1", "--ctx", "1024", "--model", str(model), "--draft", "auto"]
+    async with agents.start("host", arguments) as host:
+        await until_served(host, "cycle", "solo")
+        answer = await ask(host, "cycle", "What comes?", tokens=64)
+
+        assert answer.text == LETTERS * 8
+        assert answer.body["timings"]["draft_n_accepted"] == answer.body["timings"]["draft_n"] > 0
+        assert "draft-eagle3" in engine_process(host).cmdline()
+        counted = answer.body["timings"]["draft_n"]
+        told = await host.until(lambda status: status["drafting"]["here"][0]["accepted"] == counted, PATIENCE_S)
+        (row,) = told["drafting"]["here"]
+        assert (row["drafter"], row["is_drafting"]) == ("eagle.gguf (draft-eagle3)", True)
 
 
 async def test_what_was_said_before_may_serve_as_the_draft(agents: LocalAgents) -> None:
