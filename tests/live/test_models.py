@@ -149,14 +149,15 @@ async def test_what_was_pulled_is_offered_after_an_interruption_a_restart_and_wi
     content = write_tiny_gguf(tmp_path / "m.gguf", width=256, layers=4).read_bytes()
     size = len(content)
     async with hub_of(agents, tmp_path, o__r={"m-F32.gguf": content, "m-Q8_0.gguf": b"x"}) as (hub, online):
-        hub.pause_s = 0.02
+        hub.hold(after_bytes=size * 3 // 4)
         async with online.start("a", ENGINE) as agent:
             code, _, err = await run_models(agent, "pull", "hf:o/r")
             assert (code, "2 models" in err, "F32 (" in err) == (1, True, True), err
             await agent.call("model_pull", name="hf:o/r:F32")
             await until(agent, "hf:o/r:F32", lambda found: found.get("done_bytes", 0) > size // 2)
             os.kill(agent.child.pid, signal.SIGKILL)
-        hub.pause_s, before = 0.0, hub.sent_bytes
+        hub.go_on()
+        before = hub.sent_bytes
         async with online.start("a", ENGINE) as agent:
             shown = await until_state(agent, "m-F32", "unloaded")
             assert (shown["size_bytes"], shown["wanted"]) == (size, "hf:o/r:F32")
@@ -183,7 +184,8 @@ async def test_the_command_line_may_name_the_hub_and_the_agent_runs_meanwhile(
 ) -> None:
     content = write_tiny_gguf(tmp_path / "m.gguf", width=256, layers=4).read_bytes()
     async with hub_of(agents, tmp_path, o__r={"m.gguf": content}) as (hub, online):
-        hub.pause_s, hub.is_away = 0.03, True
+        hub.hold(after_bytes=len(content) // 2)
+        hub.is_away = True
         async with online.start("a", [*ENGINE, "--model", "hf:o/r"]) as agent:
             waiting = await until(agent, "hf:o/r", lambda found: "503" in found["reason"])
             assert (waiting["state"], "tried again in" in waiting["reason"]) == ("waiting", True), waiting
@@ -198,7 +200,7 @@ async def test_the_command_line_may_name_the_hub_and_the_agent_runs_meanwhile(
                 async with session.post(f"{status['doors']['api']}/v1/completions", json=question) as response:
                     first = await response.content.readline()
                     assert (response.status, first.startswith(b": m: bringing: "), b"%" in first) == (200, True, True)
-                    hub.pause_s = 0.0
+                    hub.go_on()
                     lines = [line async for line in response.content if line.startswith(b"data: ")]
             assert len(lines) > 1 and lines[-1] == b"data: [DONE]\n"
             assert (await until_state(agent, "m", "ready"))["policy"] == "pinned"
@@ -228,7 +230,7 @@ async def test_what_another_program_downloaded_is_used_where_it_lies_and_left_th
 
 async def test_a_download_is_called_off_and_leaves_nothing(agents: LocalAgents, tmp_path: Path) -> None:
     async with hub_of(agents, tmp_path, o__r={"m.gguf": bytes(8 << 20)}) as (hub, online):
-        hub.pause_s = 0.1
+        hub.hold(after_bytes=2 << 20)
         async with online.start("a", ENGINE) as agent:
             await agent.call("model_pull", name="hf:o/r")
             await until(agent, "hf:o/r", lambda found: found.get("done_bytes", 0) > 1 << 20)

@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on loopback: one state of a few repositories, as slow and broken as a test asks.
+"""A small Hugging Face Hub on loopback: one state of a few repositories, as halting and broken as a test asks.
 
 What it answers is as much as huggingface_hub 2.4 looks at: a model's info, its tree, its files.
 """
@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +21,7 @@ PIECE_BYTES = 64 << 10
 
 @dataclass
 class FakeHub:
-    """repos: path → content, of each repository.  pause_s: before each piece of 64 KiB.  is_away: answers 503 to all.
+    """repos: path → content, of each repository.  is_away: answers 503 to all.
 
     claims: SHA-256 that the tree tells instead of the right one.  sizes: so too.  break_after: bytes of one answer,
     then the line is cut.  sent_bytes: of files.  asked: paths, each with the authorization that came along.
@@ -30,13 +29,27 @@ class FakeHub:
 
     repos: dict[str, dict[str, bytes]]
     url: str = ""
-    pause_s: float = 0.0
     is_away: bool = False
     claims: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     break_after: int | None = None
     sent_bytes: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
+    _holds_after: int | None = None
+    _goes_on: threading.Event = field(default_factory=threading.Event)
+
+    def hold(self, after_bytes: int) -> None:
+        """Send so much of each answer, and no more until `go_on`."""
+        self._goes_on.clear()
+        self._holds_after = after_bytes
+
+    def go_on(self) -> None:
+        self._holds_after = None
+        self._goes_on.set()
+
+    def wait_if_held(self, sent_bytes: int) -> None:
+        if self._holds_after is not None and sent_bytes >= self._holds_after:
+            self._goes_on.wait()
 
     def tree(self, repo: str) -> list[dict[str, Any]]:
         return [self._entry(path, content) for path, content in self.repos[repo].items()]
@@ -60,6 +73,7 @@ def fake_hub(**repos: dict[str, bytes]) -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.go_on()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -110,10 +124,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
         def _pieces(self, content: bytes, start: int) -> None:
             for at in range(start, len(content), PIECE_BYTES):
+                hub.wait_if_held(at - start)
                 if hub.break_after is not None and at - start >= hub.break_after:
                     self.close_connection = True
                     return
-                time.sleep(hub.pause_s)
                 piece = content[at : at + PIECE_BYTES]
                 self.wfile.write(piece)
                 hub.sent_bytes += len(piece)

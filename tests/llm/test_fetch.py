@@ -92,17 +92,19 @@ async def test_what_is_here_is_not_asked_for_again(site: FakeHub, tmp_path: Path
 
 
 async def test_a_cancelled_download_leaves_no_file_and_goes_on_from_there(site: FakeHub, tmp_path: Path) -> None:
-    site.pause_s = 0.02
+    site.hold(after_bytes=3 << 20)
     wanted, meter, bringing = await wish(), Meter(), fetcher(tmp_path)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(bringing.fetch(wanted, meter))
         await until_some_is_here(meter)
         task.cancel()
     assert [path.name for path in files_in(tmp_path)] == [DIGEST]
+    site.break_after = 3 << 20
+    site.go_on()
     async with asyncio.timeout(60):
         while bringing._busy:  # noqa: ASYNC110 - the thread ends by itself
             await asyncio.sleep(0.01)
-    site.pause_s, before = 0.0, site.sent_bytes
+    site.break_after, before = None, site.sent_bytes
     (path,) = await bringing.fetch(wanted, Meter())
     assert path.read_bytes() == CONTENT
     assert site.sent_bytes - before < SIZE - (1 << 20)

@@ -143,17 +143,17 @@ async def test_what_the_command_line_names_waits_for_the_hub_and_then_comes(
 
 
 async def test_an_interrupted_wish_is_taken_up_at_the_next_start(site: FakeHub, tmp_path: Path) -> None:
-    site.pause_s = 0.3
+    site.hold(after_bytes=0)
     async with bringing_for(pantry(tmp_path)) as brings:
         stuck = brings.begin("hf:o/r:F32", Policy.LAZY, loads=False)
         async with asyncio.timeout(WAIT_S):
             while stuck.as_json()["state"] != "bringing":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert stuck.as_json()["state"] == "cancelled"
+    site.go_on()
     async with asyncio.timeout(WAIT_S):
         while brings.fetcher._busy:  # noqa: ASYNC110 - a thread of the agent that was; its own start would not see it
             await asyncio.sleep(0.01)
-    site.pause_s = 0.0
     here = pantry(tmp_path)
     async with bringing_for(here) as brings:
         (coming,) = brings.bringings

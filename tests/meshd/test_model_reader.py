@@ -25,7 +25,7 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    content = write_tiny_gguf(tmp_path / "source.gguf", width=1024, layers=4).read_bytes()
+    content = write_tiny_gguf(tmp_path / "source.gguf", width=512, layers=4).read_bytes()
     with fake_hub(o__r={"m-F32.gguf": content, "broken-Q8_0.gguf": b"no model" * 1000}) as found:
         monkeypatch.setenv("HF_ENDPOINT", found.url)
         yield found
@@ -40,7 +40,7 @@ async def reader(folder: Path, *specs: FileSpec) -> AsyncIterator[ModelReader]:
 
 
 async def test_of_a_model_on_the_hub_only_the_beginning_comes(site: FakeHub, tmp_path: Path) -> None:
-    site.pause_s = 0.02
+    site.hold(after_bytes=2 << 20)  # what is asked for and not read would be sent all the same
     async with reader(tmp_path) as reads:
         known = await reads.read("hf:o/r:F32")
     whole = read_header(tmp_path / "source.gguf")
