@@ -78,7 +78,7 @@ class PlanCommand:
         nodes = [node for node in now.view.nodes if node is now.view.me or (node.is_usable and node.linked)]
         found = [_candidate(node, now, known.fingerprint, own, is_here=node is now.view.me) for node in nodes]
         plan = await asyncio.to_thread(describe_plan, known.file, request, [one for one in found if one is not None])
-        drafts = _measured_drafts(now.offers, known.fingerprint)
+        drafts = _measured_drafts(now, known.fingerprint)
         drafters = find_drafters(now.view, known.file.vocabulary_digest, lambda node: now.proofs.of(node).believed)
         far = plan_rows(now.drafts, drafters, plan["model"], _token_s(plan["choices"]))
         here = drafts or await asyncio.to_thread(words_of_drafts, known.file, self.directory)
@@ -118,10 +118,11 @@ def _token_s(choices: Sequence[dict[str, Any]]) -> float:
     return 1 / rates[0]["likely"] if rates and rates[0]["likely"] > 0 else 0.0
 
 
-def _measured_drafts(offers: Sequence[Offer], which: str) -> str:
+def _measured_drafts(now: Situation, which: str) -> str:
     """What the engine of this node that serves the model says of its drafts; empty without one that drafts."""
-    reasons = (one.reason for one in offers if one.fingerprint == which)
-    return next((reason.partition("drafts by ")[2] for reason in reasons if "drafts by " in reason), "")
+    names = (offer.name for offer in now.offers if offer.fingerprint == which)
+    drafting = (now.local_drafts[name] for name in names if name in now.local_drafts)
+    return next((f"{one.drafter}: {one.reason}" for one in drafting), "")
 
 
 def _read(path: Path) -> ModelFile:

@@ -15,6 +15,7 @@ from gossip.facts import GPU, Device, GpuFact
 from gossip.view import NodeView, Status
 from llm.device_speed import known_bytes_per_s, measure_bytes_per_s
 from llm.digest import fingerprint
+from llm.engines.interface import Drafting
 from llm.gguf import read_header
 from llm.offer import MODELS_FACT, encode_offers
 from meshd.control import CommandFailed
@@ -119,6 +120,14 @@ async def test_model_that_is_served_is_measured_there(model: Path, directory: Da
     (served,) = (choice for choice in found["choices"] if choice["nodes"][0]["name"] == "host")
     assert (served["reason"], served["basis"]) == ("serves it already", "measured there alone")
     assert served["tokens_per_s"]["likely"] == 77.0
+
+
+async def test_what_was_measured_of_a_served_models_drafts_is_told(model: Path, directory: DataDir) -> None:
+    file = read_header(model)
+    offer = msgspec.structs.replace(toy(), fingerprint=fingerprint(file.paths, file.header_bytes))
+    drafting = Drafting("n-grams (ngram-simple)", "off", False, 0.9, 40, 3, "off: 0.90 times as fast with them")
+    found = await ask(replace(mesh_of(400), offers=(offer,), local_drafts={"toy": drafting}), directory, model)
+    assert found["drafts"] == "n-grams (ngram-simple): off: 0.90 times as fast with them"
 
 
 @pytest.mark.parametrize(
