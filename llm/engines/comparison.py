@@ -112,10 +112,12 @@ class Comparison:
         return max(LEAST_PAIRS, min(MOST_PAIRS, int(MOST_RESTARTING_S / max(1.0, self.load_s))))
 
     def verdict(self) -> Verdict | None:
-        """What the pairs say together; None while more are needed.
+        """What the pairs say together; None while more are needed, and within a round.
 
         Three that agree decide, of five one may say otherwise, of seven two.
         """
+        if self.rounds[-1].samples:
+            return None
         speedups = self.speedups
         pays = sum(one > ON_ABOVE for one in speedups)
         loses, dissent = len(speedups) - pays, (len(speedups) - LEAST_PAIRS) // 2

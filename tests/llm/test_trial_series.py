@@ -46,7 +46,7 @@ def test_by_the_work_of_its_cpus_every_verdict_is_right(name: str) -> None:
 
 
 def test_by_the_clock_a_verdict_is_hardly_ever_wrong() -> None:
-    """It may find that it cannot tell. Five answers each way, one way after the other, were wrong in 23 of these 288."""
+    """It may find that it cannot tell. Five answers the one way and five the other were wrong in 23 of these 288."""
     trials = [(name, judged(name, start, "clock")) for name in SERIES for start in range(len(SERIES[name]))]
     clear = [(name, trial) for name, trial in trials if not trial.is_unclear]
     wrong = [trial.words() for name, trial in clear if trial.state != ("on" if PAYS[name] else "off")]
