@@ -84,8 +84,8 @@ class Connection:
         except Busy as error:
             is_frame = self._inflow.received[:1] == b"B"
             await self._say_last(error_frame(error) if is_frame else error_line(error))
-        except (TimeoutError, ConnectionError):
-            logger.debug("a client of the wire door went away or fell silent")
+        except OSError as error:  # TimeoutError is one; a socket that was reset may say ENOTCONN, no ConnectionError
+            logger.debug("a client of the wire door went away or fell silent: %s", error)
             self.writer.transport.abort()
         finally:
             self._inflow.share.keep(0)
@@ -269,7 +269,7 @@ class Connection:
 
     async def _say_last(self, reply: bytes) -> None:
         """Say it, and read on for a moment: a close with unread bytes would be a reset that takes the reply with it."""
-        with suppress(TimeoutError, ConnectionError):
+        with suppress(OSError):
             async with asyncio.timeout(DRAIN_S):
                 await self._send(reply)
                 if self.writer.can_write_eof():

@@ -46,7 +46,9 @@ class WireDoor:
             else:
                 await Connection(self.terms, reader, writer).serve()
             writer.close()
-            with suppress(ConnectionError, TimeoutError):
+            with suppress(
+                OSError
+            ):  # TimeoutError is one, and what a reset socket says (ENOTCONN) need be no other kind
                 async with asyncio.timeout(CLOSING_S):
                     await writer.wait_closed()
         finally:

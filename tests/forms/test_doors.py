@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 import os
 import signal
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 
 from forms.circuits.generator.generate import Algorithm, Arithmetic, generate
 from tests.forms.doors import doors
@@ -229,3 +231,29 @@ async def test_circuits_are_called_in_text_and_lie_in_the_blob_folder(tmp_path: 
         axis = await client.ask('(cuda-sim-axis \'("adder" "adder") 64 (check adder))')
         assert axis.count("(clean #t)") == 2, axis
         assert (await client.ask('(cuda-sim-ops-bin "../x" 1)')).startswith("(error (not-found ")
+
+
+def reset_after_the_reply(port: int, sent: bytes) -> None:
+    """As soon as the door has begun to reply, and is about to say that it has nothing to add."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as rude:
+        rude.sendall(sent)
+        rude.recv(1)
+        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def reset_often(sent: bytes) -> None:
+    async with doors() as open_doors:
+        for _ in range(200):
+            await asyncio.to_thread(reset_after_the_reply, open_doors.wire_port, sent)
+        client = await open_doors.connect()
+        assert await client.ask("(ping)") == "(ok pong)"
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("sent", [b"X", b"(ping)", b"BXXX"])
+def test_a_client_that_resets_after_its_reply_harms_only_itself(
+    sent: bytes, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """What the kernel then says of its socket is a ConnectionError to one loop, and a plain OSError to the other."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(reset_often(sent))
