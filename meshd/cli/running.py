@@ -9,12 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from meshd.cli.output import fail
-from meshd.config import default_data_dir
+from meshd.cli.settings import read_settings
+from meshd.config import BadConfig, default_data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.datadir import DataDir
 
+
+def _named(context: typer.Context, option: str) -> str:
+    """The option, else what the settings name: flags before the command, environment, meshd.toml; empty for none."""
+    if option or context.resilient_parsing:
+        return option
+    try:
+        return read_settings(context.obj or {}, os.environ).config.data_dir
+    except BadConfig as error:
+        fail(str(error), code=2)
+
+
 DataDirOption = Annotated[
-    str, typer.Option("--data-dir", envvar="MESHD_DATA_DIR", help="the agent's data directory", show_default=False)
+    str, typer.Option("--data-dir", callback=_named, help="the agent's data directory", show_default=False)
 ]
 
 

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer import main
+from typer.testing import CliRunner
 
 from meshd.cli.app import app
 
@@ -72,3 +74,31 @@ def test_shells_complete_commands(shell: str, words: dict[str, str], expected: s
     environment = os.environ | {"_MESHD_COMPLETE": f"complete_{shell}"} | words
     done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert expected in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("status", "--data-dir", "after"), "after"),
+        (("--data-dir", "before", "status"), "before"),
+        (("--data-dir", "before", "status", "--data-dir", "after"), "after"),
+        (("status",), "environment"),
+        (("--config", "meshd.toml", "models", "list"), "environment"),
+    ],
+)
+def test_the_agent_that_is_meant_is_named_before_the_command_after_it_or_around_it(
+    words: tuple[str, ...], meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "meshd.toml").write_text('data_dir = "file"\n')
+    monkeypatch.setenv("MESHD_DATA_DIR", "environment")
+    assert f"no meshd runs on {meant};" in CliRunner().invoke(app, words).stderr
+
+
+def test_the_agent_that_the_configuration_file_names_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MESHD_DATA_DIR", raising=False)
+    (tmp_path / "meshd.toml").write_text('data_dir = "file"\n')
+    assert "no meshd runs on file;" in CliRunner().invoke(app, ["--config", "meshd.toml", "status"]).stderr
+    missing = CliRunner().invoke(app, ["--config", "nowhere.toml", "status"])
+    assert (missing.exit_code, "nowhere.toml: no such configuration file" in missing.stderr) == (2, True)
