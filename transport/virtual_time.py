@@ -17,7 +17,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 DEADLOCK_AFTER_S = 5.0
-"""Real seconds without a timer, a socket or a thread's result after which nothing can ever happen."""
+"""Real seconds without a timer or a socket after which nothing can ever happen."""
+THREAD_S = 60.0
+"""Real seconds that a thread that works for the loop may take on a busy machine."""
 
 
 class Deadlock(RuntimeError):
@@ -31,14 +33,14 @@ class _JumpingSelector(selectors.DefaultSelector):
     threads_at_work = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        # A thread's result wakes the loop through a descriptor; how long that takes must not move the clock.
+        of_threads_s = THREAD_S if self.threads_at_work else 0.0
         if timeout is None:
-            ready = super().select(DEADLOCK_AFTER_S)
+            ready = super().select(of_threads_s or DEADLOCK_AFTER_S)
             if not ready:
                 raise Deadlock("every task waits and no timer is set")
             return list(ready)
-        # A thread's result wakes the loop through a descriptor; how long that takes must not move the clock.
-        is_waiting = self.threads_at_work > 0 and timeout > 0
-        ready = super().select(DEADLOCK_AFTER_S if is_waiting else 0)
+        ready = super().select(of_threads_s if timeout > 0 else 0)
         if not ready:
             self.clock_s += max(0.0, timeout)
         return list(ready)
