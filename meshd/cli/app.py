@@ -15,6 +15,7 @@ import typer
 
 from meshd.cli.lazy import Place, lazy_group
 from meshd.cli.output import NO_ROOM, reason_of, say, tell_anyway
+from meshd.cli.plain_values import convert_plain_values_here
 from meshd.config import Config
 from meshd.loaded import loading
 
@@ -120,6 +121,7 @@ def _agent(context: typer.Context, **flags: Any) -> None:
 def main() -> None:
     """Run the command line. A file that a command cannot read or write ends it with one line, and exit code 1."""
     tell_anyway()
+    convert_plain_values_here()
     try:
         app()
     except OSError as error:
