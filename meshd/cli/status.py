@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -17,13 +19,17 @@ SHOWN_DEEDS = 8
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="show it again every second until Ctrl-C")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="show it every second until Ctrl-C; --json: an object a line")
+    ] = False,
     directory: DataDirOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Show the mesh as this node sees it."""
     agent = data_dir(directory)
-    if watch:
+    if watch and as_json:
+        _repeat(lambda: print(json.dumps(call(agent, "status")), flush=True))
+    elif watch:
         _watch(lambda: _live_page(call(agent, "status"), call(agent, "activity")["deeds"]))
     elif as_json:
         print_json(call(agent, "status"))
@@ -37,14 +43,24 @@ def _show(status: dict[str, Any]) -> None:
     Console().print(_page(status))
 
 
-def _watch(read: Any) -> None:
+def _watch(read: Callable[[], Any]) -> None:
+    """Show what `read` gives every second: in its place on a terminal, page after page elsewhere."""
+    from rich.console import Console
     from rich.live import Live
 
-    with suppress(KeyboardInterrupt), Live(read(), screen=os.isatty(1), auto_refresh=False) as live:
+    if not os.isatty(1):
+        _repeat(lambda: Console().print(read()))
+        return
+    with Live(read(), screen=True, auto_refresh=False) as live:
+        _repeat(lambda: live.update(read(), refresh=True))
+
+
+def _repeat(show: Callable[[], None]) -> None:
+    """Every second until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
         while True:
-            live.refresh()
+            show()
             time.sleep(1)
-            live.update(read())
 
 
 def _page(status: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pty
 import signal
@@ -44,3 +45,18 @@ async def test_a_live_view_shows_memory_and_what_happens(agents: LocalAgents) ->
             if process.returncode is None:
                 process.kill()
             os.close(ours)
+        await _tells_programs_an_object_a_line([*argv, "--json"])
+
+
+async def _tells_programs_an_object_a_line(argv: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, preexec_fn=heeds_sigint)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(2):
+                assert json.loads(await process.stdout.readline())["node"]["name"] == "host"
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
