@@ -62,6 +62,7 @@ class Case:
     model: Path
     draft: DraftChoice
     prompt: str
+    threads: int
 
 
 def story() -> str:
@@ -69,27 +70,28 @@ def story() -> str:
     return "".join(map(word, random.Random(1).sample(range(300, WORDS), STORY_WORDS))) * 2
 
 
-def cases(folder: Path) -> Iterator[Case]:
+def cases(folder: Path, threads: int = 1) -> Iterator[Case]:
     small = Draft(write_recall_model(folder / "small.gguf", quantised=True))
     light = write_recall_model(folder / "light.gguf", quantised=True)
     heavy = write_recall_model(folder / "heavy.gguf", quantised=True, ballast=BALLAST)
-    yield Case("light target, small draft", light, small, story())
-    yield Case("heavy target, small draft", heavy, small, story())
-    yield Case("toy, its draft", TOY, Draft(DRAFT_MODEL), QUESTION)
-    yield Case("toy, n-grams", TOY, "ngram", QUESTION)
+    yield Case("light target, small draft", light, small, story(), threads)
+    yield Case("heavy target, small draft", heavy, small, story(), threads)
+    yield Case("toy, its draft", TOY, Draft(DRAFT_MODEL), QUESTION, threads)
+    yield Case("toy, n-grams", TOY, "ngram", QUESTION, threads)
     for weight, ballast in (("light", NO_BALLAST), ("heavy", 2 * BALLAST)):
         cycle = write_cycle_model(folder / f"{weight}-cycle.gguf", ballast=ballast)
         for kind, how in KINDS.items():
             drafter = Draft(write_cycle_drafter(folder / f"{kind}.gguf", kind), kind=how)
-            yield Case(f"{weight} target, {how}", cycle, drafter, QUESTION)
+            yield Case(f"{weight} target, {how}", cycle, drafter, QUESTION, threads)
         heads = write_cycle_model(folder / f"{weight}-head.gguf", has_head=True, ballast=ballast)
-        yield Case(f"{weight} target, draft-mtp", heads, "own-heads", QUESTION)
+        yield Case(f"{weight} target, draft-mtp", heads, "own-heads", QUESTION, threads)
         wrong = Draft(write_cycle_drafter(folder / "wrong.gguf", "eagle3", is_wrong=True), kind="draft-eagle3")
-        yield Case(f"{weight} target, draft-eagle3 that is always wrong", cycle, wrong, QUESTION)
+        yield Case(f"{weight} target, draft-eagle3 that is always wrong", cycle, wrong, QUESTION, threads)
 
 
 def options_of(case: Case, folder: Path, draft: DraftChoice | None) -> LlamaServerOptions:
-    return LlamaServerOptions(case.model, "it", folder / "it.log", context_tokens=1024, slots=1, threads=1, draft=draft)
+    log = folder / "it.log"
+    return LlamaServerOptions(case.model, "it", log, context_tokens=1024, slots=1, threads=case.threads, draft=draft)
 
 
 def request_of(case: Case) -> Request:
@@ -187,9 +189,10 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-async def run(only: list[str]) -> list[tuple[Case, Drafting]]:
+async def run(only: list[str], threads: int) -> list[tuple[Case, Drafting]]:
     with tempfile.TemporaryDirectory() as folder:
-        chosen = [case for case in cases(Path(folder)) if not only or any(name in case.name for name in only)]
+        every = cases(Path(folder), threads)
+        chosen = [case for case in every if not only or any(name in case.name for name in only)]
         return [(case, await compared(case, Path(folder))) for case in chosen]
 
 
@@ -207,12 +210,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.draft_trial", description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", nargs="*", default=[], help="cases that have one of these in their name")
+    parser.add_argument("--threads", type=int, default=1, help="of each engine")
     parser.add_argument("--record", type=Path, help="write series for the tests instead")
     options = parser.parse_args()
     if options.record:
         options.record.write_text(asyncio.run(record()))
         return
-    found = asyncio.run(run(options.only))
+    found = asyncio.run(run(options.only, options.threads))
     if options.json:
         rows = [
             Row(case.name, one.speedup, 1.0, "without drafts", one.speedup, "times as fast", "higher", 1.05)

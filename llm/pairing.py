@@ -58,13 +58,13 @@ def pair(model: ModelFile, draft: ModelFile) -> Pair:
 
 def has_own_heads(model: ModelFile) -> bool:
     """Whether the model brings layers that predict further tokens, for `draft-mtp` without another file."""
-    return _has_heads(model) and not why_no_heads(model)
+    return has_heads(model) and not why_no_heads(model)
 
 
 def why_no_heads(model: ModelFile) -> str:
     """Why llama.cpp does not draft by the layers for further tokens that a file has; empty where it does."""
     heads = _number(model, "nextn_predict_layers")
-    if not _has_heads(model) or not heads:
+    if not has_heads(model) or not heads:
         return "it has no layers that predict further tokens"
     if model.architecture not in HAS_ONE_HEAD | HAS_HEADS:
         return f"llama.cpp {READ_IN} does not compute the heads of {model.architecture}"
@@ -95,10 +95,11 @@ def _own_kind(draft: ModelFile) -> DraftKind:
         case "gemma4-assistant":
             return "draft-mtp"
         case _:
-            return "draft-mtp" if _has_heads(draft) and _is_head_alone(draft) else "draft-simple"
+            return "draft-mtp" if has_heads(draft) and _is_head_alone(draft) else "draft-simple"
 
 
-def _has_heads(file: ModelFile) -> bool:
+def has_heads(file: ModelFile) -> bool:
+    """Whether layers that predict further tokens are in the file, whoever computes them."""
     last = _number(file, "block_count") - 1
     return any(tensor.name == f"blk.{last}.nextn.eh_proj.weight" for tensor in file.tensors)
 

@@ -16,7 +16,7 @@ from llm.gguf import BadModelFile, ModelFile, read_header
 from llm.models.selection import parse_hub_spec
 from llm.models.shelf import FILE_NAME as SHELF_NAME
 from llm.models.shelf import ShelfDamaged, read_shelf
-from llm.pairing import best, has_own_heads, pair
+from llm.pairing import best, has_heads, has_own_heads, pair, why_no_heads
 from meshd.datadir import DataDir
 
 logger = logging.getLogger("meshd.models")
@@ -76,8 +76,8 @@ def _paired(file: ModelFile, path: Path) -> Draft:
     how = pair(file, read_header(path))
     if how.kind is None:
         raise BadModelFile(
-            f"--draft {path}: its vocabulary is not that of {file.paths[0].name}, or it was made for another model, "
-            f"so it cannot propose tokens to it ({how.reason}); use a draft of the same family, auto or none"
+            f"--draft {path}: it cannot propose tokens to {file.paths[0].name}: {how.reason}; use what was made for this "
+            "model, or a smaller one of the same family, or auto, or none"
         )
     return Draft(path, kind=how.kind)
 
@@ -109,6 +109,8 @@ def words_of_drafts(file: ModelFile, directory: DataDir) -> str:
         return "its own heads could draft (draft-mtp): --draft auto"
     found = best(file, list(beside(file, directory)))
     if found is None:
-        return "no model beside it could draft; --draft ngram takes no memory, and pays where texts repeat themselves"
+        heads = f"{why_no_heads(file)}; " if has_heads(file) else ""
+        free = "--draft ngram takes no memory, and pays where texts repeat themselves"
+        return f"{heads}no model beside it could draft; {free}"
     draft, how = found
     return f"{draft.paths[0].name} could draft ({how.reason}): --draft auto"

@@ -23,7 +23,7 @@ async def test_a_draft_of_another_vocabulary_is_refused_with_the_reason(agents: 
         assert await asyncio.wait_for(host.child.wait(), EXIT_TIMEOUT_S) == 1
 
     said = last_lines(host.log)
-    assert "other.gguf: its vocabulary is not that of meshd-toy.gguf" in said
+    assert "other.gguf: it cannot propose tokens to meshd-toy.gguf: its tokenizer is 'llama', the model's" in said
     assert "Traceback" not in said
 
 

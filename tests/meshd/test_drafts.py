@@ -14,6 +14,7 @@ from llm.gguf import BadModelFile, read_header
 from llm.models.shelf import FILE_NAME, Shelf, Shelved, write_shelf
 from meshd.datadir import DataDir
 from meshd.drafts import Drafts, words_of_drafts
+from tests.llm.cycle_model import write_cycle_model
 from tests.llm.tiny_gguf import write_tiny_gguf
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
@@ -45,7 +46,7 @@ def test_what_is_named_drafts(directory: DataDir, model: Path) -> None:
 
 def test_what_does_not_fit_is_refused_with_the_reason(directory: DataDir, model: Path, tmp_path: Path) -> None:
     other = write_tiny_gguf(tmp_path / "other.gguf")
-    with pytest.raises(BadModelFile, match=r"its vocabulary is not that of meshd-toy\.gguf.*tokenizer"):
+    with pytest.raises(BadModelFile, match=r"cannot propose tokens to meshd-toy\.gguf: its tokenizer is"):
         Drafts(str(other), directory).choose(read_header(model))
     with pytest.raises(BadModelFile, match="there is no such file"):
         Drafts("nothing", directory).choose(read_header(model))
@@ -65,6 +66,17 @@ def test_auto_takes_what_fits_beside_the_model_or_on_the_shelf_else_ngrams(direc
     beside = Path(shutil.copy(llm.demo.DRAFT_MODEL, model.with_name("a-small.gguf")))
     assert auto.choose(file) == Draft(beside)
     assert words_of_drafts(file, directory).startswith("a-small.gguf could draft (draft-simple: 22% of")
+
+
+def test_auto_takes_heads_that_are_computed_and_says_of_others_that_they_are_not(
+    directory: DataDir, tmp_path: Path
+) -> None:
+    file = read_header(write_cycle_model(tmp_path / "headed.gguf", has_head=True))
+    assert Drafts("auto", directory).choose(file) == "own-heads"
+    metadata = {key.replace("glm4moe.", "glm4."): value for key, value in file.metadata.items()}
+    kept = replace(file, architecture="glm4", metadata=metadata)
+    assert Drafts("auto", directory).choose(kept) == "ngram"
+    assert "does not compute the heads of glm4; no model beside it" in words_of_drafts(kept, directory)
 
 
 def test_nothing_is_looked_for_beside_a_file_that_is_elsewhere(directory: DataDir, model: Path) -> None:
