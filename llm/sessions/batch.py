@@ -10,6 +10,8 @@ from llm.sessions.session import Turn
 from llm.sessions.shares import share_rows
 
 NO_DRAFT: tuple[int, ...] = ()
+LONG_ROWS = 48
+"""From so many rows of one sequence on they are read together with others as long, not with single tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,33 @@ class Work:
         """Rows whose logits are wanted: the last token's and every drafted one's."""
         return len(self.draft) + 1 if self.is_complete and self.turn.wish.most_tokens else 0
 
+    @property
+    def rows(self) -> int:
+        return self.count + len(self.draft)
+
 
 def compose(turns: Sequence[Turn], room: int) -> list[Work]:
     """Each turn's part of `room` rows, drafts left out; who gets none is not in it."""
     shares = share_rows([len(turn.unread) for turn in turns], room)
     return [Work(turn, share) for turn, share in zip(turns, shares, strict=True) if share]
+
+
+def calls_of(works: Sequence[Work], most_mixed: int) -> list[list[Work]]:
+    """The works of a batch in calls of llama.cpp: long ones in one, of the others `most_mixed` rows at most in each."""
+    if sum(work.rows for work in works) <= most_mixed:
+        return [list(works)]
+    long = [work for work in works if work.rows >= LONG_ROWS]
+    calls: list[list[Work]] = [long] if long else []
+    room = 0
+    for work in works:
+        if work.rows >= LONG_ROWS:
+            continue
+        if work.rows > room:
+            calls.append([])
+            room = most_mixed
+        calls[-1].append(work)
+        room -= work.rows
+    return calls
 
 
 def rows_of(work: Work) -> list[Row]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from llm.sessions.accept import Verdict
 from llm.sessions.answering import judge, say
-from llm.sessions.batch import Work, compose, rows_of
+from llm.sessions.batch import Work, calls_of, compose, rows_of
 from llm.sessions.context import ContextFull
 from llm.sessions.proposals import Proposals
 from llm.sessions.sampling import Logits
@@ -46,20 +46,13 @@ class Decoding:
         works = self._plan()
         if not works:
             return False
-        rows = [row for work in works for row in rows_of(work)]
-        began = self.clock()
+        rows = sum(work.rows for work in works)
         try:
-            logits = self.seats.context.decode(rows)
+            took_s = sum(self._decode(call) for call in calls_of(works, self.seats.context.most_mixed_rows))
         except ContextFull:
             # Cells are counted here, so only a gap that llama.cpp cannot use leads here; fewer turns need less of it.
             return self._give_way()
-        self.proposals.times.note(len(rows), self.clock() - began)
-        self.decoded_tokens += len(rows)
-        taken = 0
-        for work in works:
-            count = work.answers
-            self._take(work, logits[taken : taken + count])
-            taken += count
+        self.proposals.times.note(rows, took_s)
         return True
 
     def finish(self, turn: Turn, reason: str) -> None:
@@ -164,6 +157,20 @@ class Decoding:
         if self.seats.context.can_cut:  # else what is refused of a draft could not be taken back
             self.proposals.add(works, room, self.clock())
         return works
+
+    def _decode(self, works: list[Work]) -> float:
+        """One call of llama.cpp, and what its logits say; the seconds that the call took. Raises ContextFull."""
+        rows = [row for work in works for row in rows_of(work)]
+        began = self.clock()
+        logits = self.seats.context.decode(rows)
+        took_s = self.clock() - began
+        self.decoded_tokens += len(rows)
+        taken = 0
+        for work in works:
+            count = work.answers
+            self._take(work, logits[taken : taken + count])
+            taken += count
+        return took_s
 
     def _awaits_draft(self, turn: Turn) -> bool:
         return self.seats.context.can_cut and self.proposals.sits_out(turn, len(self.running), self.clock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,9 +11,11 @@ from hypothesis import strategies as some
 
 from llm.errors import BadRequest
 from llm.sessions.accept import Verdict, accept, settle
+from llm.sessions.batch import LONG_ROWS, Work, calls_of
 from llm.sessions.names import NotASession, SessionGone, SessionName, in_path, model_of, model_tag, path_of, read_name
 from llm.sessions.ngram import propose
 from llm.sessions.pieces import Pieces
+from llm.sessions.session import Session, Turn, Wish
 from llm.sessions.shares import share_rows
 from llm.sessions.tiers import Limits, Place, TooManySessions, check_room, to_forget, to_park
 from llm.sessions.window import SPAN_TOKENS, Bounds, common, find_spans, view
@@ -50,6 +53,29 @@ def test_rows_are_shared_fairly_and_never_more_than_there_are(needs: list[int], 
     cut = [share for share, need in zip(shares, needs, strict=True) if share < need]
     assert not cut or max(cut) - min(cut) <= 1
     assert not cut or all(share <= max(cut) + 1 for share in shares)
+
+
+class Nobody:
+    has_room = True
+
+    def tell(self, said: object) -> None:
+        """Nobody listens."""
+
+
+@given(some.lists(some.integers(1, 200), min_size=1, max_size=40), some.sampled_from([LONG_ROWS - 1, 63, 4096]))
+def test_long_texts_share_a_call_and_single_tokens_others_of_few_rows(rows: list[int], most_mixed: int) -> None:
+    works = [Work(Turn(Session(str(place), "me"), Wish(), Nobody()), count) for place, count in enumerate(rows)]
+    calls = calls_of(works, most_mixed)
+    assert sorted(work.turn.session.id for call in calls for work in call) == sorted(map(str, range(len(rows))))
+    if sum(rows) <= most_mixed:
+        assert len(calls) == 1
+        return
+    mixed = [call for call in calls if call[0].rows < LONG_ROWS]
+    assert len(calls) - len(mixed) <= 1
+    assert all(work.rows >= LONG_ROWS for call in calls if call not in mixed for work in call)
+    assert all(sum(work.rows for work in call) <= most_mixed for call in mixed)
+    # None is left half empty: two of them are more than one may have.
+    assert all(sum(work.rows for work in [*one, other[0]]) > most_mixed for one, other in pairwise(mixed))
 
 
 @given(some.text(max_size=30))

@@ -125,6 +125,30 @@ def test_answers_are_what_they_were_alone_however_they_interleave(make: Make) ->
     assert [session.tokens[120:] for session in together] == alone
 
 
+def test_more_at_a_time_than_one_call_has_say_what_each_says_alone(make: Make) -> None:
+    sessions = make(cells=80 * 64, sequences=80)
+    sessions.context.most_mixed_rows = 63  # on a GPU, too
+    # No word has two that follow it: see the sixty prompts.
+    cycles = [[FIRST_WORD + word for word in random.Random(seed).sample(FILLERS, 19)] for seed in range(80)]
+    prompts = [(cycle * 20)[: 300 if place == 0 else 40] for place, cycle in enumerate(cycles)]
+
+    def begun(prompt: list[int]) -> Session:
+        session = sessions.create("me", None)
+        sessions.append(session, prompt)
+        sessions.begin(session, Wish(most_tokens=12), Heard())
+        return session
+
+    alone = []
+    for prompt in prompts:
+        session = begun(prompt)
+        finish(sessions)
+        alone.append(session.tokens)
+        sessions.delete(session)
+    together = [begun(prompt) for prompt in prompts]
+    finish(sessions)
+    assert [session.tokens for session in together] == alone
+
+
 def test_a_parked_session_goes_on_in_another_process_and_a_larger_context(make: Make) -> None:
     dice = random.Random(3)
     (key, value), *_ = told = pairs(dice, 3)
