@@ -19,7 +19,7 @@ from llm.engines.interface import Child
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.launcher import ProcessLauncher
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 POLL_S = 0.05
 
 
@@ -109,7 +109,7 @@ async def _until_it_answers(agent: LocalAgent) -> None:
 
 async def _answers(agent: LocalAgent, ended: asyncio.Task[int], deadline: float) -> bool:
     while time.monotonic() < deadline and not ended.done():
-        with contextlib.suppress(NotRunning):
+        with contextlib.suppress(NotRunning, CommandFailed):
             await agent.status()
             return True
         await asyncio.wait({ended}, timeout=POLL_S)

@@ -23,7 +23,7 @@ from typing import Literal, Protocol
 from meshd.local_agents import AgentFailed, LocalAgent, last_lines
 
 POLL_S = 0.02
-MEETING_S = 60.0
+MEETING_S = 120.0
 
 State = Literal["alive", "suspect", "dead", "left"]
 

@@ -104,7 +104,7 @@ async def test_a_taken_port_is_explained(agents: LocalAgents, flag: str) -> None
         doors = (await founder.status())["doors"]
         taken = doors["api"].rpartition(":")[2] if flag == "--port" else doors["mesh"]
         async with agents.launched("second", [flag, taken]) as second:
-            status = await asyncio.wait_for(second.child.wait(), 30)
+            status = await asyncio.wait_for(second.child.wait(), 60)
         said = second.log.read_text()
 
     assert status == 1

@@ -121,7 +121,7 @@ async def test_the_status_knows_host_member_and_client(trio: Trio) -> None:
 
 
 async def test_a_client_is_not_counted_as_memory(trio: Trio) -> None:
-    status = await trio.client.until(lambda status: status["vram_total_gb"] > 0 and len(status["peers"]) == 2, 30)
+    status = await trio.client.until(lambda status: status["vram_total_gb"] > 0 and len(status["peers"]) == 2, 60)
 
     members = sum(peer["vram"]["total_gb"] for peer in status["peers"])
     assert status["vram_total_gb"] == pytest.approx(members, abs=0.05)

@@ -86,7 +86,7 @@ async def test_only_the_founder_issues_tokens(agents: LocalAgents) -> None:
 
 async def test_the_status_is_for_people_and_for_scripts(agents: LocalAgents) -> None:
     async with agents.start("founder", ["--model", "echo:parrot"]) as founder:
-        await founder.until(lambda status: bool(status["models"]), 10)
+        await founder.until(lambda status: bool(status["models"]), 60)
         shown = await meshd("status", "--data-dir", at(founder))
         asked = await meshd("status", "--json", "--data-dir", at(founder))
 
@@ -122,7 +122,7 @@ async def test_an_owner_is_kept_from_losing_the_root_key(agents: LocalAgents) ->
         forced = await meshd("leave", "--force", "--data-dir", at(founder))
 
         assert forced.status == 0
-        assert await asyncio.wait_for(founder.child.wait(), 10) == 0
+        assert await asyncio.wait_for(founder.child.wait(), 60) == 0
 
 
 async def test_the_doctor_recognises_the_running_agent(agents: LocalAgents) -> None:
@@ -180,7 +180,7 @@ async def test_an_owner_delegates_revokes_and_replaces_the_root_key(agents: Loca
         agents.start("founder") as founder,
         agents.start("member", ["--join", await founder.token("member")]) as member,
     ):
-        await founder.until(lambda status: len(status["peers"]) == 1, 20)
+        await founder.until(lambda status: len(status["peers"]) == 1, 60)
         where = ("--data-dir", at(founder))
         named = await meshd("mesh", "delegate", "member", "--json", *where)
         unnamed = await meshd("mesh", "delegate", "member", "--remove", *where)

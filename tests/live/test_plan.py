@@ -23,7 +23,7 @@ async def test_two_small_nodes_are_told_to_split_and_one_large_to_serve_alone(ag
     async with agents.start("founder", ["--vram-limit", "0.03"]) as founder:
         joins = ["--join", await founder.token("member"), "--vram-limit", "0.025"]
         async with agents.start("member", joins) as member:
-            await founder.until(lambda status: bool(status["peers"]) and status["peers"][0]["vram"]["total_gb"], 30)
+            await founder.until(lambda status: bool(status["peers"]) and status["peers"][0]["vram"]["total_gb"], 60)
             told = await meshd("plan", str(model), *SMALL, "--json", "--data-dir", at(founder))
             shown = await meshd("plan", str(model), *SMALL, "--data-dir", at(member))
             tiny = await meshd("plan", str(model), *SMALL, "--parallel", "64", "--data-dir", at(founder))
@@ -42,7 +42,7 @@ async def test_two_small_nodes_are_told_to_split_and_one_large_to_serve_alone(ag
 async def test_a_model_that_another_node_has_is_planned_by_its_name(agents: LocalAgents, model: Path) -> None:
     async with agents.start("founder", ["--lazy", str(model), *SMALL]) as founder:
         async with agents.start("member", ["--join", await founder.token("member")]) as member:
-            await member.until(lambda status: bool(status["models"]) and bool(status["peers"]), 30)
+            await member.until(lambda status: bool(status["models"]) and bool(status["peers"]), 60)
             told = await meshd("plan", "large", *SMALL, "--json", "--data-dir", at(member))
             same = await meshd("plan", str(model), *SMALL, "--json", "--data-dir", at(member))
             unknown = await meshd("plan", "nobody", "--data-dir", at(member))

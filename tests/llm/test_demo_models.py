@@ -27,7 +27,7 @@ from tests.ports import free_port
 
 SITE_PACKAGES = Path(sysconfig.get_path("platlib"))
 SERVER = SITE_PACKAGES / "bin" / "llama-server"
-START_S = 60.0
+START_S = 120.0
 
 ASKED = (
     "What is meshd?",
