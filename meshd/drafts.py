@@ -76,8 +76,8 @@ def _paired(file: ModelFile, path: Path) -> Draft:
     how = pair(file, read_header(path))
     if how.kind is None:
         raise BadModelFile(
-            f"--draft {path}: it cannot propose tokens to {file.paths[0].name}: {how.reason}; use what was made for this "
-            "model, or a smaller one of the same family, or auto, or none"
+            f"--draft {path}: it cannot propose tokens to {file.paths[0].name}: {how.reason}; use what was made for "
+            "this model, or a smaller one of the same family, or auto, or none"
         )
     return Draft(path, kind=how.kind)
 
