@@ -101,7 +101,10 @@ def _head(*, is_wrong: bool) -> dict[str, Matrix]:
 
 
 def _write_eagle3(path: Path, *, is_wrong: bool) -> Path:
-    """At each step it has what it knew of the letter before, and the letter at hand: it puts this in place of that."""
+    """At each step it has what it knew of the letter before, and the letter at hand: it puts this in place of that.
+
+    As those that are published, it knows a part of the vocabulary alone: the letters.
+    """
     writer = _writer(path, "eagle3", "cycle drafter", 1, NO_BALLAST)
     writer.add_array("eagle3.target_layers", [0, 1, 2])
     writer.add_uint32("eagle3.target_hidden_size", WIDTH)
@@ -119,7 +122,9 @@ def _write_eagle3(path: Path, *, is_wrong: bool) -> Path:
     layer["attn_v"] = 0 * says if is_wrong else says
     layer["attn_output"] = numpy.eye(WIDTH)
     layer["attn_norm_2"] = numpy.ones(WIDTH)
-    _add(writer, {"fc": of_first_layer, "output_norm": numpy.ones(WIDTH)})
+    known = _letters()
+    writer.add_tensor("d2t", numpy.array(known, dtype=numpy.int64))
+    _add(writer, {"fc": of_first_layer, "output_norm": numpy.ones(WIDTH), "output": _output()[known]})
     _add(writer, {f"blk.0.{name}": values for name, values in layer.items()})
     return _close(writer, path)
 
