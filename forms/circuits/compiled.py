@@ -31,7 +31,13 @@ def stack_depths() -> Callable[[NDArray[np.uint8], NDArray[np.int32]], int]:
 
 
 @cache
-def share_slots() -> Callable[[kernels.Wires, NDArray[np.uint8], NDArray[np.int64], int], int]:
+def last_uses() -> Callable[[kernels.Wires, NDArray[np.int64]], None]:
+    """`kernels.last_uses`, compiled."""
+    return _compiled(kernels.last_uses)
+
+
+@cache
+def share_slots() -> Callable[[kernels.Wires, NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], int], int]:
     """`kernels.share_slots`, compiled."""
     return _compiled(kernels.share_slots)
 

@@ -50,23 +50,30 @@ def stack_depths(kinds: NDArray[np.uint8], depths: NDArray[np.int32]) -> int:
     return deepest
 
 
-def share_slots(operands: Wires, clears: NDArray[np.uint8], slots: NDArray[np.int64], first_free: int) -> int:
-    """Replace bits by slots, of which as many exist as there are bits in use at one time.
+def last_uses(operands: Wires, last: NDArray[np.int64]) -> None:
+    """Write which operation is the last to use each bit; bits that none uses keep what is there.
 
-    operands: (n, 2) the bit read as condition and the bit written, BLANK for none; turned into slots in place.
-    clears: (n,) 1 where the written bit's old value plays no part; turned in place into what must be set to 0
-    before this operation: 1 the condition's slot, 2 the written bit's, 3 both.
-    slots: bit -> a slot of its own below `first_free`, or −1; overwritten.  Returns the number of slots.
+    operands: (n, 2) the bit read as condition and the bit written, BLANK for none.  last: by bit.
     """
-    n = len(operands)
-    last = np.full(len(slots), -1, np.int64)
-    for i in range(n):
+    for i in range(len(operands)):
         for which in range(2):
             if operands[i, which] != BLANK:
                 last[operands[i, which]] = i
+
+
+def share_slots(
+    operands: Wires, clears: NDArray[np.uint8], slots: NDArray[np.int64], last: NDArray[np.int64], first_free: int
+) -> int:
+    """Replace bits by slots, of which as many exist as there are bits in use at one time.
+
+    operands: as of `last_uses`; turned into slots in place.  clears: (n,) 1 where the written bit's old value plays no
+    part; turned in place into what must be set to 0 before this operation: 1 the condition's slot, 2 the written bit's,
+    3 both.  slots: bit -> a slot of its own below `first_free`, or −1; overwritten.  last: of `last_uses`; overwritten.
+    Returns the number of slots.
+    """
     free = np.empty(len(slots) + 1, np.int64)
     free_count, count = 0, first_free
-    for i in range(n):
+    for i in range(len(operands)):
         bits = (operands[i, 0], operands[i, 1])
         overwrites = clears[i] != 0
         clears[i] = 0
@@ -85,6 +92,7 @@ def share_slots(operands: Wires, clears: NDArray[np.uint8], slots: NDArray[np.in
                     slots[bit] = count
                     count += 1
             operands[i, which] = slots[bit]
+        # Both first: what the condition gives free must not become the written bit's.
         for which in range(2):
             bit = bits[which]
             if bit != BLANK and last[bit] == i and slots[bit] >= first_free:

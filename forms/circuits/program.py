@@ -55,7 +55,9 @@ def lower(circuit: Circuit, *, keep_bits: bool = False) -> Program:
     keep = ~np.isin(columns.kind, _NO_EFFECT) & ~((columns.kind == Kind.POP_CONDITION) & (depths == 0))
     operands, clears = _bit_operands(columns, conditioned, keep)
     bit_slot, first_free = _own_slots(circuit, keep_bits)
-    slots = int(compiled.share_slots()(operands, clears, bit_slot, first_free))
+    last = np.full(len(bit_slot), -1, np.int64)
+    compiled.last_uses()(operands, last)
+    slots = int(compiled.share_slots()(operands, clears, bit_slot, last, first_free))
     bit_slot[bit_slot >= first_free] = -1
     always = np.bincount(columns.kind[keep & ~conditioned], minlength=len(Kind))
     places, qubits = _places(circuit)

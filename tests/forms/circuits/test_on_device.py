@@ -154,7 +154,7 @@ def test_a_check_that_wants_other_registers_refuses_before_anything_runs() -> No
 def test_without_numba_a_circuit_is_lowered_too(monkeypatch: pytest.MonkeyPatch) -> None:
     options = Options(attempts=70)
     wanted = simulate(toy("norand"), options)
-    made = (compiled.share_slots, compiled.stack_depths)
+    made = (compiled.last_uses, compiled.share_slots, compiled.stack_depths)
     monkeypatch.setattr("forms.circuits.compiled.is_available", lambda: False)
     for function in made:
         function.cache_clear()
