@@ -18,7 +18,14 @@ def memory_table(status: dict[str, Any]) -> Any:
 
     nodes = [(status["node"]["name"], status["memory"] if status["node"]["role"] != "client" else [])]
     nodes += [(peer["name"], peer["memory"]) for peer in status["peers"]]
-    table = Table("node", "device", "", "held, and free of all", title="memory", title_justify="left")
+    table = Table(
+        "node",
+        "device",
+        "",
+        "held, and free of all",
+        title="memory, as each node says; none of it is attested",
+        title_justify="left",
+    )
     for name, devices in nodes:
         for device in devices:
             table.add_row(name, device["name"], bar(device), words(device))

@@ -174,6 +174,7 @@ async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_r
             await expect(page.locator("#activity-table tbody tr").first).to_contain_text("cuda-radix-sort")
             await every_control_has_a_name(page)
             await links_say_what_travels(page)
+            await proofs_are_told_in_words(page)
             await stops_an_answer(page)
             await shows_drafts_and_sessions(page, host)
             await keep_picture(page, "console-narrow")
@@ -189,6 +190,18 @@ async def links_say_what_travels(page: Page) -> None:
         }"""
     )
     assert said == [["QUIC · HTTP", "RPC", "bulk"], ["QUIC · HTTP", "API tunnel"], []]
+
+
+async def proofs_are_told_in_words(page: Page) -> None:
+    said = await page.evaluate(
+        """async () => {
+            const { proved } = await import("./mesh.js");
+            const none = { quarantine: "", attested_tflops: null, age_s: null, by: [], phase: "idle" };
+            const good = { ...none, attested_tflops: 1.5, age_s: 120, by: ["tower"], phase: "validate" };
+            return [none, good, { ...none, quarantine: "its transcript fails" }].map(proved);
+        }"""
+    )
+    assert said == ["", "1.5 TFLOP/s or more, 2 min ago, by tower; validate", "in quarantine: its transcript fails"]
 
 
 async def stops_an_answer(page: Page) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gossip.facts import Device
+from gossip.facts import GPU, Device, GpuFact, Held
 from llm.residency import Makeup, Reservation
 from meshd.memory_status import MemoryNow
 from meshd.metrics.telemetry import Telemetry, make_telemetry
 from tests.meshd.test_status import host, situation, toy
+from transport.wire import encode
 
 USES = ("weights", "kv", "forms", "rest")
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -42,6 +45,36 @@ def test_members_links_models_and_memory_are_there() -> None:
     used = {use: sample("meshd_memory_reserved_bytes", device="0", holder="toy", use=use) for use in USES}
     assert used == {"weights": 20, "kv": 6, "forms": 0, "rest": 34}
     assert sample("meshd_gossip_refused_total", kind="refused") == 2
+
+
+def test_the_page_lists_the_labels_of_every_metric() -> None:
+    said = {}
+    for name, labels in re.findall(r"^\| `(meshd_\w+)` \| \w+ \|([^|]*)\|", PAGE.read_text(), re.MULTILINE):
+        said[name.removesuffix("_total")] = {label.strip() for label in labels.split(",")} - {""}
+    assert said == dict(_labels(telemetry()))
+
+
+def _labels(told: Telemetry) -> Iterator[tuple[str, set[str]]]:
+    """The library tells the labels of a metric without a value nowhere in public."""
+    collectors: list[Any] = list(told.registry._collector_to_names)
+    for collector in collectors:
+        families = [collector] if hasattr(collector, "_labelnames") else list(collector.collect())
+        for family in families:
+            name = family._name if family is collector else family.name
+            yield name, set(family._labelnames)
+
+
+def test_what_other_nodes_hold_is_there_by_use() -> None:
+    held = Held(weights=60, kv=20, forms=5)
+    told = {GPU: encode(GpuFact((Device("P40", "cuda", 200, 100, held),)))}
+    now = replace(situation(replace(host(), facts=told)))
+    registry = make_telemetry(lambda: now, dict).registry
+    labels = {"peer": "host", "device": "0", "name": "P40"}
+    sizes = {
+        use: registry.get_sample_value("meshd_peer_memory_bytes", labels | {"use": use})
+        for use in (*USES, "other", "free")
+    }
+    assert sizes == {"weights": 60, "kv": 20, "forms": 5, "rest": 0, "other": 15, "free": 100}
 
 
 def test_the_page_lists_every_metric_and_no_other() -> None:
