@@ -83,7 +83,7 @@ def cases(folder: Path, threads: int = 1) -> Iterator[Case]:
         for kind, how in KINDS.items():
             drafter = Draft(write_cycle_drafter(folder / f"{kind}.gguf", kind), kind=how)
             yield Case(f"{weight} target, {how}", cycle, drafter, QUESTION, threads)
-        heads = write_cycle_model(folder / f"{weight}-head.gguf", has_head=True, ballast=ballast)
+        heads = write_cycle_model(folder / f"{weight}-head.gguf", heads=1, ballast=ballast)
         yield Case(f"{weight} target, draft-mtp", heads, "own-heads", QUESTION, threads)
         wrong = Draft(write_cycle_drafter(folder / "wrong.gguf", "eagle3", is_wrong=True), kind="draft-eagle3")
         yield Case(f"{weight} target, draft-eagle3 that is always wrong", cycle, wrong, QUESTION, threads)

@@ -36,14 +36,16 @@ Matrix = numpy.ndarray[Any, Any]
 Kind = Literal["eagle3", "dflash", "dspark", "head"]
 
 
-def write_cycle_model(path: Path, *, ballast: int = NO_BALLAST, has_head: bool = False, is_wrong: bool = False) -> Path:
+def write_cycle_model(path: Path, *, ballast: int = NO_BALLAST, heads: int = 0, is_wrong: bool = False) -> Path:
     """Write the model to `path` and return it.
 
     ballast: width of its feed-forward layers, which compute nothing that matters, so that a token takes as long as in a
-    larger model.  has_head: as GLM-4.5's, with a layer that predicts a further token (`is_wrong`: never that which
-    comes).
+    larger model.  heads: layers that predict a further token each (`is_wrong`: never that which comes): one as
+    GLM-4.5 has it, of more the first predicts the first and so on, as with MiMo-V2.
     """
-    if has_head:
+    if heads > 1:
+        return _write_with_heads(path, ballast, heads, is_wrong=is_wrong)
+    if heads:
         return _write_with_head(path, ballast, is_wrong=is_wrong)
     writer = _writer(path, "llama", "cycle", LAYERS, ballast)
     _add(writer, {"token_embd": _embedding(), "output_norm": numpy.ones(WIDTH), "output": _output()})
@@ -95,9 +97,31 @@ def _head(*, is_wrong: bool) -> dict[str, Matrix]:
     for part, shape in (("gate", (NO_BALLAST, WIDTH)), ("up", (NO_BALLAST, WIDTH)), ("down", (WIDTH, NO_BALLAST))):
         head[f"ffn_{part}_exps"] = numpy.zeros((2, *shape))
         head[f"ffn_{part}_shexp"] = numpy.zeros(shape)
-    embedding = numpy.zeros((WIDTH, WIDTH)) if is_wrong else numpy.eye(WIDTH)
-    head["nextn.eh_proj"] = numpy.concatenate([embedding, numpy.zeros((WIDTH, WIDTH))], axis=1)
+    head["nextn.eh_proj"] = _joining(is_wrong=is_wrong)
     return {f"blk.1.{name}": values for name, values in head.items()}
+
+
+def _write_with_heads(path: Path, ballast: int, heads: int, *, is_wrong: bool) -> Path:
+    writer = _writer(path, "mimo2", "cycle with heads", 1 + heads, ballast)
+    writer.add_nextn_predict_layers(heads)
+    writer.add_expert_feed_forward_length(NO_BALLAST)
+    writer.add_sliding_window(512)
+    writer.add_sliding_window_pattern([False] + [True] * heads)
+    _add(writer, {"token_embd": _embedding(), "output_norm": numpy.ones(WIDTH), "output": _output()})
+    for number in range(1 + heads):
+        layer = _silent_layer(ballast)
+        layer["attn_qkv"] = numpy.concatenate([layer.pop(f"attn_{name}") for name in "qkv"])
+        if number:
+            layer |= {f"nextn.{name}": numpy.ones(WIDTH) for name in ("enorm", "hnorm", "shared_head_norm")}
+            layer["nextn.eh_proj"] = _joining(is_wrong=is_wrong)
+        _add(writer, {f"blk.{number}.{name}": values for name, values in layer.items()})
+    return _close(writer, path)
+
+
+def _joining(*, is_wrong: bool) -> Matrix:
+    """Of the letter at hand and of what the model computed before it, which stand beside each other: the letter."""
+    letter = numpy.zeros((WIDTH, WIDTH)) if is_wrong else numpy.eye(WIDTH)
+    return numpy.concatenate([letter, numpy.zeros((WIDTH, WIDTH))], axis=1)
 
 
 def _write_eagle3(path: Path, *, is_wrong: bool) -> Path:

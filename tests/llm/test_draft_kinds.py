@@ -106,9 +106,9 @@ async def test_a_drafter_that_knows_what_comes_is_believed(cycle: Path, folder: 
     assert drafted.timings["draft_n_accepted"] >= drafted.timings["draft_n"] / 2
 
 
-@pytest.mark.parametrize("is_wrong", [False, True])
-async def test_heads_of_its_own_draft(folder: Path, is_wrong: bool) -> None:
-    model = write_cycle_model(folder / "head.gguf", has_head=True, is_wrong=is_wrong)
+@pytest.mark.parametrize(("heads", "is_wrong"), [(1, False), (1, True), (2, False)])
+async def test_heads_of_its_own_draft(folder: Path, heads: int, is_wrong: bool) -> None:
+    model = write_cycle_model(folder / "head.gguf", heads=heads, is_wrong=is_wrong)
     assert has_own_heads(read_header(model))
 
     drafted = await answer(model, "own-heads", folder)
@@ -119,7 +119,7 @@ async def test_heads_of_its_own_draft(folder: Path, is_wrong: bool) -> None:
 
 
 async def test_heads_in_a_file_of_their_own_draft(folder: Path) -> None:
-    model = write_cycle_model(folder / "headed.gguf", has_head=True)
+    model = write_cycle_model(folder / "headed.gguf", heads=1)
     heads = write_cycle_drafter(folder / "heads.gguf", "head")
     how = pair(read_header(model), read_header(heads)).kind
     assert how == "draft-mtp"
@@ -166,7 +166,7 @@ async def test_a_drafter_that_is_never_right_is_turned_off(cycle: Path, folder: 
 async def test_a_drafter_that_llama_server_dies_of_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As pairing refuses it beforehand: it reads layers that llama.cpp does not hand out of this architecture."""
     monkeypatch.setattr(llama_server, "FIRST_BACKOFF_S", 0.01)
-    model = write_cycle_model(folder / "reticent.gguf", has_head=True)
+    model = write_cycle_model(folder / "reticent.gguf", heads=1)
     eagle = write_block_drafter(folder / "curious.gguf", "eagle3")
     assert pair(read_header(model), read_header(eagle)).kind is None
     deaths = []

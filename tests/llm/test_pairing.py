@@ -41,7 +41,7 @@ def cycle(folder: Path) -> ModelFile:
 
 @pytest.fixture(scope="module")
 def headed(folder: Path) -> ModelFile:
-    return read_header(write_cycle_model(folder / "headed.gguf", has_head=True))
+    return read_header(write_cycle_model(folder / "headed.gguf", heads=1))
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_auto_takes_what_fits_beside_the_model_or_on_the_shelf_else_ngrams(direc
 def test_auto_takes_heads_that_are_computed_and_says_of_others_that_they_are_not(
     directory: DataDir, tmp_path: Path
 ) -> None:
-    file = read_header(write_cycle_model(tmp_path / "headed.gguf", has_head=True))
+    file = read_header(write_cycle_model(tmp_path / "headed.gguf", heads=1))
     assert Drafts("auto", directory).choose(file) == "own-heads"
     metadata = {key.replace("glm4moe.", "glm4."): value for key, value in file.metadata.items()}
     kept = replace(file, architecture="glm4", metadata=metadata)
