@@ -41,18 +41,30 @@ def race(
     if as_json:
         print_json(now)
     else:
-        _show(now)
+        for line in race_lines(now, _names(call(agent, "status"))):
+            typer.echo(line)
     raise typer.Exit(0 if any(one["verdict"] == "attested" for one in now["attestations"]) else 1)
 
 
-def _show(report: dict[str, Any]) -> None:
-    for one in sorted(report["attestations"], key=lambda one: (one["prover"], one["verifier"])):
-        rate = f"{one['flop_per_s'] / TERA:.4g} TFLOP/s at least" if one["verdict"] == "attested" else "fraud"
-        off = f"{one['mismatches']} of {one['samples']} off"
-        print(f"{one['prover'][:8]}  by {one['verifier'][:8]}  {rate}, {off}  transcript {one['transcript']}")
+def race_lines(report: dict[str, Any], names: dict[str, str]) -> list[str]:
+    """What a race showed, for people. names: of nodes, by id."""
+
+    def name(node: str) -> str:
+        return names.get(node, node[:8])
+
+    lines = []
+    for one in sorted(report["attestations"], key=lambda one: (name(one["prover"]), name(one["verifier"]))):
+        rate = f"at least {one['flop_per_s'] / TERA:.3g} TFLOP/s" if one["verdict"] == "attested" else "fraud"
+        off = f"{one['mismatches']} of {one['samples']} samples off"
+        lines.append(f"{name(one['prover'])}: {rate}, checked by {name(one['verifier'])} ({off})")
+        lines.append(f"  transcript {one['transcript']}")
     for words, nodes in (("took no part", report["absent"]), ("not attested here", report["refused"])):
-        for node, reason in nodes.items():
-            print(f"{node[:8]}  {words}: {reason}")
+        lines += [f"{name(node)} {words}: {reason}" for node, reason in nodes.items()]
+    return lines
+
+
+def _names(status: dict[str, Any]) -> dict[str, str]:
+    return {one["id"]: one["name"] for one in (status["node"], *status["peers"])}
 
 
 def kept_file(name: str, directory: str) -> Path:

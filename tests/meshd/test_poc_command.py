@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from forms.poc.rate import decode_proof, encode_proof
 from meshd.cli.poc import app
+from meshd.cli.poc_race import race_lines
 from meshd.cli.poc_show import verdict_lines, where
 
 
@@ -84,6 +85,19 @@ def test_a_transcript_says_whether_its_verifier_does() -> None:
     assert (agreed["verdict"], agreed["at least"]) == ("so its verifier says", "5 TFLOP/s")
     fraud = {**TRANSCRIPT, "is_honest": False, "is_confirmed": True, "reason": "64 of 64 samples are wrong"}
     assert dict(verdict_lines(fraud))["proof"] == "does not hold: 64 of 64 samples are wrong"
+
+
+def test_a_race_is_told_with_the_names_of_nodes() -> None:
+    found = {"prover": "aa" * 26, "verifier": "bb" * 26, "mismatches": 0, "samples": 64, "flop_per_s": 5e9}
+    honest, fraud = ({**found, "verdict": word, "transcript": "f" * 64} for word in ("attested", "fraud"))
+    report = {"attestations": [honest, fraud], "absent": {"cc" * 26: "it is at work"}, "refused": {}}
+    assert race_lines(report, {"aa" * 26: "attic", "bb" * 26: "cellar"}) == [
+        "attic: at least 0.005 TFLOP/s, checked by cellar (0 of 64 samples off)",
+        f"  transcript {'f' * 64}",
+        "attic: fraud, checked by cellar (0 of 64 samples off)",
+        f"  transcript {'f' * 64}",
+        "cccccccc took no part: it is at work",
+    ]
 
 
 def test_a_changed_proof_does_not(proof: Path, tmp_path: Path) -> None:
