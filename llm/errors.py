@@ -47,6 +47,13 @@ class BodyTooLarge(BadRequest):
         super().__init__(f"the body is larger than the limit of {limit_bytes >> 20} MiB")
 
 
+class HeadersTooLarge(BadRequest):
+    """More headers than engines take, or longer ones."""
+
+    status = 431
+    code = "headers_too_large"
+
+
 class UnknownModel(RequestFailed):
     """No node offers a model of that name. `known`: the names that would have worked."""
 

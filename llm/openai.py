@@ -14,12 +14,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from llm.errors import BadRequest, RequestFailed, list_models
+from llm.errors import BadRequest, HeadersTooLarge, RequestFailed, list_models
 from llm.multipart import find_field
 
 MAX_MODEL_NAME = 256
 MODEL_HEADER = "x-meshd-model"
 TIMEOUT_HEADER = "x-meshd-timeout-s"
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 4096
+"""Half of what llama-server reads (cpp-httplib: 100 of 8,192): it cuts the connection where there is more, and would be
+taken for broken."""
 NOT_JSON = ("multipart/", "audio/", "image/", "video/", "application/octet-stream")
 
 
@@ -48,6 +52,16 @@ class ErrorResponse:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+
+
+def check_headers(headers: Sequence[tuple[str, str]]) -> None:
+    """Raises HeadersTooLarge for what no engine would read. headers: that are to be passed on."""
+    if len(headers) > MAX_HEADERS:
+        raise HeadersTooLarge(f"the request has {len(headers)} headers for the engine; the limit is {MAX_HEADERS}")
+    for name, value in headers:
+        if len(name) + len(value) > MAX_HEADER_BYTES:
+            size = f"{len(name) + len(value)} bytes; the limit is {MAX_HEADER_BYTES}"
+            raise HeadersTooLarge(f"the header {name[:100]!r} has {size}")
 
 
 class _Body(msgspec.Struct):

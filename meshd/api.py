@@ -20,7 +20,15 @@ from llm.chat import MAX_BODY_BYTES
 from llm.client import Answer, Router
 from llm.engines.interface import Headers, Request
 from llm.errors import BodyTooLarge, RequestFailed, UnknownModel
-from llm.openai import MODEL_HEADER, TIMEOUT_HEADER, error_response, read_request, read_timeout_s, sse_error_event
+from llm.openai import (
+    MODEL_HEADER,
+    TIMEOUT_HEADER,
+    check_headers,
+    error_response,
+    read_request,
+    read_timeout_s,
+    sse_error_event,
+)
 from llm.sessions.names import in_path, model_of, path_of, read_name
 from meshd import http_exchange
 from meshd.arrivals import until_here
@@ -146,6 +154,7 @@ class _Exchange:
         content_type = headers.get("content-type", "")
         facts = read_request(method, path, content_type, body, model_header=headers.get(MODEL_HEADER))
         kept: Headers = tuple((name, value) for name, value in headers.items() if name not in HOP_BY_HOP)
+        check_headers(kept)
         budget_s = read_timeout_s(headers.get(TIMEOUT_HEADER), REQUEST_BUDGET_S)
         if session := in_path(path) or facts.session:
             name = read_name(session)

@@ -38,6 +38,7 @@ async def test_bad_requests_get_openai_shaped_errors(agents: LocalAgents) -> Non
             await unknown_model(api)
             await malformed(api)
             await too_large(api)
+            await too_many_headers(api)
             await served_all_the_same(api)
 
 
@@ -67,6 +68,12 @@ async def too_large(api: str) -> None:
     writer.close()
     assert head.startswith(b"HTTP/1.1 413")
     assert b"larger than the limit of 64 MiB" in body
+
+
+async def too_many_headers(api: str) -> None:
+    for headers in ({"x-long": "v" * 9000}, {f"x-{number}": "v" for number in range(120)}):
+        status, answer = await post(api, None, json=GOOD, headers=headers)
+        assert (status, check_shape(answer)["code"]) == (431, "headers_too_large")
 
 
 async def served_all_the_same(api: str) -> None:

@@ -13,13 +13,22 @@ from llm.errors import (
     BadRequest,
     BodyTooLarge,
     DeadlineExceeded,
+    HeadersTooLarge,
     HostFailed,
     NoHost,
     QueueFull,
     RequestFailed,
     UnknownModel,
 )
-from llm.openai import RequestFacts, error_response, read_request, sse_error_event
+from llm.openai import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    RequestFacts,
+    check_headers,
+    error_response,
+    read_request,
+    sse_error_event,
+)
 
 JSON = "application/json"
 CHAT = "/v1/chat/completions"
@@ -178,3 +187,12 @@ def test_anthropic_clients_get_their_own_event_and_envelope() -> None:
     assert name == b"event: error"
     assert json.loads(data.removeprefix(b"data: "))["type"] == "error"
     assert json.loads(error_response(QueueFull("full"), "r", "/v1/messages?beta=true").body)["type"] == "error"
+
+
+def test_headers_that_an_engine_would_choke_on_are_the_clients_fault() -> None:
+    whole = "v" * (MAX_HEADER_BYTES - 1)
+    check_headers([("x", whole)] * MAX_HEADERS)
+    with pytest.raises(HeadersTooLarge, match="65 headers"):
+        check_headers([("x", "")] * (MAX_HEADERS + 1))
+    with pytest.raises(HeadersTooLarge, match="'x' has 4097 bytes"):
+        check_headers([("x", whole + "v")])
