@@ -47,11 +47,11 @@ def write_cycle_model(path: Path, *, ballast: int = NO_BALLAST, heads: int = 0, 
         return _write_with_heads(path, ballast, heads, is_wrong=is_wrong)
     if heads:
         return _write_with_head(path, ballast, is_wrong=is_wrong)
-    writer = _writer(path, "llama", "cycle", LAYERS, ballast)
-    _add(writer, {"token_embd": _embedding(), "output_norm": numpy.ones(WIDTH), "output": _output()})
+    writer = begin(path, "llama", "cycle", LAYERS, ballast)
+    add(writer, {"token_embd": embedding(), "output_norm": numpy.ones(WIDTH), "output": output()})
     for layer in range(LAYERS):
-        _add(writer, {f"blk.{layer}.{name}": values for name, values in _silent_layer(ballast).items()})
-    return _close(writer, path)
+        add(writer, {f"blk.{layer}.{name}": values for name, values in _silent_layer(ballast).items()})
+    return close(writer, path)
 
 
 def write_cycle_drafter(path: Path, kind: Kind, *, is_wrong: bool = False) -> Path:
@@ -63,29 +63,29 @@ def write_cycle_drafter(path: Path, kind: Kind, *, is_wrong: bool = False) -> Pa
             return _write_dflash(path, has_markov_head=kind == "dspark", is_wrong=is_wrong)
         case "head":
             writer = _writer_with_head(path, NO_BALLAST)
-            _add(writer, _head(is_wrong=is_wrong))
-            return _close(writer, path)
+            add(writer, _head(is_wrong=is_wrong))
+            return close(writer, path)
 
 
 def _write_with_head(path: Path, ballast: int, *, is_wrong: bool) -> Path:
     writer = _writer_with_head(path, ballast)
     dense = _silent_layer(ballast)
     dense["post_attention_norm"] = dense.pop("ffn_norm")
-    _add(writer, {f"blk.0.{name}": values for name, values in dense.items()})
-    _add(writer, _head(is_wrong=is_wrong))
-    return _close(writer, path)
+    add(writer, {f"blk.0.{name}": values for name, values in dense.items()})
+    add(writer, _head(is_wrong=is_wrong))
+    return close(writer, path)
 
 
 def _writer_with_head(path: Path, ballast: int) -> GGUFWriter:
     """Of GLM-4.5's shape: of the two layers the second, whose feed-forward part is of experts, is the head."""
-    writer = _writer(path, "glm4moe", "cycle with a head", 2, ballast)
+    writer = begin(path, "glm4moe", "cycle with a head", 2, ballast)
     writer.add_nextn_predict_layers(1)
     writer.add_leading_dense_block_count(1)
     writer.add_expert_count(2)
     writer.add_expert_used_count(1)
     writer.add_expert_shared_count(1)
     writer.add_expert_feed_forward_length(NO_BALLAST)
-    _add(writer, {"token_embd": _embedding(), "output_norm": numpy.ones(WIDTH), "output": _output()})
+    add(writer, {"token_embd": embedding(), "output_norm": numpy.ones(WIDTH), "output": output()})
     writer.add_tensor("blk.1.exp_probs_b.bias", numpy.zeros(2, dtype=numpy.float32))
     return writer
 
@@ -102,20 +102,20 @@ def _head(*, is_wrong: bool) -> dict[str, Matrix]:
 
 
 def _write_with_heads(path: Path, ballast: int, heads: int, *, is_wrong: bool) -> Path:
-    writer = _writer(path, "mimo2", "cycle with heads", 1 + heads, ballast)
+    writer = begin(path, "mimo2", "cycle with heads", 1 + heads, ballast)
     writer.add_nextn_predict_layers(heads)
     writer.add_expert_feed_forward_length(NO_BALLAST)
     writer.add_sliding_window(512)
     writer.add_sliding_window_pattern([False] + [True] * heads)
-    _add(writer, {"token_embd": _embedding(), "output_norm": numpy.ones(WIDTH), "output": _output()})
+    add(writer, {"token_embd": embedding(), "output_norm": numpy.ones(WIDTH), "output": output()})
     for number in range(1 + heads):
         layer = _silent_layer(ballast)
         layer["attn_qkv"] = numpy.concatenate([layer.pop(f"attn_{name}") for name in "qkv"])
         if number:
             layer |= {f"nextn.{name}": numpy.ones(WIDTH) for name in ("enorm", "hnorm", "shared_head_norm")}
             layer["nextn.eh_proj"] = _joining(is_wrong=is_wrong)
-        _add(writer, {f"blk.{number}.{name}": values for name, values in layer.items()})
-    return _close(writer, path)
+        add(writer, {f"blk.{number}.{name}": values for name, values in layer.items()})
+    return close(writer, path)
 
 
 def _joining(*, is_wrong: bool) -> Matrix:
@@ -129,7 +129,7 @@ def _write_eagle3(path: Path, *, is_wrong: bool) -> Path:
 
     As those that are published, it knows a part of the vocabulary alone: the letters.
     """
-    writer = _writer(path, "eagle3", "cycle drafter", 1, NO_BALLAST)
+    writer = begin(path, "eagle3", "cycle drafter", 1, NO_BALLAST)
     writer.add_array("eagle3.target_layers", [0, 1, 2])
     writer.add_uint32("eagle3.target_hidden_size", WIDTH)
     of_first_layer = numpy.zeros((WIDTH, 3 * WIDTH))
@@ -148,9 +148,9 @@ def _write_eagle3(path: Path, *, is_wrong: bool) -> Path:
     layer["attn_norm_2"] = numpy.ones(WIDTH)
     known = _letters()
     writer.add_tensor("d2t", numpy.array(known, dtype=numpy.int64))
-    _add(writer, {"fc": of_first_layer, "output_norm": numpy.ones(WIDTH), "output": _output()[known]})
-    _add(writer, {f"blk.0.{name}": values for name, values in layer.items()})
-    return _close(writer, path)
+    add(writer, {"fc": of_first_layer, "output_norm": numpy.ones(WIDTH), "output": output()[known]})
+    add(writer, {f"blk.0.{name}": values for name, values in layer.items()})
+    return close(writer, path)
 
 
 def _write_dflash(path: Path, *, has_markov_head: bool, is_wrong: bool) -> Path:
@@ -158,7 +158,7 @@ def _write_dflash(path: Path, *, has_markov_head: bool, is_wrong: bool) -> Path:
 
     DFlash's places say their own letters, DSpark's those that follow.
     """
-    writer = _writer(path, "dflash", "cycle block drafter", 1, NO_BALLAST)
+    writer = begin(path, "dflash", "cycle block drafter", 1, NO_BALLAST)
     writer.add_uint32("dflash.block_size", BLOCK)
     writer.add_array("dflash.target_layers", [0, 1])
     writer.add_mask_token_id(0)
@@ -180,19 +180,20 @@ def _write_dflash(path: Path, *, has_markov_head: bool, is_wrong: bool) -> Path:
     }
     layer["attn_q_norm"] = layer["attn_k_norm"] = numpy.full(WIDTH, numpy.sqrt(SHARPNESS) / 8)
     norms = {"enc.output_norm": numpy.ones(WIDTH), "output_norm": numpy.ones(WIDTH)}
-    _add(writer, {"fc": of_first_layer} | norms)
+    add(writer, {"fc": of_first_layer} | norms)
     if has_markov_head:
         silent = numpy.zeros((len(vocabulary()), RANK))
-        _add(writer, {"markov_w1": silent, "markov_w2": silent})
-    _add(writer, {f"blk.0.{name}": values for name, values in layer.items()})
-    return _close(writer, path)
+        add(writer, {"markov_w1": silent, "markov_w2": silent})
+    add(writer, {f"blk.0.{name}": values for name, values in layer.items()})
+    return close(writer, path)
 
 
-def _writer(path: Path, architecture: str, name: str, layers: int, ballast: int) -> GGUFWriter:
+def begin(path: Path, architecture: str, name: str, layers: int, ballast: int, width: int = WIDTH) -> GGUFWriter:
+    """One that has all numbers and the vocabulary. ballast: of its feed-forward layers."""
     writer = GGUFWriter(path, architecture)
     writer.add_name(name)
     writer.add_context_length(8192)
-    writer.add_embedding_length(WIDTH)
+    writer.add_embedding_length(width)
     writer.add_block_count(layers)
     writer.add_feed_forward_length(ballast)
     writer.add_head_count(1)
@@ -206,7 +207,7 @@ def _writer(path: Path, architecture: str, name: str, layers: int, ballast: int)
     return writer
 
 
-def _close(writer: GGUFWriter, path: Path) -> Path:
+def close(writer: GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -214,7 +215,7 @@ def _close(writer: GGUFWriter, path: Path) -> Path:
     return path
 
 
-def _add(writer: GGUFWriter, tensors: dict[str, Matrix]) -> None:
+def add(writer: GGUFWriter, tensors: dict[str, Matrix]) -> None:
     for name, values in tensors.items():
         floats = values.astype(numpy.float32)
         if values.ndim == 2 and max(values.shape) > len(vocabulary()):
@@ -234,7 +235,7 @@ def _letters() -> list[int]:
     return [texts.index(letter) for letter in LETTERS]
 
 
-def _embedding() -> Matrix:
+def embedding() -> Matrix:
     """A place for each letter, and one for all else; the mask has none."""
     embedding = numpy.zeros((len(vocabulary()), WIDTH))
     embedding[1:, OTHER] = 1.0
@@ -245,7 +246,7 @@ def _embedding() -> Matrix:
     return embedding
 
 
-def _output() -> Matrix:
+def output() -> Matrix:
     """Each letter comes after the one before it, the first after the last and after all else."""
     output = numpy.zeros((len(vocabulary()), WIDTH))
     for place, token in enumerate(_letters()):

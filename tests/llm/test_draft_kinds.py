@@ -27,6 +27,7 @@ from meshd.launcher import ProcessLauncher
 from tests.llm.block_drafter import Kind as RandomKind
 from tests.llm.block_drafter import write_block_drafter
 from tests.llm.cycle_model import LETTERS, Kind, write_cycle_drafter, write_cycle_model
+from tests.llm.gemma_cycle import write_gemma_assistant, write_gemma_cycle
 from tests.llm.requests import chat, read
 from tests.llm.tiny_gguf import write_tiny_gguf
 
@@ -125,6 +126,17 @@ async def test_heads_in_a_file_of_their_own_draft(folder: Path) -> None:
     assert how == "draft-mtp"
 
     drafted = await answer(model, Draft(heads, kind=how), folder)
+
+    assert drafted.text == LETTERS * (TOKENS // len(LETTERS))
+    assert drafted.timings["draft_n_accepted"] == drafted.timings["draft_n"] > 0
+
+
+async def test_an_assistant_drafts_by_what_its_model_has_kept(folder: Path) -> None:
+    model, assistant = write_gemma_cycle(folder / "gemma.gguf"), write_gemma_assistant(folder / "assistant.gguf")
+    how = pair(read_header(model), read_header(assistant)).kind
+    assert how == "draft-mtp"
+
+    drafted = await answer(model, Draft(assistant, kind=how), folder)
 
     assert drafted.text == LETTERS * (TOKENS // len(LETTERS))
     assert drafted.timings["draft_n_accepted"] == drafted.timings["draft_n"] > 0

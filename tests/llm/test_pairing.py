@@ -14,6 +14,7 @@ from llm import draft_architectures
 from llm.gguf import ModelFile, read_header
 from llm.pairing import best, has_own_heads, pair, why_no_heads
 from tests.llm.cycle_model import Kind, write_cycle_drafter, write_cycle_model
+from tests.llm.gemma_cycle import write_gemma_assistant, write_gemma_cycle
 from tests.llm.tiny_gguf import write_tiny_gguf
 
 TOY = Path(llm.demo.__file__).with_name("meshd-toy.gguf")
@@ -123,11 +124,11 @@ def test_what_llama_server_would_stop_at_is_refused_beforehand(
 
 
 def test_an_assistant_of_gemma_drafts_for_gemma(cycle: ModelFile, folder: Path) -> None:
-    assistant = changed(called(cycle, "gemma4-assistant"), embedding_length_out=64)
-    other = replace(cycle, paths=(folder / "other.gguf",))
-    assert pair(called(other, "gemma4"), assistant).kind == "draft-mtp"
-    assert pair(other, assistant).reason == "it drafts for gemma4, not for llama"
-    assert "expects 4096 values" in pair(called(other, "gemma4"), changed(assistant, embedding_length_out=4096)).reason
+    gemma = read_header(write_gemma_cycle(folder / "gemma.gguf"))
+    assistant = read_header(write_gemma_assistant(folder / "assistant.gguf"))
+    assert pair(gemma, assistant).kind == "draft-mtp"
+    assert pair(cycle, assistant).reason == "it drafts for gemma4, not for llama"
+    assert "expects 4096 values" in pair(gemma, changed(assistant, embedding_length_out=4096)).reason
 
 
 def test_what_was_made_for_the_model_comes_before_what_is_small(
