@@ -52,9 +52,8 @@ async def test_a_client_that_leaves_frees_the_slot_within_a_second(agents: Local
                     await first_piece(response)
                     assert await slots_busy(here) == 1
                 left = time.monotonic()
-            while await slots_busy(here):
+            while await slots_busy(here) or await in_flight(founder):
                 assert time.monotonic() - left < 1.0 + SCHEDULING_S
-            assert await in_flight(founder) == 0
 
 
 async def test_an_engine_killed_after_the_first_token_ends_the_stream_with_an_error_event(agents: LocalAgents) -> None:
