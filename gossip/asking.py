@@ -42,9 +42,13 @@ class Asking:
         self._answers = PeerBudgets(ANSWERS, TOGETHER)
         self._outlines = PeerBudgets(OUTLINES, TOGETHER)
 
+    def __bool__(self) -> bool:
+        """Whether anything is planned."""
+        return bool(self._due or self._greetings)
+
     def deadlines(self) -> list[float]:
         """When something is due."""
-        return [*self._due.values(), *self._greetings.values()] if self._due or self._greetings else []
+        return [*self._due.values(), *self._greetings.values()]
 
     def at_once(self, peer: NodeId, now: float) -> None:
         """Ask `peer` now."""
@@ -70,14 +74,14 @@ class Asking:
 
     def take_questions(self, now: float) -> list[NodeId]:
         """Whom to ask now; each comes again until it has answered or is `answered` for being gone."""
-        due = [peer for peer, at in self._due.items() if at <= now] if self._due else []
+        due = [peer for peer, at in self._due.items() if at <= now]
         for peer in due:
             self._due[peer] = now + RETRY_S
         return due
 
     def take_greetings(self, now: float) -> list[NodeId]:
         """Newly connected peers whose time to be introduced is over, but for those asked anyway."""
-        due = [peer for peer, at in self._greetings.items() if at <= now] if self._greetings else []
+        due = [peer for peer, at in self._greetings.items() if at <= now]
         for peer in due:
             del self._greetings[peer]
         return [peer for peer in due if peer not in self._due]

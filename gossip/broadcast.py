@@ -118,7 +118,8 @@ class Broadcast:
     def fill(self, limit: int, budget: int = RUMOUR_BUDGET_BYTES, max_rumours: int = MAX_RUMOURS_PER_PACKET) -> Filling:
         """Take rumours for one packet, at most `budget` bytes, forgetting those now told `limit` times."""
         rumours = self._membership.take(limit, budget, max_rumours)
-        budget -= _cost(rumours)
+        if rumours:
+            budget -= _cost(rumours)
         named = self._named.take(limit + WHOLE_TELLINGS, min(budget // NAMING_COST, MAX_OUTLINE_ENTRIES))
         budget -= len(named) * NAMING_COST
         facts = self._facts.take(WHOLE_TELLINGS, budget, max_rumours - len(rumours))
@@ -126,7 +127,8 @@ class Broadcast:
             if fact.level >= WHOLE_TELLINGS:
                 self.name(fact.topic.subject)
         rumours += facts
-        rumours += self._last.take(limit, budget - _cost(facts), max_rumours - len(rumours))
+        if self._last.rumours:
+            rumours += self._last.take(limit, budget - _cost(facts), max_rumours - len(rumours))
         return Filling([rumour.payload for rumour in rumours], named)
 
 
@@ -152,6 +154,10 @@ class _Names:
     def take(self, limit: int, count: int) -> list[NodeId]:
         """Up to `count`, those first that have waited longest."""
         names = self._told
+        if len(names) <= count:
+            # Their order stays as it is, so this need not turn them over one by one.
+            self._told = {subject: told + 1 for subject, told in names.items() if told + 1 < limit}
+            return list(names)
         taken = list(islice(names, max(0, count)))
         for subject in taken:
             told = names.pop(subject) + 1

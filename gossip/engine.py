@@ -48,6 +48,7 @@ from gossip.pacing import Pacer
 from gossip.picture import draw
 from gossip.post import Post
 from gossip.probe import Dice, Prober
+from gossip.reading import Reading
 from gossip.roster import Member
 from gossip.timing import Timing
 from gossip.trust import Verifier
@@ -71,14 +72,25 @@ MORE_SYNCS_S = 1.0
 
 
 class Engine:
-    """One node's gossip. `next_deadline` says when it wants a Tick at the latest."""
+    """One node's gossip. `next_deadline` says when it wants a Tick at the latest.
 
-    def __init__(self, me: LocalNode, verifier: Verifier, timing: Timing, dice: Dice, now: float) -> None:
+    reading: shared by the engines of one process, None for one of its own.
+    """
+
+    def __init__(
+        self,
+        me: LocalNode,
+        verifier: Verifier,
+        timing: Timing,
+        dice: Dice,
+        now: float,
+        reading: Reading | None = None,
+    ) -> None:
         self._me = me
         self._is_client = me.role is Role.CLIENT
         self._timing = timing
         self._dice = dice
-        self._knowledge = Knowledge(me, verifier, timing, now)
+        self._knowledge = Knowledge(me, verifier, timing, now, reading)
         self._exchange = Exchange(self._knowledge.roster, self._knowledge.facts)
         self._prober = Prober(timing, dice, now)
         self._post = Post(me.role, self._knowledge, timing, dice)
@@ -124,7 +136,9 @@ class Engine:
         if self._has_left:
             return self._last + IDLE_TICK_S
         # Never far away, so that a longer silence means that this process stood still.
-        earliest = min(self._last + IDLE_TICK_S, self._sync_at, *self._asking.deadlines())
+        earliest = min(self._last + IDLE_TICK_S, self._sync_at)
+        if self._asking:
+            earliest = min(earliest, *self._asking.deadlines())
         if self._is_client:
             return earliest
         earliest = min(earliest, self._prober.next_deadline)
@@ -165,7 +179,8 @@ class Engine:
                     self._contacts.forget(node, "it has been revoked")
             case Leave():
                 self._leave()
-        is_due = self._may_be_due(now, event)
+        # Of most datagrams, which come more often than anything is due, there is no need to look.
+        is_due = type(event) is not Received or self._may_be_due(now)
         if is_due and not self._has_left:
             self._on_time(now)
         self._settle(now)
@@ -193,9 +208,9 @@ class Engine:
             self._knowledge.roster.extend_suspicions(gap)
             self._prober.pause(now)
 
-    def _may_be_due(self, now: float, event: Event) -> bool:
-        """Whether to look at what time brings. Of most datagrams, which come more often than anything is due: no."""
-        if not isinstance(event, Received) or self._deadline is None or now >= self._deadline:
+    def _may_be_due(self, now: float) -> bool:
+        """Whether to look at what time brings, after a datagram."""
+        if self._deadline is None or now >= self._deadline:
             return True
         return bool(self._pacer) or (now >= self._gossip_at and self._knowledge.has_to_tell)
 
@@ -203,8 +218,10 @@ class Engine:
         if not self._is_client:
             self._detector.on_time(now)
             self._knowledge.expire(now)
-        self._release(now)
-        self._ask_all(now)
+        if self._pacer:
+            self._release(now)
+        if self._asking:
+            self._ask_all(now)
         if now >= self._sync_at:
             self._sync_at = now + (MORE_SYNCS_S if self._more_syncs else self._sync_s)
             self._more_syncs = max(0, self._more_syncs - 1)

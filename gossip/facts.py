@@ -105,7 +105,10 @@ class FactHeader(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact, checked. value: None when only its header came.  told: the rumour for datagrams."""
+    """One fact, checked. value: None when only its header came.
+
+    told: the rumour for datagrams.  naming: the encoded `OutlineEntry` of who knows all up to this one.
+    """
 
     node: NodeId
     boot: int
@@ -115,6 +118,7 @@ class Fact:
     table: bytes
     encoded: bytes
     told: bytes
+    naming: bytes
 
 
 def seal_fact(header: FactHeader, value: bytes, signer: Signer, mesh_id: bytes) -> Fact:
@@ -146,22 +150,27 @@ def _fact(header: FactHeader, rumour: FactRumour) -> Fact:
     is_inline = rumour.value is None or len(rumour.value) <= MAX_INLINE_FACT_BYTES
     told = encoded if is_inline else wire.encode(FactRumour(rumour.header, rumour.signature, None))
     node = NodeId(header.node)
-    return Fact(node, header.boot, header.key, header.version, rumour.value, header.table, encoded, told)
+    naming = _naming(node, header.boot, header.version)
+    return Fact(node, header.boot, header.key, header.version, rumour.value, header.table, encoded, told, naming)
+
+
+def _naming(node: NodeId, boot: int, version: int) -> bytes:
+    """How far the facts of `node` are known, as a packet says it."""
+    return wire.encode(OutlineEntry(node[:PREFIX_BYTES], boot, version))
 
 
 def fingerprint(versions: Mapping[str, int]) -> bytes:
     """A short digest of a table's keys and versions, the same in whatever order they are held."""
-    text = "\0".join(f"{key}\0{versions[key]}" for key in sorted(versions))
+    text = "\0".join([f"{key}\0{versions[key]}" for key in sorted(versions)])
     return hashlib.blake2b(text.encode(), digest_size=_FINGERPRINT_BYTES).digest()
 
 
 @dataclass(slots=True, eq=False)
 class _Table:
-    """One node's facts in one boot. complete: the version up to which none is missing.  outline: of that, encoded."""
+    """One node's facts in one boot. complete: the version up to which none is missing."""
 
     boot: int
     complete: int = 0
-    outline: bytes | None = None
     facts: dict[str, Fact] = field(default_factory=dict)
     _newest: Fact | None = None
     _shown: Mapping[str, bytes] | None = None
@@ -176,13 +185,17 @@ class _Table:
     def versions(self) -> dict[str, int]:
         return {key: fact.version for key, fact in self.facts.items()}
 
-    def put(self, fact: Fact) -> None:
+    def put(self, fact: Fact) -> Fact | None:
+        """Keep a fact; the one up to which none is missing any more, if that is news."""
         self.facts[fact.key] = fact
         self._shown = None
-        if self._newest is None or fact.version > self._newest.version:
-            self._newest = fact
-        if self._newest.version > self.complete and fingerprint(self.versions()) == self._newest.table:
-            self.complete = self._newest.version
+        newest = self._newest
+        if newest is None or fact.version > newest.version:
+            newest = self._newest = fact
+        if newest.version <= self.complete or fingerprint(self.versions()) != newest.table:
+            return None
+        self.complete = newest.version
+        return newest
 
 
 class FactStore:
@@ -191,7 +204,8 @@ class FactStore:
     def __init__(self) -> None:
         self._tables: dict[NodeId, _Table] = {}
         self._prefixes: dict[bytes, NodeId] = {}
-        self._outlines: dict[bytes, None] = {}
+        self._namings: dict[NodeId, bytes] = {}
+        self._own_words: dict[bytes, None] = {}
         self.version = 0
 
     def begin(self, node: NodeId, boot: int) -> bool:
@@ -199,16 +213,16 @@ class FactStore:
         held = self._tables.get(node)
         if held is not None and held.boot == boot:
             return False
-        self._drop_outline(node)
         self._tables[node] = _Table(boot)
+        self._rename(node, _naming(node, boot, 0))
         self._prefixes.setdefault(node[:PREFIX_BYTES], node)
         self.version += 1
         return True
 
     def forget(self, node: NodeId) -> None:
         """Drop all that `node` said."""
-        self._drop_outline(node)
         if self._tables.pop(node, None) is not None:
+            self._own_words.pop(self._namings.pop(node), None)
             self.version += 1
             if self._prefixes.get(node[:PREFIX_BYTES]) == node:
                 del self._prefixes[node[:PREFIX_BYTES]]
@@ -220,30 +234,26 @@ class FactStore:
 
     def outline(self, nodes: Iterable[NodeId]) -> list[bytes]:
         """How far the facts of these nodes, which have tables here, are known: encoded `OutlineEntry`s."""
-        tables = self._tables
-        return [tables[node].outline or self._write_outline(node) for node in nodes]
-
-    def _write_outline(self, node: NodeId) -> bytes:
-        held = self._tables[node]
-        held.outline = wire.encode(OutlineEntry(node[:PREFIX_BYTES], held.boot, held.complete))
-        self._outlines[held.outline] = None
-        return held.outline
+        namings = self._namings
+        return [namings[node] for node in nodes]
 
     def differing(self, entries: Iterable[bytes]) -> list[bytes]:
-        """Those entries of an outline that this node would not write so itself, as far as it has written any."""
-        written = self._outlines
-        return [entry for entry in entries if entry not in written]
+        """Those entries of an outline that this node would not write so itself."""
+        own = self._own_words
+        return [entry for entry in entries if entry not in own]
 
-    def _drop_outline(self, node: NodeId) -> None:
-        held = self._tables.get(node)
-        if held is not None and held.outline is not None:
-            self._outlines.pop(held.outline, None)
-            held.outline = None
+    def _rename(self, node: NodeId, naming: bytes) -> None:
+        self._own_words.pop(self._namings.get(node, b""), None)
+        self._own_words[naming] = None
+        self._namings[node] = naming
 
-    def named(self, entry: OutlineEntry) -> NodeId | None:
-        """Whose facts `entry` is about; None unless they are known in that boot."""
+    def named(self, entry: OutlineEntry) -> tuple[NodeId, int] | None:
+        """Whose facts `entry` is about, and up to which version none is missing here; None if not of a boot known."""
         node = self._prefixes.get(entry.node)
-        return node if node is not None and self._tables[node].boot == entry.boot else None
+        if node is None:
+            return None
+        held = self._tables[node]
+        return (node, held.complete) if held.boot == entry.boot else None
 
     def is_news(self, header: FactHeader) -> bool:
         """Whether a fact with this header would change the store: right boot, later version."""
@@ -263,8 +273,9 @@ class FactStore:
         held = self._tables[fact.node]
         if fact.key not in held.facts and len(held.facts) >= MAX_FACTS_PER_NODE:
             return False
-        held.put(fact)
-        self._drop_outline(fact.node)
+        complete = held.put(fact)
+        if complete is not None:
+            self._rename(fact.node, complete.naming)
         self.version += 1
         return True
 

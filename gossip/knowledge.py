@@ -11,21 +11,19 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gossip.facts import Fact, FactHeader, FactStore, open_fact, read_header, seal_fact
+from gossip.facts import Fact, FactStore, seal_fact
 from gossip.member import LocalNode, MemberBody, OwnSeal, body_standing, open_member, read_body
 from gossip.message import (
     Accusation,
     Delta,
     DeltaEntry,
     Digest,
-    FactRumour,
     MemberRumour,
-    OutlineEntry,
-    decode_outline_entry,
     decode_rumour,
     fits_datagram,
 )
 from gossip.patience import Patience
+from gossip.reading import HeardFact, Reading
 from gossip.roster import Member, Roster, Verdict
 from gossip.teller import Teller
 from gossip.timing import Timing
@@ -39,7 +37,6 @@ from transport.interface import Address, NodeId, Role
 logger = logging.getLogger("meshd.gossip")
 
 MAX_SEEN = 2048
-MAX_READ_ENTRIES = 1024
 """Rumours remembered whole, so that their copies cost nothing: 2 MiB, since larger ones than a packet's are not."""
 
 MAX_QUESTIONS = 4
@@ -71,16 +68,19 @@ class Knowledge:
 
     Since the engine last looked: changed: members whose entry did.  has_new_facts: whether anyone's facts did.
     wanted: peers that know something which this node must pull.  was_accused, was_reborn: this node had to answer.
+    reading: as `Engine` has it.
     """
 
-    def __init__(self, me: LocalNode, verifier: Verifier, timing: Timing, now: float) -> None:
+    def __init__(
+        self, me: LocalNode, verifier: Verifier, timing: Timing, now: float, reading: Reading | None = None
+    ) -> None:
         self._me = me
         self._own_seal = OwnSeal(me)
         self._verifier = verifier
         self._timing = timing
         self._started = self._now = now
         self._seen: dict[bytes, None] = {}
-        self._read_entries: dict[bytes, OutlineEntry] = {}
+        self._reading = reading or Reading()
         self._patience = Patience()
         self.counters: Counter[str] = Counter()
         self._teller = Teller(self.counters, is_silent=me.role is Role.CLIENT)
@@ -159,28 +159,20 @@ class Knowledge:
         told: list[bytes] = []
         for encoded in self.facts.differing(outline):
             try:
-                entry = self._read_entries.get(encoded) or self._read_entry(encoded, peer)
+                entry = self._reading.entry(encoded, peer)
             except ProtocolError as error:
                 self._refuse(error, peer)
                 break
-            node = self.facts.named(entry)
-            known = self.facts.complete(node) if node is not None else entry.facts
-            if node is None or entry.facts == known:
+            named = self.facts.named(entry)
+            if named is None:
                 continue
+            node, known = named
             if entry.facts < known:
-                told.extend(fact.told for fact in self.facts.after(node, entry.facts))
-            elif node != self._me.node:
+                told.extend([fact.told for fact in self.facts.after(node, entry.facts)])
+            elif entry.facts > known and node != self._me.node:
                 self._lacking[node] = _Lacking(peer, entry.facts)
                 lacking.append(node)
         return lacking, told
-
-    def _read_entry(self, encoded: bytes, peer: NodeId) -> OutlineEntry:
-        """Read an entry, and keep it: many peers name the same."""
-        entry = decode_outline_entry(encoded, peer)
-        if len(self._read_entries) >= MAX_READ_ENTRIES:
-            del self._read_entries[next(iter(self._read_entries))]
-        self._read_entries[encoded] = entry
-        return entry
 
     def note_asked(self, nodes: Iterable[NodeId]) -> None:
         """These have been asked for between two rounds."""
@@ -302,7 +294,7 @@ class Knowledge:
 
     def _take(self, payload: bytes, peer: NodeId, now: float) -> bool:
         """Whether the rumour is done with, so that its copies may be skipped."""
-        match decode_rumour(payload, peer):
+        match self._reading.statement(payload, peer):
             case MemberRumour() as rumour:
                 body = read_body(rumour, peer)
                 verdict = self._learn(rumour, body, peer, now)
@@ -311,8 +303,8 @@ class Knowledge:
                 return verdict is not Verdict.REFUSED
             case Accusation() as said:
                 return self._hear_accusation(said, payload, peer, now)
-            case FactRumour() as rumour:
-                return self._hear_fact(rumour, peer)
+            case HeardFact() as heard:
+                return self._hear_fact(heard, peer)
 
     def _learn(self, rumour: MemberRumour, body: MemberBody, peer: NodeId, now: float) -> Verdict:
         node = NodeId(body.node)
@@ -345,11 +337,10 @@ class Knowledge:
             self._tell_accusation(self.roster.entry(NodeId(said.subject)), said, payload, verdict)
         return verdict is not Verdict.UNPROVEN
 
-    def _hear_fact(self, rumour: FactRumour, peer: NodeId) -> bool:
-        header = read_header(rumour, peer)
-        node = NodeId(header.node)
+    def _hear_fact(self, heard: HeardFact, peer: NodeId) -> bool:
+        header, node = heard.header, heard.node
         if node == self._me.node:
-            self._hear_own_fact(rumour, header, peer)
+            self._hear_own_fact(heard, peer)
             return True
         if not self.facts.is_known_boot(header):
             self.wanted[peer] = None
@@ -358,12 +349,12 @@ class Knowledge:
         if not self.facts.is_news(header):
             return True
         owner = self.roster.entry(node)
-        if rumour.value is None:
+        if heard.rumour.value is None:
             # Checked before anything is pulled for it.
-            open_fact(rumour, header, owner.record.public, self._verifier, self._me.mesh_id, peer)
+            self._open(heard, owner, peer)
             self.wanted[peer] = None
             return False
-        self._tell_fact(self._keep_fact(rumour, header, owner, peer))
+        self._tell_fact(self._keep_fact(heard, owner, peer))
         return True
 
     def _apply_record(self, entry: DeltaEntry, peer: NodeId, now: float) -> _Shown | None:
@@ -417,16 +408,15 @@ class Knowledge:
         if not self._listens_to(peer):
             return
         try:
-            rumour = decode_rumour(payload, peer)
-            if not isinstance(rumour, FactRumour) or rumour.value is None:
+            heard = self._reading.statement(payload, peer)
+            if not isinstance(heard, HeardFact) or heard.rumour.value is None:
                 raise ProtocolError(f"node {short(peer)} sent something else in place of a fact")
-            header = read_header(rumour, peer)
-            owner = self.roster.get(NodeId(header.node))
+            owner = self.roster.get(heard.node)
             if owner is not None and owner.node == self._me.node:
-                self._hear_own_fact(rumour, header, peer)
-            if owner is None or owner.node == self._me.node or not self.facts.is_news(header):
+                self._hear_own_fact(heard, peer)
+            if owner is None or owner.node == self._me.node or not self.facts.is_news(heard.header):
                 return
-            fact = self._keep_fact(rumour, header, owner, peer)
+            fact = self._keep_fact(heard, owner, peer)
         except ProtocolError as error:
             self._refuse(error, peer)
             return
@@ -434,23 +424,26 @@ class Knowledge:
         if node == peer:
             self._tell_fact(fact)
 
-    def _hear_own_fact(self, rumour: FactRumour, header: FactHeader, peer: NodeId) -> None:
+    def _hear_own_fact(self, heard: HeardFact, peer: NodeId) -> None:
         """One that this node did not say in this life was said in one before, and the disk was lost in between.
 
         Others would keep it for ever: what is said in this life has lower numbers. Raises ProtocolError.
         """
-        own = self.roster.own.record
-        if (header.boot, header.version) > (own.boot, self.facts.complete(own.node)):
-            open_fact(rumour, header, own.public, self._verifier, self._me.mesh_id, peer)
+        own, header = self.roster.own, heard.header
+        if (header.boot, header.version) > (own.record.boot, self.facts.complete(own.node)):
+            self._open(heard, own, peer)
             self._answer_for_self(self.roster.begin_anew(header.boot))
 
-    def _keep_fact(self, rumour: FactRumour, header: FactHeader, owner: Member, peer: NodeId) -> Fact:
+    def _keep_fact(self, heard: HeardFact, owner: Member, peer: NodeId) -> Fact:
         """Store news of another member that comes with its value. Raises ProtocolError."""
-        fact = open_fact(rumour, header, owner.record.public, self._verifier, self._me.mesh_id, peer)
+        fact = self._open(heard, owner, peer)
         if not self.facts.put(fact):
             raise ProtocolError(f"node {short(owner.node)} publishes more facts than a node may")
         self.has_new_facts = True
         return fact
+
+    def _open(self, heard: HeardFact, owner: Member, peer: NodeId) -> Fact:
+        return heard.open(owner.record.public, self._verifier, self._me.mesh_id, peer)
 
     def _was_told(self, subject: NodeId, peer: NodeId, now: float) -> bool:
         """Whether everyone but this newcomer knows already what `peer` told of a third party."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, islice
 
 from gossip.broadcast import Filling, transmissions
@@ -67,9 +67,10 @@ class Post:
         """
         filling = self._rumours_for(peer, len(lacking))
         if word is not None or lacking or filling.rumours or filling.named:
-            named = dict.fromkeys((*lacking, *filling.named))
-            outline = self._knowledge.outline(islice(named, MAX_OUTLINE_ENTRIES))
-            self.send_datagram(peer, encode_packet(word, filling.rumours, outline))
+            named: Iterable[NodeId] = filling.named
+            if lacking:
+                named = islice(dict.fromkeys((*lacking, *named)), MAX_OUTLINE_ENTRIES)
+            self.send_datagram(peer, encode_packet(word, filling.rumours, self._knowledge.outline(named)))
 
     def send_facts(self, peer: NodeId, lacking: list[NodeId], told: list[bytes]) -> None:
         """Answer an outline: whose facts are lacking here, and what fits of those that `peer` lacks."""

@@ -24,7 +24,9 @@ class Agenda:
 
     def after(self, wait_s: float, action: Action) -> None:
         """Plan `action` for `wait_s` from now."""
-        self.at(self.now + wait_s, action)
+        # As `at`, in one step: nearly all is planned so.
+        self._planned += 1
+        heapq.heappush(self._queue, (self.now + max(wait_s, 0.0), self._planned, action))
 
     def run_until(self, end: float) -> None:
         """Do everything that is due up to `end`, and let it be `end`."""

@@ -65,7 +65,8 @@ class Carrier:
     # -- for the world
 
     def perform(self, process: Process, effects: list[Effect]) -> None:
-        """Do what the link table of `process` wants, and wake it when it wants to be."""
+        """Do what the link table of `process`, which has changed, wants, and wake it when it wants to be."""
+        process.routes.clear()
         for effect in effects:
             match effect:
                 case LinkChanged():
@@ -93,12 +94,11 @@ class Carrier:
 
     def send_datagram(self, process: Process, node: NodeId, payload: bytes) -> None:
         """Send and do not care."""
-        if process.node in self.liars:
+        if self.liars and process.node in self.liars:
             payload = self.liars[process.node].datagram(payload)
-        number = process.links.connection(node)
-        if number is None:
+        end = process.routes.get(node) or self._route(process, node)
+        if end is None:
             return
-        end = process.wires[number]
         far = end.far
         copies = self._network.arrivals(process.node, node)
         if far is not None:
@@ -108,6 +108,13 @@ class Carrier:
             self._expect_answer(end)
         else:
             end.unanswered_since = None
+
+    def _route(self, process: Process, node: NodeId) -> WireEnd | None:
+        number = process.links.connection(node)
+        if number is None:
+            return None
+        end = process.routes[node] = process.wires[number]
+        return end
 
     def exchange(self, process: Process, node: NodeId, payload: bytes) -> None:
         """Say something on a `gossip/1` stream, and hear what is answered."""
@@ -170,25 +177,24 @@ class Carrier:
         if dialling.is_over or not process.is_running:
             return
         wire = Wire(slot)
-        end = wire.answerer = self._new_end(answerer, wire)
+        end = self._new_end(answerer, wire)
         answerer.wires[end.number] = end
-        wire.dialler = self._new_end(process, wire)
-        wire.dialler.is_open = False
+        # The answering end comes up first, the dialling one when it has heard of that.
+        end.far = dialler = self._new_end(process, wire)
+        dialler.far, dialler.is_open = end, False
         now, host = self._agenda.now, process.host
-        self._agenda.after(self._network.delay_s(), partial(self._come_home, wire, dialling, 0))
+        self._agenda.after(self._network.delay_s(), partial(self._come_home, dialler, end, dialling, 0))
         self.perform(answerer, answerer.links.connected(end.number, process.as_peer, host.address, False, now, slot))
 
-    def _come_home(self, wire: Wire, dialling: Dialling, attempt: int) -> None:
-        """The last message of the handshake on its way to the dialler."""
-        here, there = wire.dialler, wire.answerer
-        assert here is not None and there is not None
+    def _come_home(self, here: WireEnd, there: WireEnd, dialling: Dialling, attempt: int) -> None:
+        """The last message of the handshake on its way to the dialler, from the end that answered."""
         if not here.process.is_running:
             return
         if dialling.is_over:
             self._close_far(here, "closed by peer")
             return
         if self._network.loses(there.process.node, here.process.node):
-            again = partial(self._come_home, wire, dialling, attempt + 1)
+            again = partial(self._come_home, here, there, dialling, attempt + 1)
             self._agenda.after(self._network.retry_s(attempt), again)
             return
         self._world.arrive(here.process, partial(self._finish_dial, here, there, dialling))
@@ -274,11 +280,10 @@ class Carrier:
     def _is_answering(self, end: WireEnd) -> bool:
         """Whether the other side of what was just sent will say so."""
         process = end.process
-        return end.is_open and process.is_running and not process.host.is_paused and self._is_two_way(end)
-
-    def _is_two_way(self, end: WireEnd) -> bool:
+        if not end.is_open or not process.is_running or process.host.is_paused:
+            return False
         far = end.far
-        return far is not None and self._network.are_connected(end.process.node, far.process.node)
+        return far is not None and self._network.are_connected(process.node, far.process.node)
 
     def _keep_alive(self, end: WireEnd) -> None:
         if end.is_open and end.process.is_running:

@@ -44,7 +44,10 @@ class Dialling:
 
 @dataclass(slots=True, eq=False)
 class WireEnd:
-    """What one process holds of a connection. unanswered_since: something sent still waits for any answer."""
+    """What one process holds of a connection. far: the other end, which learns of this one only by what arrives.
+
+    unanswered_since: something sent still waits for any answer.
+    """
 
     process: Process
     number: ConnectionId
@@ -52,30 +55,23 @@ class WireEnd:
     is_open: bool = True
     is_retired: bool = False
     unanswered_since: float | None = None
-
-    @property
-    def far(self) -> WireEnd | None:
-        """The other end; None before it came up."""
-        wire = self.wire
-        return wire.answerer if wire.dialler is self else wire.dialler
+    far: WireEnd | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Wire:
-    """A connection. The answering end comes up first, the dialling one when it has heard of that.
-
-    Either end learns of the other only by what arrives. exchanges: how many are under way on it.
-    """
+    """A connection. exchanges: how many are under way on it."""
 
     slot: Slot
-    dialler: WireEnd | None = None
-    answerer: WireEnd | None = None
     exchanges: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """One life of a node: its deciders, and what the world holds for them."""
+    """One life of a node: its deciders, and what the world holds for them.
+
+    routes: the open ends that datagrams go by, as far as they have been looked up since the links last changed.
+    """
 
     host: Host
     me: LocalNode
@@ -90,11 +86,12 @@ class Process:
     wake_at: float = NEVER
     wires: dict[ConnectionId, WireEnd] = field(default_factory=dict)
     dials: dict[tuple[NodeId, Slot], Dialling] = field(default_factory=dict)
+    routes: dict[NodeId, WireEnd] = field(default_factory=dict)
     exchanges: int = 0
+    node: NodeId = field(init=False)
 
-    @property
-    def node(self) -> NodeId:
-        return self.me.node
+    def __post_init__(self) -> None:
+        self.node = self.me.node
 
     @property
     def as_peer(self) -> Peer:

@@ -91,10 +91,10 @@ class Network:
         """After how long the copies of one datagram arrive; empty when it is lost."""
         if self.loses(source, target):
             return []
-        delays = [self.delay_s()]
-        if self.conditions.duplication and self._dice.random() < self.conditions.duplication:
-            delays.append(self.delay_s() + self.delay_s())
-        return delays
+        delay_s, duplication = self.delay_s(), self.conditions.duplication
+        if duplication and self._dice.random() < duplication:
+            return [delay_s, self.delay_s() + self.delay_s()]
+        return [delay_s]
 
     def retry_s(self, attempt: int) -> float:
         """How long the sender waits before it sends once more what must arrive (RFC 9002 §6.2, roughly)."""

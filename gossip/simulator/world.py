@@ -29,6 +29,7 @@ from gossip.event import (
     SendReliable,
     Tick,
 )
+from gossip.reading import Reading
 from gossip.simulator.agenda import Action, Agenda
 from gossip.simulator.carrier import Carrier
 from gossip.simulator.host import NEVER, Disk, Host, OnReply, Process
@@ -81,6 +82,7 @@ class World:
         self.watchers: list[Watcher] = []
         self.largest_datagram = 0
         self._addresses: dict[Address, Host] = {}
+        self._reading = Reading()
 
     # -- hosts
 
@@ -99,7 +101,7 @@ class World:
         me = self.keys.local(host.name, host.role, host.disk.boot)
         dice = random.Random(f"{self.seed} {host.name} {host.disk.boot} {self.now}")
         verifier = self.keys.verifier(lambda: UNIX_TIME + self.now - START + host.wall_offset_s)
-        engine = Engine(me, verifier, self.settings.timing, dice, self.now)
+        engine = Engine(me, verifier, self.settings.timing, dice, self.now, self._reading)
         process = Process(host, me, engine, LinkTable(me.node, me.role, dice.uniform), self.now)
         host.process = process
         host.busy_until = 0.0
@@ -223,10 +225,11 @@ class World:
 
     def handle(self, process: Process, event: Event, on_reply: OnReply | None = None) -> None:
         """Give `event` to an engine, after whatever it is busy with. on_reply: takes what it answers on the stream."""
-        process.inbox.append((event, on_reply))
-        if process.is_handling:
+        if process.is_handling or not process.is_running:
+            process.inbox.append((event, on_reply))
             return
         process.is_handling = True
+        self._handle(process, event, on_reply)
         while process.inbox and process.is_running:
             self._handle(process, *process.inbox.popleft())
         process.is_handling = False
@@ -258,17 +261,19 @@ class World:
         if self.settings.with_trace:
             self.trace.note(self.now, process.host.name, event, effects)
         for effect in effects:
-            self._perform(process, effect, on_reply)
+            if type(effect) is SendDatagram:
+                # Nearly all that engines want.
+                self._send_datagram(process, effect)
+            else:
+                self._perform(process, effect, on_reply)
         for watcher in self.watchers:
             watcher.handled(process, event, effects)
 
     def _perform(self, process: Process, effect: Effect, on_reply: OnReply | None) -> None:
         host = process.host
         match effect:
-            case SendDatagram(peer, payload):
-                self._count(host, payload)
-                self.largest_datagram = max(self.largest_datagram, len(payload))
-                self.carrier.send_datagram(process, peer, payload)
+            case SendDatagram():
+                self._send_datagram(process, effect)
             case SendReliable(peer, payload):
                 self._count(host, payload)
                 self.carrier.exchange(process, peer, payload)
@@ -289,13 +294,20 @@ class World:
             case Notify():
                 pass
 
+    def _send_datagram(self, process: Process, effect: SendDatagram) -> None:
+        payload = effect.payload
+        self._count(process.host, payload)
+        if len(payload) > self.largest_datagram:
+            self.largest_datagram = len(payload)
+        self.carrier.send_datagram(process, effect.peer, payload)
+
     def _count(self, host: Host, payload: bytes) -> None:
         host.bytes_sent += len(payload)
         host.packets_sent += 1
 
     def _plan_tick(self, process: Process) -> None:
-        due = max(self.now, process.engine.next_deadline)
-        if due < process.tick_at:
+        due = process.engine.next_deadline
+        if due < process.tick_at and (due := max(self.now, due)) < process.tick_at:
             process.tick_at = due
             self.agenda.at(due + process.host.lag_s, partial(self._tick, process, due))
 

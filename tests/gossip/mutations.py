@@ -21,6 +21,7 @@ import gossip.grant
 import gossip.knowledge
 import gossip.lease
 import gossip.post
+import gossip.reading
 import gossip.roster
 import gossip.suspicion
 import gossip.tenure
@@ -89,7 +90,7 @@ def _fact_digest(patch: Patch) -> None:
         fact = open_fact(FactRumour(rumour.header, rumour.signature, None), header, *more)
         return replace(fact, value=rumour.value)
 
-    patch.setattr(gossip.knowledge, "open_fact", open_anyway)
+    patch.setattr(gossip.reading, "open_fact", open_anyway)
 
 
 def _pause(patch: Patch) -> None:
