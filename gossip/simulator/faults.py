@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 
 from gossip.event import Hint, LocalUpdate
 from gossip.simulator import inside
+from gossip.simulator.agenda import Action
 from gossip.simulator.host import Host
 from gossip.simulator.hosting import Hosting
 from gossip.simulator.inviting import Inviting
@@ -208,6 +210,26 @@ class Faults:
         self._dice = random.Random(f"faults {schedule.seed}")
         self._joiners = 0
         self._said = 0
+        self._deeds: dict[Kind, Callable[[Fault, list[Host]], None]] = {
+            Kind.CRASH: self._crash,
+            Kind.LOST_DISK: self._crash,
+            Kind.LEAVE: self._crash,
+            Kind.ALL_CRASH: self._crash_all,
+            Kind.PART: self._block,
+            Kind.ONE_WAY: self._block,
+            Kind.BRIDGE: self._block,
+            Kind.CUT_HOST: self._cut_host,
+            Kind.STOP_HOST: self._stop_host,
+            Kind.PAUSE: self._stop,
+            Kind.SLOW: self._slow,
+            Kind.CLOCK: self._shift_clock,
+            Kind.LOSS: self._lose_packets,
+            Kind.LIE: self._lie,
+            Kind.SAY: self._say,
+            Kind.HINT: self._hint,
+            Kind.JOIN: self._invite,
+            Kind.UNWELL: self._sicken,
+        }
 
     def plan(self) -> None:
         """Put every fault, and the end of all, on the agenda."""
@@ -215,51 +237,55 @@ class Faults:
             self._world.agenda.after(fault.at_s, partial(self._begin, fault))
 
     def _begin(self, fault: Fault) -> None:
-        hosts = [self._hosts[index] for index in fault.hosts]
-        first = hosts[0] if hosts else self._hosts[0]
-        match fault.kind:
-            case Kind.CRASH | Kind.LOST_DISK | Kind.LEAVE:
-                self._take_down(fault, first)
-            case Kind.ALL_CRASH:
-                for host in hosts:
-                    self._take_down(fault, host, fault.lasts_s * (0.5 + 0.5 * self._dice.random()))
-            case Kind.PART | Kind.ONE_WAY | Kind.BRIDGE:
-                self._block(fault, hosts)
-            case Kind.CUT_HOST:
-                self._cut_host(fault)
-            case Kind.STOP_HOST:
-                for host in self._claimants():
-                    self._pause(host, fault.lasts_s)
-            case Kind.PAUSE:
-                for host in hosts:
-                    self._pause(host, fault.lasts_s)
-            case Kind.SLOW:
-                first.lag_s = fault.amount
-                self._world.agenda.after(fault.lasts_s, partial(self._hasten, first))
-            case Kind.CLOCK:
-                first.wall_offset_s = fault.amount
-                self._world.agenda.after(fault.lasts_s, partial(self._set_clock, first))
-            case Kind.LOSS:
-                self._world.network.worsen(fault.amount)
-                self._world.agenda.after(
-                    fault.lasts_s, partial(self._world.network.worsen, self._schedule.conditions.loss)
-                )
-            case Kind.LIE:
-                self._world.carrier.liars[first.node] = Liar(first.node, self._dice)
-                self._world.agenda.after(fault.lasts_s, partial(self._world.carrier.liars.pop, first.node, None))
-            case Kind.SAY:
-                self._keep_saying(first, self._world.now + fault.lasts_s)
-            case Kind.HINT:
-                if first.is_up and not first.is_paused:
-                    self._world.tell(first, Hint(hosts[-1].node, "a request failed"))
-            case Kind.JOIN:
-                self._invite(fault)
-            case Kind.UNWELL:
-                self._hosting.unwell[first.node] = True
-                self._world.agenda.after(fault.lasts_s, partial(self._hosting.unwell.pop, first.node, None))
+        self._deeds[fault.kind](fault, [self._hosts[index] for index in fault.hosts])
 
-    def _take_down(self, fault: Fault, host: Host, lasts_s: float | None = None) -> None:
-        lasts_s = fault.lasts_s if lasts_s is None else lasts_s
+    def _crash(self, fault: Fault, hosts: list[Host]) -> None:
+        self._take_down(fault, hosts[0], fault.lasts_s)
+
+    def _crash_all(self, fault: Fault, hosts: list[Host]) -> None:
+        for host in hosts:
+            self._take_down(fault, host, fault.lasts_s * (0.5 + 0.5 * self._dice.random()))
+
+    def _stop(self, fault: Fault, hosts: list[Host]) -> None:
+        for host in hosts:
+            self._pause(host, fault.lasts_s)
+
+    def _stop_host(self, fault: Fault, hosts: list[Host]) -> None:
+        self._stop(fault, self._claimants())
+
+    def _slow(self, fault: Fault, hosts: list[Host]) -> None:
+        hosts[0].lag_s = fault.amount
+        self._after(fault, partial(self._hasten, hosts[0]))
+
+    def _shift_clock(self, fault: Fault, hosts: list[Host]) -> None:
+        hosts[0].wall_offset_s = fault.amount
+        self._after(fault, partial(self._set_clock, hosts[0]))
+
+    def _lose_packets(self, fault: Fault, hosts: list[Host]) -> None:
+        self._world.network.worsen(fault.amount)
+        self._after(fault, partial(self._world.network.worsen, self._schedule.conditions.loss))
+
+    def _lie(self, fault: Fault, hosts: list[Host]) -> None:
+        node, liars = hosts[0].node, self._world.carrier.liars
+        liars[node] = Liar(node, self._dice)
+        self._after(fault, partial(liars.pop, node, None))
+
+    def _say(self, fault: Fault, hosts: list[Host]) -> None:
+        self._keep_saying(hosts[0], self._world.now + fault.lasts_s)
+
+    def _hint(self, fault: Fault, hosts: list[Host]) -> None:
+        if hosts[0].is_up and not hosts[0].is_paused:
+            self._world.tell(hosts[0], Hint(hosts[-1].node, "a request failed"))
+
+    def _sicken(self, fault: Fault, hosts: list[Host]) -> None:
+        node, unwell = hosts[0].node, self._hosting.unwell
+        unwell[node] = True
+        self._after(fault, partial(unwell.pop, node, None))
+
+    def _after(self, fault: Fault, end: Action) -> None:
+        self._world.agenda.after(fault.lasts_s, end)
+
+    def _take_down(self, fault: Fault, host: Host, lasts_s: float) -> None:
         if host.process is None or host.process.has_left:
             return
         if fault.kind is Kind.LEAVE and not host.is_paused:
@@ -308,16 +334,16 @@ class Faults:
         self._world.network.block(ways)
         for host in hosts[:size]:
             self._world.carrier.vanished(host)
-        self._world.agenda.after(fault.lasts_s, partial(self._world.network.unblock, ways))
+        self._after(fault, partial(self._world.network.unblock, ways))
 
-    def _cut_host(self, fault: Fault) -> None:
+    def _cut_host(self, fault: Fault, hosts: list[Host]) -> None:
         """Whoever hosts now reaches nobody, and nobody reaches it."""
         for host in self._claimants():
             ways = [(host.node, other.node) for other in self._hosts if other is not host]
             ways += [(other, one) for one, other in ways]
             self._world.network.block(ways)
             self._world.carrier.vanished(host)
-            self._world.agenda.after(fault.lasts_s, partial(self._world.network.unblock, ways))
+            self._after(fault, partial(self._world.network.unblock, ways))
 
     def _claimants(self) -> list[Host]:
         """The elected host, where there is one that runs."""
@@ -345,13 +371,12 @@ class Faults:
             self._world.tell(host, LocalUpdate(key, value, is_urgent=self._dice.random() < 0.5))
         self._world.agenda.after(self._dice.uniform(0.1, 2.0), partial(self._keep_saying, host, until))
 
-    def _invite(self, fault: Fault) -> None:
+    def _invite(self, fault: Fault, hosts: list[Host]) -> None:
         """One token, and more hosts that try to join by it at once than it has uses, each through whom it likes."""
         invite = self._inviting.invite(int(fault.amount))
         if invite is None:
             return
-        doors = [self._hosts[index] for index in fault.hosts]
         for _ in range(int(fault.amount) + 1):
             self._joiners += 1
             joiner = self._world.add(f"join{self._joiners}")
-            self._inviting.join(joiner, invite, doors, self._world.now + fault.lasts_s)
+            self._inviting.join(joiner, invite, hosts, self._world.now + fault.lasts_s)
