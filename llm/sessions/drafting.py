@@ -17,6 +17,8 @@ from statistics import median
 
 LEAST_SPEEDUP = 1.05
 MOST_TOKENS = 8
+FIRST_CHANCE = 2 / 3
+"""That a drafted token stands, where nothing is known of the drafter."""
 LOSSES = 4
 PROBE_BLOCKS = 2
 PROBE_EVERY_S = 5.0
@@ -100,9 +102,9 @@ class Drafting:
     _rest_s: float = PROBE_EVERY_S
 
     @classmethod
-    def unproven(cls) -> Drafting:
-        """For a drafter of which nothing is known yet: its first blocks are a probe."""
-        return cls(state=State.OFF, _off_since=float("-inf"))
+    def unproven(cls, chance: float = FIRST_CHANCE) -> Drafting:
+        """For a drafter of which little is known, `chance` that a token of it stands: its first blocks are a probe."""
+        return cls(state=State.OFF, _stood=3 * chance, _fell=3 * (1 - chance), _off_since=float("-inf"))
 
     @classmethod
     def after(cls, chance: float) -> Drafting:
@@ -118,7 +120,7 @@ class Drafting:
         """What to do with the block at hand."""
         if self.rests(now):
             return Choice(0, State.OFF, self.speedup)
-        ideal = max(costs.speedup(count, count) for count in range(1, self.most + 1))
+        ideal, longest = max((costs.speedup(count, count), count) for count in range(1, self.most + 1))
         if ideal <= LEAST_SPEEDUP:
             self.state, self.speedup = State.NEVER, ideal
             return Choice(0, State.NEVER, ideal)
@@ -132,7 +134,8 @@ class Drafting:
             return Choice(0, State.OFF, self.speedup)
         if self.state is State.OFF and not self._probing:
             self._probing = PROBE_BLOCKS
-        return Choice(count, self.state, self.speedup)
+        # A probe of one token each would not show that long blocks pay.
+        return Choice(longest if self._probing else count, self.state, self.speedup)
 
     def note(self, drafted: int, accepted: int, costs: Costs, now: float) -> None:
         """A block was verified."""

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field, replace
 from llm.draft.tally import Tally
 from llm.sessions.batch import Work
 from llm.sessions.drafter import Ask, Drafter
-from llm.sessions.drafting import BatchTimes, Costs, Drafting, break_even_round_trip_s, expected_accepted
+from llm.sessions.drafting import FIRST_CHANCE, BatchTimes, Costs, Drafting, break_even_round_trip_s, expected_accepted
 from llm.sessions.far_drafter import FarDrafter, has_room
 from llm.sessions.session import Session, Turn
 
 CHANCE_MEMORY = 0.05
 """Share of the latest block in what new sessions are told of drafts."""
 SEEN_ANEW = 16
-"""One of so many new sessions drafts whatever became of others' drafts, or a bad hour would end them for ever."""
-
-
-FIRST_CHANCE = 2 / 3
+"""One of so many new sessions tries whatever became of others' drafts, or a bad hour would end them for ever."""
 
 
 @dataclass(slots=True)
@@ -34,11 +31,12 @@ class Proposals:
     _opened: int = 0
 
     def controller(self, drafter: Drafter) -> Drafting:
-        """A new session's: what others' drafts were worth, but now and then it is seen anew."""
+        """A new session's: what others' drafts were worth, but now and then it is seen anew, where that was little."""
         self._opened += 1
+        chance = self.chances.get(drafter.name, FIRST_CHANCE)
         if self._opened % SEEN_ANEW == 0:
-            return Drafting()
-        return Drafting.after(self.chances.get(drafter.name, FIRST_CHANCE))
+            return Drafting.unproven(max(chance, FIRST_CHANCE))
+        return Drafting.after(chance)
 
     def sits_out(self, turn: Turn, rows: int, now: float) -> bool:
         """Whether the turn waits for a draft of another host while others are decoded; asks for one where that pays.
