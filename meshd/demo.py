@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from forms.request import replied
+from llm.engines.llama_binary import EngineMissing, find_llama_server
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.impaired_agents import ImpairedAgents
 from meshd.local_agents import AgentFailed, LocalAgent, last_lines, local_agents
@@ -76,14 +77,23 @@ def engine_named_in(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in ("MESHD_ENGINE",) if name in environment}
 
 
+def _check_engine(environment: Mapping[str, str]) -> None:
+    named = environment.get("MESHD_ENGINE")
+    try:
+        find_llama_server(Path(named) if named else None)
+    except EngineMissing as error:
+        raise DemoFailed(str(error)) from error
+
+
 @contextlib.asynccontextmanager
 async def demo_mesh(
     model: Path, node_count: int, say: Say, conditions: Conditions | None = None
 ) -> AsyncIterator[DemoMesh]:
     """Start `node_count` (≥ 2) agents: a host with `model`, members, and a lite client; stop them on leaving.
 
-    conditions: of the ways between them, in each direction.
+    conditions: of the ways between them, in each direction. Raises DemoFailed, without an engine before it starts any.
     """
+    _check_engine(engine_named_in(os.environ))
     with tempfile.TemporaryDirectory(prefix="meshd-demo-") as folder:
         async with contextlib.AsyncExitStack() as stack:
             direct = replace(local_agents(Path(folder)), environment=engine_named_in(os.environ))

@@ -82,7 +82,8 @@ def judge_engine(facts: EngineFacts) -> Check:
     if not facts.wanted:
         return Check(name, True, "not needed: a lite client has no engine")
     if facts.binary is None:
-        return Check(name, False, "llama-server was not found", "uv tool install --force --from . 'meshd-gpu[llm]'")
+        install = "in the clone: uv sync --extra llm (or, installed: uv tool install --force --from . 'meshd-gpu[llm]')"
+        return Check(name, False, "llama-server was not found", install)
     said = " ".join(facts.output.split())[:MAX_QUOTE]
     if facts.exit_code == 0:
         return Check(name, True, f"{facts.binary}: {said or 'runs'}")
