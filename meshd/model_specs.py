@@ -61,6 +61,8 @@ def parse_spec(text: str) -> ModelSpec:
         return FileSpec(model_name(path), path.absolute())
     if (named := parse_hub_spec(text)) is not None:
         return BroughtSpec(named.name)
+    if "/" in text or text.endswith(".gguf"):
+        raise BadModelSpec(f"{text!r}: there is no such file; expected the path of a GGUF file, or hf:OWNER/REPOSITORY")
     raise BadModelSpec(
         f"{text!r}: there is no such file; expected the path of a GGUF file, hf:OWNER/REPOSITORY, or one of: "
         f"{known_names()}"

@@ -55,7 +55,7 @@ def test_a_name_of_the_catalogue_is_brought_unless_a_file_has_it(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nowhere.gguf", "there is no such file"),
+        ("nowhere.gguf", "there is no such file; expected the path of a GGUF file, or hf:OWNER/REPOSITORY$"),
         ("qwen9", "or one of: qwen2.5-0.5b, "),
         ("hf:owner", "expected hf:OWNER/REPOSITORY"),
         ("hf:owner/repo:", "expected hf:OWNER/REPOSITORY"),
