@@ -115,6 +115,13 @@ def test_a_straggler_that_comes_home_first_counts_and_its_copy_is_stopped() -> N
     assert world.stopped == [world.begun[1].number]
 
 
+def test_a_call_runs_at_two_places_at_most() -> None:
+    seconds = uniform(1, (1.0, 1.0, 1.0))
+    world = World(FanOut(seconds, 3), lambda job, node: 30.0)
+    assert world.run() == pytest.approx(30.0)
+    assert [run.node for run in world.begun] == [0, 1]
+
+
 def test_a_call_that_fails_wherever_it_runs_is_given_up() -> None:
     fan_out = FanOut(uniform(1, (1.0, 1.0)), 2)
     effects, failures = fan_out.tick(0.0), 0
