@@ -63,6 +63,10 @@ class ControlClient:
             return response.status, response.read(), {name.lower(): value for name, value in response.getheaders()}
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no meshd runs on {self._path.parent}; start one with `meshd`") from None
+        except PermissionError:
+            raise CommandFailed(
+                f"the agent on {self._path.parent} is another user's: ask as that user, or as root with --data-dir"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise CommandFailed(f"the agent did not answer {path!r}: {error or type(error).__name__}") from error
         finally:

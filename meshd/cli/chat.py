@@ -135,7 +135,8 @@ class Talk:
             connection.request("POST", "/v1/chat/completions", json.dumps(self._body()), self._headers())
             response = connection.getresponse()
             if response.status != http.HTTPStatus.OK:
-                raise Refused(_reason(response.read()))
+                hint = "; here: --key KEY" if response.status == http.HTTPStatus.UNAUTHORIZED else ""
+                raise Refused(_reason(response.read()) + hint)
             self.node = response.headers.get("x-meshd-node", "")
             yield from self._pieces(response)
 

@@ -36,7 +36,7 @@ def create(
         limits = Limits(rate, concurrency, parse_duration_s(ttl) if ttl else None, admin)
         is_first = not store.now().keys
         secret = store.change(lambda ring: ring.create(name, limits, os.urandom(KEY_BYTES), time.time()))
-    except (BadKeys, ValueError, OSError) as error:
+    except (BadKeys, ValueError) as error:
         fail(str(error))
     if as_json:
         print_json({"name": name, "key": secret})
@@ -74,7 +74,7 @@ def revoke(name: NameArgument, directory: DataDirOption = "", as_json: JsonFlag 
     """Make a key useless from now on."""
     try:
         key = _store(directory).change(lambda ring: ring.revoke(name, time.time()))
-    except (BadKeys, OSError) as error:
+    except BadKeys as error:
         fail(str(error))
     _tell(key, "revoked", as_json)
 
@@ -84,7 +84,7 @@ def rm(name: NameArgument, directory: DataDirOption = "", as_json: JsonFlag = Fa
     """Forget a key. Without any key left, the API is open to this host again."""
     try:
         key = _store(directory).change(lambda ring: ring.remove(name))
-    except (BadKeys, OSError) as error:
+    except BadKeys as error:
         fail(str(error))
     _tell(key, "forgot", as_json)
 

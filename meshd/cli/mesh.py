@@ -29,8 +29,8 @@ def export_root(
         fail("this node does not hold the mesh's root key; run this on the founder")
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        fail(f"{file}: {error.strerror}")
+    except FileExistsError:
+        fail(f"{file} is there already, and is not overwritten: name another file")
     with os.fdopen(handle, "wb") as target:
         target.write(root)
     if as_json:

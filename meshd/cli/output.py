@@ -48,7 +48,9 @@ def reason_of(error: OSError) -> str:
     """What a person reads of a file that could not be read or written."""
     what = error.strerror or str(error)
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard output"
-    return f"{where}: {what}" + ("; make room there" if error.errno in NO_ROOM else "")
+    advice = "; make room there" if error.errno in NO_ROOM else ""
+    advice = "; run this as the user whose it is" if error.errno == errno.EACCES else advice
+    return f"{where}: {what}{advice}"
 
 
 def figure(value: float) -> str:

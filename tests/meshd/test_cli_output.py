@@ -115,8 +115,22 @@ def test_help_has_every_setting_below_a_heading() -> None:
     assert {"--join", "--ctx"} <= {option for parameter in main.get_command(app).params for option in parameter.opts}
 
 
-def test_an_error_of_the_system_names_its_file() -> None:
+def test_an_error_of_the_system_names_its_file_and_what_mends_it() -> None:
     assert reason_of(FileNotFoundError(2, "No such file or directory", "/x")) == "/x: No such file or directory"
+    assert reason_of(PermissionError(13, "denied", "/x")) == "/x: denied; run this as the user whose it is"
+    assert reason_of(OSError(28, "full")) == "standard output: full; make room there"
+
+
+def test_a_backup_of_the_root_key_replaces_nothing(tmp_path: Path) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    data.mkdir()
+    (data / "root.key").write_bytes(b"new")
+    backup.write_bytes(b"old")
+
+    done = run(tmp_path, "mesh", "export-root", str(backup), "--data-dir", str(data))
+
+    assert (done.returncode, backup.read_bytes()) == (1, b"old")
+    assert "name another file" in done.stderr
 
 
 @pytest.mark.parametrize(

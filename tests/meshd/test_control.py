@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,26 @@ def test_a_stale_socket_counts_as_not_running(tmp_path: Path) -> None:
 
     with pytest.raises(NotRunning):
         ControlClient(path).call("status")
+
+
+AS_ANOTHER = """
+import os, sys
+from pathlib import Path
+from meshd.control import CommandFailed, ControlClient
+if os.geteuid() == 0:
+    os.seteuid(65534)  # whom modes do not stop
+try:
+    ControlClient(Path(sys.argv[1])).call("status")
+except CommandFailed as failed:
+    print(failed)
+"""
+
+
+def test_the_agent_of_another_user_is_told_as_such(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0)
+    command = [sys.executable, "-c", AS_ANOTHER, str(folder / "control.sock")]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+
+    assert "is another user's: ask as that user" in done.stdout, done.stderr
