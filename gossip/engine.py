@@ -263,7 +263,7 @@ class Engine:
         if lacking:
             # A packet of its own is worth it where news is rare; where there is much, rounds carry the questions.
             self._question_at = now + self._timing.gossip_s
-            self._knowledge.note_asked(lacking)
+            self._knowledge.naming.note_asked(lacking)
         if lacking or told:
             self._post.send_facts(node, lacking, told)
 

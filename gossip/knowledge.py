@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gossip.facts import Fact, FactStore, seal_fact
@@ -19,9 +19,11 @@ from gossip.message import (
     DeltaEntry,
     Digest,
     MemberRumour,
+    OutlineEntry,
     decode_rumour,
     fits_datagram,
 )
+from gossip.naming import Naming
 from gossip.patience import Patience
 from gossip.reading import HeardFact, Reading
 from gossip.roster import Member, Roster, Verdict
@@ -39,9 +41,6 @@ logger = logging.getLogger("meshd.gossip")
 MAX_SEEN = 2048
 """Rumours remembered whole, so that their copies cost nothing: 2 MiB, since larger ones than a packet's are not."""
 
-MAX_QUESTIONS = 4
-"""How often one who has named a fact is asked for it; after that it may be named again, or comes by comparing notes."""
-
 # In this long after its start a node does not pass on what it learns of third parties: they told it.
 JOINING_S = 5.0
 
@@ -52,15 +51,6 @@ class _Shown:
 
     body: MemberBody
     before: Status | None
-
-
-@dataclass(slots=True)
-class _Lacking:
-    """Facts of one node up to some version, which `peer` has. times: how often it was asked for them."""
-
-    peer: NodeId
-    facts: int
-    times: int = 0
 
 
 class Knowledge:
@@ -90,7 +80,7 @@ class Knowledge:
         self.rumours = self._teller.rumours
         self.changed: dict[NodeId, Member] = {}
         self.wanted: dict[NodeId, None] = {}
-        self._lacking: dict[NodeId, _Lacking] = {}
+        self.naming = Naming(me.node, self.facts, self.rumours)
         self.has_new_facts = False
         self.was_accused = False
         self.was_reborn = False
@@ -153,50 +143,24 @@ class Knowledge:
         return self.facts.outline(named)
 
     def hear_outline(self, outline: Iterable[bytes], peer: NodeId, now: float) -> tuple[list[NodeId], list[bytes]]:
-        """Whose facts `peer` has more of, as its outline shows, to be asked for; and facts that it lacks."""
+        """As `Naming.compare`, of what `peer` names."""
         self._now = now
-        lacking: list[NodeId] = []
-        told: list[bytes] = []
+        return self.naming.compare(self._read_names(outline, peer), peer)
+
+    def _read_names(self, outline: Iterable[bytes], peer: NodeId) -> Iterator[OutlineEntry]:
+        """Those that this node would not write so itself, up to one that cannot be read."""
         for encoded in self.facts.differing(outline):
             try:
                 entry = self._reading.entry(encoded, peer)
             except ProtocolError as error:
                 self._refuse(error, peer)
-                break
-            named = self.facts.named(entry)
-            if named is None:
-                continue
-            node, known = named
-            if entry.facts < known:
-                told.extend([fact.told for fact in self.facts.after(node, entry.facts)])
-            elif entry.facts > known and node != self._me.node:
-                self._lacking[node] = _Lacking(peer, entry.facts)
-                lacking.append(node)
-        return lacking, told
-
-    def note_asked(self, nodes: Iterable[NodeId]) -> None:
-        """These have been asked for between two rounds."""
-        for node in nodes:
-            self._lacking[node].times += 1
+                return
+            yield entry
 
     @property
     def has_to_tell(self) -> bool:
         """Whether there is anything to say in the next round of gossip."""
-        return bool(self._lacking) or bool(self.rumours)
-
-    def take_questions(self) -> dict[NodeId, list[NodeId]]:
-        """Whom to ask in this round, and for whose facts: those that somebody has named and that have not come."""
-        questions: dict[NodeId, list[NodeId]] = {}
-        for node, lacking in list(self._lacking.items()):
-            if self.facts.complete(node) >= lacking.facts or lacking.times >= MAX_QUESTIONS:
-                del self._lacking[node]
-                continue
-            if lacking.times:
-                # Question or answer was lost: whomever else this round reaches is shown as well how far it goes here.
-                self.rumours.name(node)
-            lacking.times += 1
-            questions.setdefault(lacking.peer, []).append(node)
-        return questions
+        return bool(self.naming) or bool(self.rumours)
 
     def accuse(self, target: NodeId, now: float, *, hinted_at: float | None = None) -> bytes | None:
         """Accuse a silent member: the rumour, or None when it is not news. hinted_at: as in `Roster.accuse`."""
@@ -288,7 +252,7 @@ class Knowledge:
     def _drop(self, member: Member) -> None:
         """Forget what a member said that is out of the roster."""
         self.facts.forget(member.node)
-        self._lacking.pop(member.node, None)
+        self.naming.has_come(member.node)
         self._teller.forget(member.node)
         self.changed[member.node] = member
 
@@ -477,7 +441,7 @@ class Knowledge:
         self._teller.tell_accusation(member.node, NodeId(said.accuser), payload, self._now)
 
     def _tell_fact(self, fact: Fact) -> None:
-        if self._lacking.pop(fact.node, None) is not None:
+        if self.naming.has_come(fact.node):
             # Whoever named it had been told, and so have most: they need no more than the name.
             self.rumours.name(fact.node)
         else:

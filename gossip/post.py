@@ -91,7 +91,7 @@ class Post:
 
     def gossip(self, now: float) -> None:
         """Tell rumours to a few: to those who are asked for facts at the same time, else to whom chance picks."""
-        questions = self._knowledge.take_questions()
+        questions = self._knowledge.naming.take_questions()
         listeners = self._audience(now)
         chosen = dict.fromkeys(peer for peer in questions if peer in self.links)
         for peer in self._dice.sample(listeners, min(GOSSIP_FANOUT, len(listeners))):
