@@ -8,12 +8,12 @@ from bench.agents import run
 
 pytestmark = pytest.mark.timeout(600)
 
-AGENTS = 16
+AGENTS = 24
 
 
 async def test_every_agent_gets_its_own_word_back_and_a_drained_node_is_as_it_was() -> None:
-    # Two bursts: the first touches memory that the context has had reserved from its start.
-    _, second = await run([AGENTS, AGENTS], cells=1024)
-    assert (second.opened, second.right, second.errors) == (AGENTS, 2 * AGENTS, {})
-    assert second.parkings > 0
-    assert second.drained_mb <= 1.05 * second.before_mb
+    # The first session starts the process that keeps them, so that there is something to come back to.
+    _, burst = await run([1, AGENTS], cells=1024)
+    assert (burst.opened, burst.right, burst.errors) == (AGENTS, 2 * AGENTS, {})
+    assert burst.parkings > 0
+    assert burst.drained_mb <= 1.05 * burst.before_mb
