@@ -149,8 +149,11 @@ def judge_format(problem: str) -> Check:
     return Check("data-dir", False, problem, "bring meshd up to date on this host: docs/upgrading.md")
 
 
-def judge_membership(problem: str) -> Check:
+def judge_membership(problem: str, is_revoked: bool = False) -> Check:
     """problem: why what the data directory holds does not count, empty when it does or there is nothing."""
+    if is_revoked:
+        fix = "ask the owner why; to come in as a new node: meshd --data-dir FOLDER --join TOKEN, both new"
+        return Check("membership", False, "the owner of this mesh has revoked this node, for good", fix)
     if not problem:
         return Check("membership", True, "what the data directory holds counts")
     fix = "come in again: meshd leave --force, then meshd --join TOKEN with a new token"

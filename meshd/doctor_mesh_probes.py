@@ -161,17 +161,19 @@ def _format_problem(directory: DataDir) -> str:
 def probe_membership(options: DoctorOptions) -> Iterable[Check]:
     """Nothing of a directory that this version may misread."""
     directory = DataDir(options.data_dir)
-    return [] if _format_problem(directory) else [judge_membership(_membership_problem(directory))]
+    return [] if _format_problem(directory) else [_membership(directory)]
 
 
-def _membership_problem(directory: DataDir) -> str:
+def _membership(directory: DataDir) -> Check:
     if directory.read("node.key") is None:
-        return ""
+        return judge_membership("")
     try:
-        papers = load(directory, os.urandom).papers(time.time())
+        belonging = load(directory, os.urandom)
+        papers = belonging.papers(time.time())
     except (DataDirDamaged, OSError, ValueError) as error:
-        return str(error)
-    return papers.problem if papers is not None else ""
+        return judge_membership(str(error))
+    is_revoked = belonging.revocations is not None and belonging.key.node in belonging.revocations.revoked
+    return judge_membership(papers.problem if papers is not None else "", is_revoked)
 
 
 def probe_bind(options: DoctorOptions) -> Iterable[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from meshd.doctor_list import ALL_PROBES
 from meshd.doctor_probes import DoctorOptions, run_checks
 from meshd.key_store import keys_of
 from meshd.keys import Limits
+from meshd.standing import Standing
+from transport.revocation import Names
 
 pytestmark = pytest.mark.live
 
@@ -57,6 +60,16 @@ async def test_a_stale_data_directory_is_told(options: DoctorOptions) -> None:
     belonging.found("home", 1_000_000_000.0, os.urandom)  # in 2001: it has ended since
     found = await check("membership", options)
     assert (found.ok, "--join" in found.fix) == (False, True)
+
+
+async def test_a_revoked_node_is_told_so_and_not_that_its_network_fails(options: DoctorOptions) -> None:
+    belonging = load(DataDir(options.data_dir), os.urandom)
+    belonging.found("home", time.time(), os.urandom)
+    standing = Standing(belonging, time.time, os.urandom)
+    assert (await check("membership", options)).ok
+    standing.revoke(Names(nodes=frozenset({belonging.key.node})))
+    found = await check("membership", options)
+    assert (found.ok, "has revoked this node" in found.detail) == (False, True)
 
 
 async def test_what_a_newer_version_wrote_is_told_and_not_looked_into(options: DoctorOptions) -> None:
