@@ -176,6 +176,7 @@ async def test_the_page_is_usable_narrow_with_keys_alone_and_says_where_a_form_r
             await links_say_what_travels(page)
             await proofs_are_told_in_words(page)
             await stops_an_answer(page)
+            await keeps_the_focus_while_rows_change(page, host)
             await shows_drafts_and_sessions(page, host)
             await keep_picture(page, "console-narrow")
 
@@ -216,6 +217,19 @@ async def stops_an_answer(page: Page) -> None:
     )
     await expect(page.locator("#chat-send")).to_be_enabled()
     await expect(page.locator("#activity-table tbody tr").filter(has_text="slow")).to_contain_text("200")
+
+
+async def keeps_the_focus_while_rows_change(page: Page, host: LocalAgent) -> None:
+    row = page.locator("#models-table tbody tr").filter(has_text="slow")
+    await row.get_by_role("button").focus()
+    cells = row.locator("td")
+    body = {"model": "slow", "messages": [{"role": "user", "content": "word " * 400}]}
+    url = f"{await api_of(host, 'slow')}/v1/chat/completions"
+    async with aiohttp.ClientSession(timeout=HOUR) as http, http.post(url, json=body | {"stream": True}):
+        await expect(cells.nth(4)).to_have_text("1")
+        await expect(row.get_by_role("button")).to_be_focused()
+    await expect(cells.nth(4)).to_have_text("0")
+    await expect(row.get_by_role("button")).to_be_focused()
 
 
 async def shows_drafts_and_sessions(page: Page, host: LocalAgent) -> None:

@@ -32,7 +32,19 @@ export function fill(element, ...children) {
 export function rows(table, lists) {
   const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
   const cells = (list) => list.map((cell, column) => make("td", { "data-label": names[column] }, cell || null));
-  table.tBodies[0].replaceChildren(...lists.map((list) => make("tr", {}, ...cells(list))));
+  const body = table.tBodies[0];
+  lists.map((list) => make("tr", {}, ...cells(list))).forEach((row, place) => {
+    if (place >= body.rows.length) body.append(row);
+    else if (body.rows[place].outerHTML !== row.outerHTML) change(body.rows[place], row);
+  });
+  while (body.rows.length > lists.length) body.lastElementChild.remove();
+}
+
+/** Put a row in another's place; who stood on one of its buttons with the keyboard stands there still. */
+function change(before, row) {
+  const place = [...before.querySelectorAll("button")].indexOf(document.activeElement);
+  before.replaceWith(row);
+  row.querySelectorAll("button")[place]?.focus();
 }
 
 export function role(duty) {

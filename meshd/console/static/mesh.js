@@ -68,7 +68,7 @@ function fillTable(status, said) {
   const peers = status.peers.map((peer) => [
     peer.name, isGone(peer.state) ? "" : role(peer.duty), make("span", { class: peer.state === "alive" ? "good" : "bad" }, peer.state),
     said(peer).join(", "), peer.rtt_ms === null ? "" : `${peer.rtt_ms.toFixed(1)} ms`,
-    peer.role === "client" ? "" : memory(peer.vram), proved(peer.poc),
+    peer.memory.length ? memory(peer.vram) : "", proved(peer.poc),
   ]);
   rows(byId("mesh-table"), [me, ...peers]);
 }
