@@ -16,7 +16,8 @@ from meshd.local_agents import LocalAgents, local_agents
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 
-expect.set_options(timeout=90_000)  # a form's worker may have to start first
+PATIENCE_MS = 90_000
+expect.set_options(timeout=PATIENCE_MS)  # a form's worker may have to start first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +39,9 @@ def agents(tmp_path: Path) -> LocalAgents:
 async def browser() -> AsyncIterator[Browser]:
     """A browser of its own, headless."""
     async with async_playwright() as driver:
-        opened = await driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(FLAGS))
+        opened = await driver.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=list(FLAGS), timeout=PATIENCE_MS
+        )
         try:
             yield opened
         finally:
@@ -50,7 +53,7 @@ async def page_of(opened: Browser, url: str, **options: object) -> AsyncIterator
     """The page at `url`. Leaving it fails for anything the page complained of, or asked of another host."""
     context = await opened.new_context(**options)  # type: ignore[arg-type]
     page = await context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_MS)
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))

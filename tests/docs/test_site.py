@@ -112,6 +112,7 @@ def leaves(entry: Any) -> Iterator[str]:
             yield from (leaf for one in entry.values() for leaf in leaves(one))
 
 
+@pytest.mark.live
 @NO_CHROMIUM
 async def test_a_browser_reads_and_searches_it_and_asks_nobody_else(site: Path) -> None:
     handler = functools.partial(Quiet, directory=str(site))
