@@ -13,43 +13,29 @@ import logging
 import os
 import platform
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gossip.runner import GossipRunner
 from gossip.view import View
-from llm.engines.resident import Residence
 from llm.gguf import BadModelFile
 from llm.models.shelf import ShelfDamaged
 from meshd.asking import Asking
-from meshd.belonging import Ask, CannotBelong, Found, Join, Plan, Return, decide, load
-from meshd.bend import open_bend
-from meshd.bending import workers_of
-from meshd.config import Config, is_loopback
-from meshd.console.door import open_console
+from meshd.belonging import Ask, Belonging, CannotBelong, Found, Join, Plan, Return, decide, load
+from meshd.config import Config
 from meshd.datadir import DataDir, DataDirBusy, DataDirDamaged
-from meshd.drafter import make_drafter
-from meshd.engines import Kitchen, chosen_binary
-from meshd.footing import Footing, Identity, Listeners, Offering
-from meshd.hardware import GIB, Limits
-from meshd.http_server import listen_tcp, listen_unix
-from meshd.ingress import Ingress, Networks, parse_networks
-from meshd.key_store import keys_of
-from meshd.keys import BadKeys, KeyRing, plain_keys, read_key_file
-from meshd.launcher import ProcessLauncher
-from meshd.memory import HostMemory
-from meshd.model_specs import BadModelSpec, parse_specs
+from meshd.footing import Footing, Identity
+from meshd.keys import BadKeys
+from meshd.listening import open_listeners
+from meshd.model_specs import BadModelSpec
 from meshd.neighbourhood import Introductions, Neighbourhood, interfaces_of, reason_to_be_silent, tell_founder
 from meshd.node import Node
-from meshd.pantry import Pantry
+from meshd.offering import make_offering, read_wishes
 from meshd.ports import Door, NoSuchAddress, PortTaken, naming_the_holder
 from meshd.services.membership import make_gossip
-from meshd.split import Splitting
 from meshd.standing import Standing, UnixTime
-from meshd.upstream_specs import parse_upstreams
 from transport.address import parse_address
-from transport.blob_store import BlobStore
 from transport.discovery import Discovery, look_around
 from transport.errors import BadToken, MeshError
 from transport.interface import Address, NodeId, Role
@@ -59,7 +45,6 @@ from transport.quic import Joined, QuicOptions, QuicTransport
 
 logger = logging.getLogger("meshd.agent")
 
-GB = 1e9
 JOIN_TIMEOUT_S = 20.0
 LOOK_AROUND_S = 2.0
 
@@ -126,43 +111,55 @@ class Agent:
             yield node
 
     async def _start(self, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> Node:
-        specs = parse_specs(self.config.model, self.config.lazy, self.config.draft)
-        upstreams = parse_upstreams(self.config.upstream)
-        bend_workers = workers_of(self.config)
+        wishes = read_wishes(self.config)
         invites = [parse_token(text) for text in self.config.join]
-        self.directory.create()
-        stack.enter_context(self.directory.locked())
-        self.directory.claim_format()
-        belonging = load(self.directory, os.urandom)
-        belonging.renew_as_owner(self.unix_time(), os.urandom)
         bind = parse_address(self.config.bind)
         silence = reason_to_be_silent(bind, self.config.no_mdns)
-        asks_for = "" if silence else self.config.mesh
-        plan = decide(belonging.papers(self.unix_time()), invites, self.config.client, asks_for)
-        self._note_the_mesh(plan)
+        belonging = self._open_directory(stack)
+        plan = self._decide(belonging, invites, silence)
         standing = Standing(belonging, self.unix_time, os.urandom)
-        listeners = self._listen(stack)
-        launcher = ProcessLauncher(os.environ)
-        memory = HostMemory(Limits(int(self.config.vram_limit * GIB)))
-        splitting = self._splitting(launcher, memory)
-        kitchen = Kitchen(self.config, self.directory, launcher, splitting, memory, Residence(memory))
-        blobs = BlobStore(self.directory.blobs, int(self.config.blob_quota * GB))
-        pantry = Pantry(kitchen, specs, blobs)
-        drafter = make_drafter(kitchen)
-        offering = Offering(pantry, memory, splitting, upstreams, self.config.quorum, bend_workers, drafter)
+        listeners = open_listeners(self.config, self.directory, self.unix_time, stack)
+        offering = make_offering(self.config, self.directory, wishes)
         desk = PairingDesk()
         with naming_the_holder(Door("udp", bind.host, bind.port, "--bind [::]:{port}")):
             transport = await stack.enter_async_context(self._transport(standing, plan, bind, desk))
         places = await self._belong(transport, standing, plan, stop)
         identity = self._identity(transport, standing)
+        gossip = self._follow_the_mesh(identity, standing, transport, places)
+        has_founded = identity.role is Role.OWNER and not isinstance(plan, Return)
+        around = self._neighbourhood(silence, identity, transport, gossip, has_founded)
+        return Node(Footing(identity, standing, transport, gossip, offering, listeners, around, desk, has_founded))
+
+    def _open_directory(self, stack: contextlib.AsyncExitStack) -> Belonging:
+        """This directory is ours alone from here on."""
+        self.directory.create()
+        stack.enter_context(self.directory.locked())
+        self.directory.claim_format()
+        belonging = load(self.directory, os.urandom)
+        belonging.renew_as_owner(self.unix_time(), os.urandom)
+        return belonging
+
+    def _decide(self, belonging: Belonging, invites: Sequence[Invite], silence: str) -> Plan:
+        """Who hears nothing of the network asks nobody on it to be let in."""
+        asks_for = "" if silence else self.config.mesh
+        plan = decide(belonging.papers(self.unix_time()), invites, self.config.client, asks_for)
+        self._note_the_mesh(plan)
+        return plan
+
+    def _follow_the_mesh(
+        self,
+        identity: Identity,
+        standing: Standing,
+        transport: QuicTransport,
+        places: Iterable[tuple[NodeId, tuple[Address, ...]]],
+    ) -> GossipRunner:
+        """From here on transport and gossip go by what changes in the standing. places: of nodes of the mesh."""
         standing.settle()
         standing.follow(lambda: transport.revise(standing.site(transport.site)))
         gossip = make_gossip(identity, standing, transport, self.directory)
         transport.revise(replace(transport.site, highest_boot=lambda node: _boot_seen(gossip.view, node)))
         gossip.seed(places)
-        has_founded = identity.role is Role.OWNER and not isinstance(plan, Return)
-        around = self._neighbourhood(silence, identity, transport, gossip, has_founded)
-        return Node(Footing(identity, standing, transport, gossip, offering, listeners, around, desk, has_founded))
+        return gossip
 
     def _note_the_mesh(self, plan: Plan) -> None:
         """Who asks for another mesh than this node's is not left to wonder why nothing comes of it."""
@@ -189,33 +186,6 @@ class Agent:
             interfaces=interfaces_of(parse_address(self.config.bind)),
         )
         return Neighbourhood(silence, discovery, meet if has_founded else None)
-
-    def _listen(self, stack: contextlib.AsyncExitStack) -> Listeners:
-        config = self.config
-        ingress, is_local = self._ingress(), is_loopback(config.listen)
-        if not is_local and not ingress.ring().keys:
-            raise CannotStart(
-                f"--listen {config.listen} opens the API to the network: make a key first with `meshd key create NAME`,"
-                " or give --api-key-file"
-            )
-        with naming_the_holder(Door("tcp", config.listen, config.port, "--port {port}")):
-            api = stack.enter_context(listen_tcp(config.listen, config.port))
-        console = open_console(config, stack)
-        bend = open_bend(config, stack)
-        control = stack.enter_context(listen_unix(str(self.directory.control_socket)))
-        stack.callback(self.directory.control_socket.unlink, missing_ok=True)
-        return Listeners(api, console, control, ingress, config.allow_origin, is_local, bend)
-
-    def _ingress(self) -> Ingress:
-        """Keys of the file that was named, as it is now, and those of `meshd key`, as they come and go."""
-        config, store = self.config, keys_of(self.directory.root)
-        plain = plain_keys(read_key_file(Path(config.api_key_file).read_text()) if config.api_key_file else ())
-        store.now()  # a damaged file is told now
-        networks = Networks(
-            parse_networks(config.keyless_network, "--keyless-network"),
-            parse_networks(config.unlimited_network, "--unlimited-network"),
-        )
-        return Ingress(lambda: KeyRing(plain.keys + store.now().keys), self.unix_time, networks)
 
     def _transport(self, standing: Standing, plan: Plan, bind: Address, desk: PairingDesk) -> QuicTransport:
         now = self.unix_time()
@@ -321,10 +291,6 @@ class Agent:
 
     def _mesh_name(self) -> str:
         return self.config.mesh or f"{self._name()[:50]}-mesh"
-
-    def _splitting(self, launcher: ProcessLauncher, memory: HostMemory) -> Splitting:
-        binary = chosen_binary(self.config, self.directory)
-        return Splitting(self.directory, launcher, binary, self.config.split, self.config.threads, memory)
 
 
 def _boot_seen(view: View, node: NodeId) -> int | None:
