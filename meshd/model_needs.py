@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from functools import lru_cache
 
 from llm.engines.drafts import Draft
@@ -52,6 +53,31 @@ def needs_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> N
         return tuple(round((1 + MARGIN_SHARE) * one) for one in predicted)
 
     return needs
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What a model takes on one node, in bytes; their sum is what `needs_of` says.
+
+    kept: conversations that hold no slot, where they lie in the same memory.  margin: on top of all.
+    """
+
+    weights: int
+    cache: int
+    compute: int
+    output: int
+    kept: int
+    margin: int
+
+
+def items_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> Items:
+    """The sum of the node that serves `file` alone, item by item. Raises UnknownShape."""
+    settings = settings_of(options)
+    alone, kept = _predict(file, settings, (), in_ram=in_ram)[0], _kept_bytes(file, settings, (), in_ram=in_ram)
+    weights = alone.weights + _beside_bytes(options, settings, in_ram=in_ram)
+    listed = weights + alone.cache + alone.compute + alone.output + kept
+    margin = needs_of(file, options, in_ram=in_ram)(())[0] - listed
+    return Items(weights, alone.cache, alone.compute, alone.output, kept, margin)
 
 
 def makeup_of(file: ModelFile, options: LlamaServerOptions, *, in_ram: bool) -> Makeup:

@@ -19,7 +19,6 @@ from llm.digest import fingerprint
 from llm.draft.fact import find_drafters
 from llm.engines.llama_arguments import LlamaServerOptions
 from llm.gguf import BadModelFile, ModelFile, read_header
-from llm.memory.footprint import Footprint, footprint
 from llm.memory.shape import UnknownShape, read_shape
 from llm.offer import Offer, offers_of
 from llm.plan import Candidate, Choice, Question, bytes_per_token, plan
@@ -33,7 +32,7 @@ from meshd.engines import DEFAULT_CONTEXT_TOKENS
 from meshd.hardware import Limits, read_devices
 from meshd.memory_speed import MemorySpeed, own_speed, speed_of
 from meshd.memory_status import GIB
-from meshd.model_needs import needs_of, settings_of
+from meshd.model_needs import Items, items_of, needs_of
 from meshd.model_reader import KnownModel, NotRead
 from meshd.split import usable_bytes
 from meshd.status import Situation
@@ -171,12 +170,11 @@ def describe_plan(file: ModelFile, request: PlanRequest, candidates: Sequence[Ca
         fitted=fit_for(has_draft=False),
         is_forced=request.split,
     )
-    (alone,) = footprint(file, settings_of(options))
     return {
         "model": options.name,
         "context_tokens": options.context_tokens,
         "slots": options.slots,
-        "memory": _memory(alone),
+        "memory": _memory(items_of(file, options, in_ram=candidates[0].kind == "cpu")),
         "fit": asdict(question.fitted),
         "choices": [_choice(choice) for choice in plan(question, candidates)],
     }
@@ -197,10 +195,10 @@ def _needs(file: ModelFile, options: LlamaServerOptions, kind: str) -> Needs:
     return needs_of(file, options, in_ram=kind == "cpu")
 
 
-def _memory(alone: Footprint) -> dict[str, float]:
-    """In GB, of one node that serves the model alone, without the margin."""
-    parts = ("weights", "cache", "compute", "output", "total")
-    return {f"{part}_gb": round(getattr(alone, part) / GIB, 4) for part in parts}
+def _memory(items: Items) -> dict[str, float]:
+    """In GB, of this node, or the first that could, if it served the model alone."""
+    parts = asdict(items)
+    return {f"{name}_gb": round(size / GIB, 4) for name, size in (parts | {"total": sum(parts.values())}).items()}
 
 
 def _choice(choice: Choice) -> dict[str, Any]:

@@ -61,6 +61,16 @@ def _ask(directory: DataDir, arguments: dict[str, Any]) -> dict[str, Any]:
         return plan_offline(directory, msgspec.convert(arguments, PlanRequest)) | {"asked": "this host alone"}
 
 
+ITEMS = {
+    "weights": "weights",
+    "cache": "cache",
+    "compute": "compute",
+    "output": "output",
+    "kept": "conversations without a slot",
+    "margin": "margin",
+}
+
+
 def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
 
@@ -69,8 +79,8 @@ def _show(found: dict[str, Any]) -> None:
     console.print(
         f"{found['model']}: {found['slots']} slots of {found['context_tokens']} tokens; asked: {found['asked']}"
     )
-    items = " + ".join(f"{name} {memory[f'{name}_gb']:.3g}" for name in ("weights", "cache", "compute", "output"))
-    console.print(f"alone it takes {memory['total_gb']:.3g} GB: {items}, and a margin of 5 %\n")
+    items = " + ".join(f"{word} {memory[f'{name}_gb']:.3g}" for name, word in ITEMS.items() if memory[f"{name}_gb"])
+    console.print(f"alone it takes {memory['total_gb']:.3g} GB: {items}\n")
     console.print(_table(found["choices"]))
     for choice in found["choices"]:
         if choice["basis"]:

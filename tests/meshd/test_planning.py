@@ -94,9 +94,11 @@ async def test_who_is_believed_half_is_half_as_fast_and_who_is_not_believed_is_n
 
 
 async def test_memory_is_given_item_by_item(model: Path, directory: DataDir) -> None:
-    memory = (await ask(mesh_of(400), directory, model, ctx=4096, parallel=2))["memory"]
-    parts = sum(memory[f"{part}_gb"] for part in ("weights", "cache", "compute", "output"))
-    assert memory["total_gb"] == pytest.approx(parts, abs=3e-4)
+    found = await ask(mesh_of(400), directory, model, ctx=4096, parallel=2)
+    memory, solo = found["memory"], next(one for one in found["choices"] if one["kind"] == "solo")
+    parts = sum(memory[f"{part}_gb"] for part in ("weights", "cache", "compute", "output", "kept", "margin"))
+    assert memory["total_gb"] == pytest.approx(parts, abs=4e-4)
+    assert solo["nodes"][0]["needed_gb"] == pytest.approx(memory["total_gb"], abs=1e-3)
 
 
 async def test_too_big_for_one_is_split_waits_or_is_refused(tmp_path: Path, directory: DataDir) -> None:
