@@ -29,6 +29,8 @@ NO_MESSAGES = {
     ),
     "forms.poc.rate.OpenedSample": "a proof of compute on file",
     "forms.poc.rate.Proof": "a proof of compute on file",
+    "gossip.event.Received": "an event of the engine, which is no message",
+    "gossip.event.SendDatagram": "an effect of the engine, which is no message",
     "llm.affinity._Prompt": "what we read of an OpenAI request",
     "llm.draft.service.DraftDoor": "what a process of this host answers its agent",
     "llm.engines.model_list._Entry": "what we read of an upstream's model list",
