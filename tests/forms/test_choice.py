@@ -119,6 +119,7 @@ def test_calls_that_take_less_than_the_round_trip_shorten_it_and_say_nothing_of_
 def test_small_calls_and_bulk_go_different_ways() -> None:
     ways = WayBook[str]()
     bulk = ways.way("node", LARGE, 0.0)
+    assert bulk.up_s_per_byte < ways.way("node", SMALL, 0.0).up_s_per_byte, "a lane is the faster of the two"
     for _ in range(200):
         ways.learn("node", Carried(30_000, 0.5, 30_000, 0.5), 0.0)
     assert ways.way("node", LARGE, 0.0) == bulk

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.affinity import MAX_BODY_BYTES, MAX_PREFIXES, WORTH_BYTES, Affinity, prefixes
+from llm.affinity import BLOCK_BYTES, MAX_BODY_BYTES, MAX_PREFIXES, WORTH_BYTES, Affinity, prefixes
 from tests.llm.views import node_id
 
 LONG = "word " * (WORTH_BYTES // 5 + 1)
@@ -78,6 +78,14 @@ def test_plain_texts_are_known_by_whole_blocks(field: str) -> None:
     affinity.note(prefixes("m", json.dumps({field: LONG * 3}).encode()), A)
     assert knows(affinity, json.dumps({field: LONG * 3 + "and more of it"}).encode())
     assert not knows(affinity, json.dumps({field: "other " + LONG * 3}).encode())
+
+
+@pytest.mark.parametrize("cut", [-1, 0, 1])
+def test_a_last_block_counts_once_it_is_whole(cut: int) -> None:
+    blocks = WORTH_BYTES // BLOCK_BYTES + 3
+    text = "x" * (blocks * BLOCK_BYTES - len('""') + cut)  # the quotes are part of what is read
+    whole = blocks - 1 if cut < 0 else blocks
+    assert len(prefixes("m", json.dumps({"prompt": text}).encode())) == whole - WORTH_BYTES // BLOCK_BYTES + 1
 
 
 @given(st.binary(max_size=200) | st.sampled_from([b"[" * 100_000, b'{"messages": 5}', b'{"messages": [1, null, "x"]}']))
