@@ -11,6 +11,8 @@ import pytest
 
 from bench.recall import LENGTHS, remembered
 from llm.errors import BadRequest
+from llm.sessions.batch import Row
+from llm.sessions.context import Context, ContextFailed, ContextSettings
 from llm.sessions.drafter import NGRAM, Drafter, Recalling
 from llm.sessions.names import SessionGone
 from llm.sessions.session import Session, Wish
@@ -394,21 +396,71 @@ def test_a_full_window_slides_and_stays_as_large(make: Make) -> None:
     assert len(session.tokens) == 300
 
 
-def test_a_stream_from_a_bounded_session_takes_no_more_memory_as_it_goes_on(make: Make) -> None:
-    sessions = make(cells=512, sequences=2)
-    session, whole = sessions.create("me", Bounds(4, 64, 0)), sessions.create("me", None)
-    for one in (session, whole):
-        sessions.append(one, story(random.Random(12), 200))
+def test_ten_thousand_tokens_from_a_bounded_session_take_no_more_memory(make: Make) -> None:
+    # A wide window slides by several tokens at a time: a quick way to stream many.
+    sessions = make(cells=1024, sequences=2)
+    session, whole = sessions.create("me", Bounds(4, 512, 0)), sessions.create("me", None)
+    sessions.append(whole, story(random.Random(12), 200))
+    sessions.append(session, story(random.Random(12), 600))
     answer(sessions, whole, Wish(most_tokens=1))
     bytes_per_token = sessions.describe(whole)["live_bytes"] / len(whole.tokens)
-    answer(sessions, session, Wish(most_tokens=500))
-    sizes, resident = {sessions.describe(session)["live_bytes"]}, process_bytes()
+    answer(sessions, session, Wish(most_tokens=1000))
+    sizes, resident = [sessions.describe(session)["live_bytes"]], process_bytes()
     for _ in range(5):
-        answer(sessions, session, Wish(most_tokens=500))
-        sizes.add(sessions.describe(session)["live_bytes"])
-    assert len(sizes) == 1
+        answer(sessions, session, Wish(most_tokens=2000))
+        sizes.append(sessions.describe(session)["live_bytes"])
+    # It slides by so many at a time.
+    assert max(sizes) - min(sizes) <= Bounds(4, 512, 0).slide_tokens * bytes_per_token
     # What is left is the tokens' ids, and noise.
-    assert (process_bytes() - resident) / 2500 < bytes_per_token / 2
+    assert (process_bytes() - resident) / 10_000 < bytes_per_token / 4
+
+
+def test_a_window_that_cannot_slide_is_read_anew(make: Make) -> None:
+    sessions, dice = make(), random.Random(13)
+    sessions.context.can_shift = False  # as with rotary embeddings of several dimensions: llama.cpp would abort
+    session = sessions.create("me", Bounds(4, 64, 0))
+    sessions.append(session, story(dice, 200))
+    assert len(answer(sessions, session, Wish(most_tokens=150))) == 150
+    assert sessions.describe(session)["cells"] <= Bounds(4, 64, 0).most_cells
+    key, value = FIRST_WORD + 7, FIRST_WORD + 107
+    sessions.append(session, [key, value, *story(dice, 20)])
+    assert ask(sessions, session, 7) == 107
+    with pytest.raises(ContextFailed, match="cannot be shifted"):
+        sessions.context.slide(0, 4, 1)
+
+
+def test_each_tier_tells_its_bytes(make: Make, tmp_path: Path) -> None:
+    sessions = make()
+    session = sessions.create("me", None)
+    sessions.append(session, story(random.Random(14), 300))
+    answer(sessions, session, Wish(most_tokens=1))
+    about, sequence = sessions.describe(session), session.sequence
+    assert sequence is not None
+    assert (about["tier"], about["tokens"], about["cells"], about["parked_bytes"]) == ("resident", 301, 300, 0)
+    assert about["live_bytes"] == len(sessions.context.save(sequence))
+    # llama.cpp reserves 256 cells at a time.
+    assert about["resident_bytes"] == about["live_bytes"] * 512 // 300
+    assert about["host_bytes"] == 4 * 301
+    sessions.park_all()
+    about = sessions.describe(session)
+    (file,) = (tmp_path / "shelf").glob("*.state")
+    assert (about["tier"], about["cells"], about["live_bytes"], about["resident_bytes"]) == ("parked", 0, 0, 0)
+    assert about["parked_bytes"] == file.stat().st_size == sessions.totals()["parked_bytes"]
+
+
+def test_what_llama_cpp_would_die_of_is_refused(make: Make, recall_model: Path) -> None:
+    context = make().context
+    with pytest.raises(ContextFailed, match="expected 1 to 512 rows in a batch, got 513"):
+        context.decode([Row(0, FIRST_WORD, place, False) for place in range(513)])
+    with pytest.raises(ContextFailed, match="expected 1 to 256 sequences, got 257"):
+        Context(ContextSettings(recall_model, sequences=257))
+
+
+def test_a_piece_may_be_longer_than_expected(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = make().context
+    expected = context.piece(FIRST_WORD + 700)
+    monkeypatch.setattr("llm.sessions.context.FIRST_PIECE_BYTES", 2)
+    assert context.piece(FIRST_WORD + 700) == expected == b" w700"
 
 
 def process_bytes() -> int:
