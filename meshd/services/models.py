@@ -71,7 +71,7 @@ def hosting(footing: Footing, supply: Supply, leases: Leases) -> Service:
             "bringer": supply.bringer.run(pantry.specs),
             "describe host": describe_host(gossip.publish, footing.offering.memory),
             "claim hosting": claim_hosting(gossip, leases.claims, host.offers, leases.keep_claim),
-        } | {one.name: serve_upstream(one, host) for one in supply.upstreams}
+        } | {f"upstream {one.name}": serve_upstream(one, host) for one in supply.upstreams}
 
     return Service("hosting", works=works, streams={CHAT_PROTOCOL: host.serve, FILES_PROTOCOL: pantry.lending.serve})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from meshd.permission import OPENERS
@@ -32,3 +33,11 @@ async def test_a_member_answers_all_that_peers_may_open_and_a_client_computes_no
         )
     assert member_streams == OPENERS.keys() - ANSWERED_BY_TRANSPORT - NOT_BY_EVERY_NODE
     assert member_streams - client_streams == {"form/1", "poc/1"}
+
+
+async def test_an_upstream_of_any_name_takes_no_other_works_place(tmp_path: Path) -> None:
+    named = tuple(f"{name}=http://127.0.0.1:9/v1" for name in ("models", "gossip"))
+    async with running_agents(tmp_path) as agents:
+        await agents.start("founder", upstream=named)
+        running = {task.get_name() for task in asyncio.all_tasks()}
+    assert {"models", "gossip", "upstream models", "upstream gossip"} <= running
