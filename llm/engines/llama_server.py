@@ -292,7 +292,8 @@ class LlamaServerEngine:
         # Older servers listen before they load, this one after; the health check that follows covers both.
         while (found := LISTENING.search(child_log.read_from(self._options.log, log_start))) is None:
             latest = "".join(child_log.last_lines(self._options.log, 1, log_start))
-            self._enter(EngineState.LOADING, f"loading for {loop.time() - began:.0f} s: {latest}")
+            since = f"for {loop.time() - began:.0f} s"
+            self._enter(EngineState.LOADING, f"{since}: {latest}" if latest else since)
             await asyncio.sleep(look_s)
             look_s = min(1.5 * look_s, LONGEST_LOOK_S)
         return int(found[1])
