@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from forms.poc.cheats import CHEATS
+from forms.poc.profile import TINY
 from forms.poc.threads import THREAD_SETTINGS
+from meshd.attest.races import SHARE
 from meshd.cli.poc_race import judge_kept
 from meshd.control import CommandFailed
 from meshd.local_agents import LocalAgent, LocalAgents
+from tests.live.poc_adversary import DENSE, SLOW, SLOW_S
 
 PATIENCE_S = 150.0
 REPOSITORY = Path(__file__).parents[2]
@@ -90,14 +93,17 @@ async def test_every_cheat_of_a_live_process_is_refused(agents: LocalAgents) -> 
     async with agents.start("honest", SILENT) as honest, adversary(agents, await honest.token("member"), "work"):
         await honest.until(connected(1), PATIENCE_S)
         own = (await honest.status())["node"]["id"]
-        verdicts: dict[str, str] = {}
-        for name in ("", *CHEATS):
+        found: dict[str, dict[str, Any]] = {}
+        for name in ("", SLOW, DENSE, *CHEATS):
             choice.write_text(name)
             over = await race(honest, 0.5)
             assert over["state"] == "over", over["reason"]
-            (verdict,) = [found["verdict"] for found in over["attestations"] if found["prover"] != own] or [""]
-            verdicts[name] = verdict
-        assert verdicts == {name: "fraud" if name else "attested" for name in ("", *CHEATS)}
+            (found[name],) = [one for one in over["attestations"] if one["prover"] != own] or [{"verdict": ""}]
+        verdicts = {name: one["verdict"] for name, one in found.items()}
+        assert verdicts == {"": "attested", SLOW: "attested", **dict.fromkeys((DENSE, *CHEATS), "fraud")}
+        # Whatever a prover says of its time, its verifier's clock counts.
+        assert found[SLOW]["taken_s"] >= SLOW_S
+        assert found[SLOW]["flop_per_s"] * SLOW_S < TINY.operations * found[SLOW]["found"] / SHARE
 
 
 async def test_a_slander_is_refuted_by_a_third_peer_and_costs_its_teller(agents: LocalAgents) -> None:
