@@ -24,10 +24,11 @@ LONGEST = (
 )
 """Of several workers one that begins such a file last works on while the others have nothing left to do."""
 
-# Machines are shared: how long one example takes says nothing. A failure prints what replays it.
-hypothesis.settings.register_profile(
-    "meshd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
-)
+# Machines are shared: how long one example takes says nothing. A failure prints what replays it. A run judges the code,
+# not the dice: it tries the examples that every run tries; `pytest --hypothesis-profile explore` throws them anew.
+EXPLORE = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True)
+hypothesis.settings.register_profile("explore", EXPLORE)
+hypothesis.settings.register_profile("meshd", EXPLORE, derandomize=True)
 hypothesis.settings.load_profile("meshd")
 
 
