@@ -14,6 +14,8 @@ from forms.cuda.device import Device
 SOURCE = Path(__file__).with_name("gpu_rates.cu")
 CHAINS, LOGIC_A_STEP = 8, 3
 """As gpu_rates.cu has them: a step of `bit_operations` is a shift and two operations on three words."""
+WORDS_A_THREAD = 64
+"""Of eight bytes: half a gibibyte in all, many times what any card's caches hold."""
 REPEATS = 3
 
 
@@ -40,14 +42,14 @@ class Effort:
 
 
 def measure_rates(device: Device, wait: Callable[[], None], threads: int = 1 << 20, rounds: int = 1024) -> Rates:
-    """Run each rate's kernel, the best of a few times. threads: of each; 64 bytes a thread are copied."""
+    """Run each rate's kernel, the best of a few times. threads: of each."""
     out = device.empty(4 * threads)
-    words = 8 * threads
+    words = WORDS_A_THREAD * threads
     source, target = device.zeros(8 * words), device.empty(8 * words)
     shape = (out, numpy.uint32(0x9E3779B1), numpy.uint32(rounds), numpy.uint64(threads))
 
     def copy(timed: TimedDevice) -> None:
-        timed.launch(SOURCE, "copy", words, [source, target, numpy.uint64(words)])
+        timed.launch(SOURCE, "copy", threads, [source, target, numpy.uint64(threads), numpy.uint64(words)])
 
     def logic(timed: TimedDevice) -> None:
         timed.launch(SOURCE, "bit_operations", threads, shape)

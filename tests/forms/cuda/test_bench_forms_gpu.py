@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy
 import pytest
 
 from bench.forms_gpu import STOCK, circuit_rows, form_rows, published, show
 from bench.gpu_cases import CASES
-from bench.gpu_rates import Effort, Rates, measure_rates
+from bench.gpu_rates import SOURCE, Effort, Rates, measure_rates
 from forms.cuda.host_device import HostDevice
 from tests.forms.circuits.files import golden_bytes
 from tests.forms.cuda.kernel_suite import needs_a_compiler
@@ -59,6 +60,14 @@ def test_a_ceiling_is_what_is_scarcest() -> None:
 def test_rates_are_measured(device: HostDevice) -> None:
     rates = measure_rates(device, nothing, threads=100, rounds=50)
     assert min(rates.bytes, rates.logic, rates.multiply_adds) > 0
+
+
+def test_the_copy_that_bytes_are_rated_by_copies_every_word(device: HostDevice) -> None:
+    words, threads = numpy.arange(1000, dtype=numpy.uint64), 7
+    target = device.zeros(words.nbytes)
+    sizes = (numpy.uint64(threads), numpy.uint64(len(words)))
+    device.launch(SOURCE, "copy", threads, [device.upload(words), target, *sizes])
+    assert (device.download(target).view(numpy.uint64) == words).all()
 
 
 def test_frames_are_as_large_as_they_say() -> None:
