@@ -1,10 +1,12 @@
-"""Which node a person means: by the name or the id that `meshd status` shows."""
+"""Which node a person means, by the name or the id that `meshd status` shows; and names that only one node bears."""
 
 from __future__ import annotations
 
-from gossip.view import NodeView, View
+from collections.abc import Iterable
+
+from gossip.view import NodeView, Status, View
 from transport.identity import node_text, parse_node_text, short
-from transport.interface import NodeId
+from transport.interface import Link, NodeId
 
 SHORTEST_ID = 8
 
@@ -31,6 +33,21 @@ def find_node_id(text: str, view: View) -> NodeId:
         return parse_node_text(text)
     except ValueError:
         return find_node(text, view).node
+
+
+def distinct_names(view: View, links: Iterable[Link] = ()) -> dict[NodeId, str]:
+    """A name for each node of `view`, and at the other ends of `links`, that no other of them has.
+
+    Of namesakes the one that lives is called by its name alone, of several the lowest id; the others' ids are added.
+    """
+    strangers = [(Status.LEFT, link.node, link.name) for link in links if view.get(link.node) is None]
+    known = [(entry.status, entry.node, entry.name) for entry in view.nodes]
+    found: dict[NodeId, str] = {}
+    taken: set[str] = set()
+    for _, node, name in sorted((*known, *strangers)):
+        found[node] = f"{name} ({short(node)})" if name in taken else name
+        taken.add(name)
+    return found
 
 
 def _begins(node: NodeId, text: str) -> bool:

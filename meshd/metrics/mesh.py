@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,9 +17,13 @@ from meshd.memory_status import offered_by, other_bytes
 from meshd.metrics.drafts import drafts
 from meshd.metrics.members import EVENTS, MemberEvents
 from meshd.metrics.sessions import session_metrics
+from meshd.naming import distinct_names
 from meshd.poc_status import attested_flop_per_s
 from meshd.status import Situation
-from transport.interface import Link, LinkState
+from transport.interface import Link, LinkState, NodeId
+
+Names = Mapping[NodeId, str]
+"""What each node is called in labels: two series may not bear the same ones."""
 
 
 class MeshCollector(Collector):
@@ -39,14 +43,15 @@ class MeshCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family."""
         now = self._situation()
+        names = distinct_names(now.view, now.links)
         yield _info(now)
         yield from _members(now, self._members)
-        yield from _links(now.links)
+        yield from _links(now.links, names)
         yield from _models(now.offers, self._queued())
-        yield from _memory(now)
+        yield from _memory(now, names)
         yield from drafts(now.drafts, now.local_drafts, now.view.me.name)
         yield from session_metrics(now.sessions)
-        yield from _proofs(now)
+        yield from _proofs(now, names)
         gossip = CounterMetricFamily("meshd_gossip_refused", "What gossip refused or could not judge.", labels=["kind"])
         for kind, count in now.gossip.items():
             gossip.add_metric([kind], count)
@@ -83,16 +88,17 @@ def _members(now: Situation, events: MemberEvents) -> Iterator[Metric]:
     yield terms
 
 
-def _links(links: Iterable[Link]) -> Iterator[Metric]:
+def _links(links: Iterable[Link], names: Names) -> Iterator[Metric]:
     up = GaugeMetricFamily("meshd_link_up", "1 for a link that is connected.", labels=["peer", "carrier"])
     rtt = GaugeMetricFamily("meshd_link_rtt_seconds", "Smoothed round trip.", labels=["peer"])
     moved = CounterMetricFamily("meshd_link_bytes", "Bytes by direction.", labels=["peer", "carrier", "direction"])
     for link in links:
-        up.add_metric([link.name, link.carrier], float(link.state is LinkState.CONNECTED))
+        name = names[link.node]
+        up.add_metric([name, link.carrier], float(link.state is LinkState.CONNECTED))
         if link.rtt_ms is not None:
-            rtt.add_metric([link.name], link.rtt_ms / 1000)
-        moved.add_metric([link.name, link.carrier, "sent"], link.bytes_sent)
-        moved.add_metric([link.name, link.carrier, "received"], link.bytes_received)
+            rtt.add_metric([name], link.rtt_ms / 1000)
+        moved.add_metric([name, link.carrier, "sent"], link.bytes_sent)
+        moved.add_metric([name, link.carrier, "received"], link.bytes_received)
     yield from (up, rtt, moved)
 
 
@@ -109,7 +115,7 @@ def _models(offers: Iterable[Offer], queued: dict[str, int]) -> Iterator[Metric]
     yield from (ready, running, waiting)
 
 
-def _proofs(now: Situation) -> Iterator[Metric]:
+def _proofs(now: Situation, names: Names) -> Iterator[Metric]:
     """Of nodes whose speed was proved, or that are shut out."""
     rates = GaugeMetricFamily("meshd_poc_attested_flop_per_s", "Median of the attested lower bounds.", labels=["peer"])
     believed = GaugeMetricFamily("meshd_poc_believed", "What part of its claims a node is believed.", labels=["peer"])
@@ -117,9 +123,10 @@ def _proofs(now: Situation) -> Iterator[Metric]:
     for node in now.view.nodes:
         proof = now.proofs.of(node.node)
         if proof.attested or proof.quarantine:
-            rates.add_metric([node.name], attested_flop_per_s(proof))
-            believed.add_metric([node.name], proof.believed)
-            shut_out.add_metric([node.name], float(bool(proof.quarantine)))
+            name = names[node.node]
+            rates.add_metric([name], attested_flop_per_s(proof))
+            believed.add_metric([name], proof.believed)
+            shut_out.add_metric([name], float(bool(proof.quarantine)))
     yield from (rates, believed, shut_out)
     checks = CounterMetricFamily("meshd_poc_events", "Attestations heard, and checks by outcome.", labels=["event"])
     for event, count in (now.proofs.counts or {}).items():
@@ -127,14 +134,14 @@ def _proofs(now: Situation) -> Iterator[Metric]:
     yield checks
 
 
-def _memory(now: Situation) -> Iterator[Metric]:
-    names = ["device", "name", "kind"]
-    total = GaugeMetricFamily("meshd_memory_total_bytes", "Memory that this node offers.", labels=names)
-    free = GaugeMetricFamily("meshd_memory_free_bytes", "What could be reserved now.", labels=names)
+def _memory(now: Situation, names: Names) -> Iterator[Metric]:
+    labels = ["device", "name", "kind"]
+    total = GaugeMetricFamily("meshd_memory_total_bytes", "Memory that this node offers.", labels=labels)
+    free = GaugeMetricFamily("meshd_memory_free_bytes", "What could be reserved now.", labels=labels)
     for number, device in enumerate(now.memory.devices):
-        labels = [str(number), device.name, device.kind]
-        total.add_metric(labels, device.total_bytes)
-        free.add_metric(labels, device.free_bytes)
+        which = [str(number), device.name, device.kind]
+        total.add_metric(which, device.total_bytes)
+        free.add_metric(which, device.free_bytes)
     labels = ["device", "holder", "use"]
     held = GaugeMetricFamily("meshd_memory_reserved_bytes", "Reserved, by holder and by what it is for.", labels=labels)
     sums: Counter[tuple[str, str, str]] = Counter()
@@ -144,10 +151,10 @@ def _memory(now: Situation) -> Iterator[Metric]:
                 sums[str(number), reservation.holder, use] += size
     for key, size in sums.items():
         held.add_metric(key, size)
-    yield from (total, free, held, _peer_memory(now))
+    yield from (total, free, held, _peer_memory(now, names))
 
 
-def _peer_memory(now: Situation) -> Metric:
+def _peer_memory(now: Situation, names: Names) -> Metric:
     """What other nodes say of their devices, in the parts that a console draws."""
     labels = ["peer", "device", "name", "use"]
     family = GaugeMetricFamily("meshd_peer_memory_bytes", "What other nodes say of their memory.", labels=labels)
@@ -155,5 +162,5 @@ def _peer_memory(now: Situation) -> Metric:
         for number, device in enumerate(offered_by(node)):
             sizes = msgspec.structs.asdict(device.uses) | {"other": other_bytes(device), "free": device.free_bytes}
             for use, size in sizes.items():
-                family.add_metric([node.name, str(number), device.name, use], size)
+                family.add_metric([names[node.node], str(number), device.name, use], size)
     return family

@@ -34,7 +34,7 @@ export function showMesh(status) {
   const workers = partners(status);
   const isClient = status.node.role === "client";
   const said = (peer) => labels(peer, linkOf(peer), workers, isClient);
-  const linkOf = (peer) => status.links.find((link) => link.name === peer.name);
+  const linkOf = (peer) => status.links.find((link) => peer.id.startsWith(link.node));
   fillTable(status, said);
   shown = () => draw(status, said, linkOf);
   shown();

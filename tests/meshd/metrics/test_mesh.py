@@ -16,6 +16,7 @@ from llm.residency import Makeup, Reservation
 from meshd.memory_status import MemoryNow
 from meshd.metrics.telemetry import Telemetry, make_telemetry
 from tests.meshd.test_status import host, situation, toy
+from transport.interface import NodeId
 from transport.wire import encode
 
 USES = ("weights", "kv", "forms", "rest")
@@ -75,6 +76,16 @@ def test_what_other_nodes_hold_is_there_by_use() -> None:
         for use in (*USES, "other", "free")
     }
     assert sizes == {"weights": 60, "kv": 20, "forms": 5, "rest": 0, "other": 15, "free": 100}
+
+
+def test_two_nodes_of_one_name_make_no_two_series_alike() -> None:
+    twins = [replace(host(), node=NodeId(letter * 32)) for letter in (b"t", b"u")]
+    now = situation(*twins)
+    links = tuple(replace(now.links[0], node=twin.node) for twin in twins)
+    text = generate_latest(make_telemetry(lambda: replace(now, links=links), dict).registry).decode()
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert sum('peer="host"' in one for one in series) > 3
+    assert len(series) == len(set(series))
 
 
 def test_the_page_lists_every_metric_and_no_other() -> None:
