@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from gossip.facts import GPU, Device, GpuFact
 from gossip.lease import CLAIMS, STEP_UP_S, Claim, encode_claims
 from gossip.view import NodeView, Status, View
@@ -133,6 +136,26 @@ def test_candidates_are_scored_by_capacity_and_need_a_ready_engine() -> None:
         (ME, 8, True),
         (OTHER, 24, False),
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "is_eligible"),
+    [
+        ("split", "waiting", True),
+        ("split", "loading", True),
+        ("split", "ready", True),
+        ("split", "failed", False),
+        ("solo", "waiting", False),
+        ("solo", "loading", False),
+    ],
+)
+def test_who_would_lead_a_split_stands_for_election_before_there_is_an_engine(
+    mode: str, state: str, is_eligible: bool
+) -> None:
+    offered = msgspec.structs.replace(offer(), mode=mode, state=state)
+    (model,) = catalogue(view(node(ME, 8)), (offered,))
+
+    assert [one.is_eligible for one in candidates(model)] == [is_eligible]
 
 
 def test_a_malformed_description_counts_as_no_memory() -> None:
