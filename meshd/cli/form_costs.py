@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from meshd.cli.output import figure, print_json
+from meshd.cli.output import figure, page, print_json
 
 CALLS_SHOWN = 12
 
@@ -15,9 +14,7 @@ def show_costs(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = page()
     if not answer["costs"]:
         console.print("nothing is known yet: call a form, and the nodes find out what they cost")
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from forms.installed import catalogue
 from forms.survey.entries import Entry, Status, chosen, entries_of
 from meshd.cli.form_costs import show_costs
-from meshd.cli.output import JsonFlag, print_json, say
+from meshd.cli.output import JsonFlag, page, print_json, say
 from meshd.cli.running import DataDirOption, call, data_dir
 
 KEYS = ("name", "status", "magic", "figure", "hardware", "reference")
@@ -52,12 +51,10 @@ def as_object(entry: Entry) -> dict[str, Any]:
 
 
 def _show(entries: Sequence[Entry]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table("form", "status", "frame", "figure", "measured on", "by")
     for entry in entries:
         whose = entry.figure if entry.measured is not None or not entry.figure else f"{entry.figure} (published)"
-        table.add_row(*map(Text, (entry.name, entry.status, entry.magic, whose, entry.hardware, entry.reference)))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+        table.add_row(entry.name, entry.status, entry.magic, whose, entry.hardware, entry.reference)
+    page(200).print(table)

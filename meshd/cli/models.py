@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from meshd.cli.output import JsonFlag, fail, print_json, say
+from meshd.cli.output import JsonFlag, fail, page, print_json, say
 from meshd.cli.running import DataDirOption, data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 
@@ -64,7 +64,7 @@ def load(
         return
     name = _brought(agent, begun)
     entry = _entry(agent, name) if lazy else _loaded(agent, name)
-    _told(entry, as_json, f"{entry['name']}: {entry['state']}")
+    _told(entry, as_json, f"{entry['name']}: {entry['state']}; {entry['reason']}")
 
 
 @app.command()
@@ -206,7 +206,7 @@ def _bar(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(title, total=None)
 
@@ -219,19 +219,16 @@ def _bar(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = page()
     table = Table("model", "state", "size GB", "where", "policy", "held GB", "why")
     for model in found["models"]:
-        # Text, not markup: names and reasons come from other nodes too.
-        table.add_row(*map(Text, _cells(model)))
+        table.add_row(*_cells(model))
     console.print(table)
     for one in found["downloads"]:
         if one["state"] not in ("done", "cancelled"):
-            console.print(f"{one['wanted']}: {one['state']}: {one['reason']}", markup=False, highlight=False)
+            console.print(f"{one['wanted']}: {one['state']}: {one['reason']}")
 
 
 def _cells(model: dict[str, Any]) -> tuple[str, ...]:

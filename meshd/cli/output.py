@@ -7,12 +7,16 @@ import io
 import json
 import os
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
+PAGE_WIDTH = 160
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -21,6 +25,17 @@ def print_json(answer: dict[str, Any]) -> None:
     # Where the terminal knows no UTF-8, escapes keep what would else become question marks.
     is_ascii = not (sys.stdout.encoding or "").lower().startswith("utf")
     sys.stdout.write(json.dumps(answer, ensure_ascii=is_ascii, indent=2) + "\n")
+
+
+def page(elsewhere: int = PAGE_WIDTH) -> Console:
+    """Where tables go: as wide as the terminal, `elsewhere` characters in a pipe.
+
+    Nothing in it is markup or an emoji: names and reasons come from other nodes too.
+    """
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else elsewhere
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def say(message: str) -> None:

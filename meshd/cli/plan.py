@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from meshd.cli.output import JsonFlag, fail, figure, print_json
+from meshd.cli.output import JsonFlag, fail, figure, page, print_json
 from meshd.cli.running import DataDirOption, data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.datadir import DataDir
@@ -72,9 +71,7 @@ ITEMS = {
 
 
 def _show(found: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console(width=None if os.isatty(1) else 160, soft_wrap=True)
+    console = page()
     memory = found["memory"]
     console.print(
         f"{found['model']}: {found['slots']} slots of {found['context_tokens']} tokens; asked: {found['asked']}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +13,7 @@ from rich.table import Table
 from gossip.simulator.faults import draw_schedule
 from gossip.simulator.measure import Plan, Row, measure, median, percentile
 from gossip.simulator.schedules import Failed, Outcome, command, run_schedule
-from meshd.cli.output import fail, print_json, say
-
-PAGE_WIDTH = 120
+from meshd.cli.output import fail, page, print_json, say
 
 COLUMNS = (
     "nodes",
@@ -68,7 +65,7 @@ def show_figures(plans: list[Plan], png: str, as_json: bool) -> None:
     if as_json:
         print_json({"name": "sim", "rows": [as_object(row) for row in rows]})
     else:
-        Console(width=None if sys.stdout.isatty() else PAGE_WIDTH).print(table(rows))
+        page().print(table(rows))
     if draw is not None:
         try:
             draw(rows)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from meshd.cli.memory_bars import memory_table, size_words
-from meshd.cli.output import JsonFlag, print_json
+from meshd.cli.output import JsonFlag, page, print_json
 from meshd.cli.running import DataDirOption, call, data_dir
 
 SHOWN_DEEDS = 8
@@ -38,20 +38,17 @@ def status(
 
 
 def _show(status: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    Console().print(_page(status))
+    page().print(_page(status))
 
 
 def _watch(read: Callable[[], Any]) -> None:
     """Show what `read` gives every second: in its place on a terminal, page after page elsewhere."""
-    from rich.console import Console
     from rich.live import Live
 
     if not os.isatty(1):
-        _repeat(lambda: Console().print(read()))
+        _repeat(lambda: page().print(read()))
         return
-    with Live(read(), screen=True, auto_refresh=False) as live:
+    with Live(read(), console=page(), screen=True, auto_refresh=False) as live:
         _repeat(lambda: live.update(read(), refresh=True))
 
 

@@ -11,10 +11,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 from typer import main
 
 from meshd.cli.app import PANELS, app
-from meshd.cli.output import figure, reason_of
+from meshd.cli.output import figure, page, reason_of
 from meshd.config import Config
 
 FULL = Path("/dev/full")
@@ -138,3 +139,14 @@ def test_a_backup_of_the_root_key_replaces_nothing(tmp_path: Path) -> None:
 )
 def test_a_figure_has_three_digits_and_no_power_of_ten(value: float, words: str) -> None:
     assert figure(value) == words
+
+
+def test_what_peers_name_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "echo:parrot: [/x] [bold]y"
+    table = Table("node")
+    table.add_row(name)
+
+    page().print(table)
+    page().print(name)
+
+    assert capsys.readouterr().out.count(name) == 2
