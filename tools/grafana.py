@@ -77,6 +77,14 @@ PANELS = (
     Panel("Sessions that leave and come back", {"{{kind}}": rate("meshd_session_moves_total", "kind")}),
     Panel("Sessions' tokens", {"{{model}} {{kind}}": rate("meshd_session_tokens_total", "model, kind")}),
     Panel("Memory free", {"{{instance}} {{name}}": "meshd_memory_free_bytes{NODE}"}, "bytes"),
+    Panel(
+        "Memory as other nodes say",
+        {"{{peer}} {{device}} {{use}}": "max by (peer, device, use) (meshd_peer_memory_bytes{NODE}) > 0"},
+        "bytes",
+    ),
+    Panel("Drafts, times as fast", {"{{model}} by {{drafter}} on {{node}}": "meshd_draft_speedup{NODE} > 0"}),
+    Panel("Drafted tokens", {"{{model}} {{kind}}": rate("meshd_draft_tokens_total", "model, kind")}),
+    Panel("Speed proved", {"{{peer}}": "max by (peer) (meshd_poc_attested_flop_per_s{NODE})"}, "flops"),
 )
 
 
