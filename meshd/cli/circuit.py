@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from meshd.cli.output import JsonFlag, fail, print_json
+from meshd.cli.output import JsonFlag, fail, print_json, reason_of
 
 if TYPE_CHECKING:
     from forms.circuits.simulation import Options
@@ -62,16 +62,22 @@ def run(
     seed = SeedVersion(_one_of("seed-version", seed_version, SeedVersion))
     try:
         report = _report(file, options, seed, batches=batches)
-    except (FormFailed, OSError) as failure:
-        if not as_json:
-            fail(f"{file}: {failure}")
-        print_json({"error": str(failure)})
-        raise typer.Exit(1) from failure
+    except OSError as failure:
+        _refuse(reason_of(failure), as_json)
+    except FormFailed as failure:
+        _refuse(str(failure) if as_json else f"{file}: {failure}", as_json)
     if as_json:
         print_json(report)
     else:
         _show(report)
     raise typer.Exit(0 if report["clean"] else 1)
+
+
+def _refuse(reason: str, as_json: bool) -> NoReturn:
+    if not as_json:
+        fail(reason)
+    print_json({"error": reason})
+    raise typer.Exit(1)
 
 
 def _one_of(option: str, value: str, allowed: Iterable[str]) -> str:

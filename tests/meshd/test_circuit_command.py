@@ -53,7 +53,10 @@ def test_a_file_that_cannot_be_loaded_is_an_error_and_exits_1(tmp_path: Path) ->
 
 def test_a_file_that_is_not_there_is_an_error_and_exits_1(tmp_path: Path) -> None:
     answer = meshd_circuit(str(tmp_path / "nothing"), "--json")
-    assert (answer.exit_code, json.loads(answer.stdout).keys()) == (1, {"error"})
+    assert (answer.exit_code, json.loads(answer.stdout)) == (
+        1,
+        {"error": f"{tmp_path}/nothing: No such file or directory"},
+    )
 
 
 def test_words_follow_the_source_and_the_seed_that_are_asked_for(tmp_path: Path) -> None:
