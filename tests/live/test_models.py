@@ -74,7 +74,7 @@ async def test_a_file_is_loaded_unloaded_kept_over_a_restart_and_removed(agents:
     async with agents.start("a", ENGINE) as agent:
         assert (await until_state(agent, "small", "unloaded"))["policy"] == "lazy"
         code, out, err = await run_models(agent, "load", "small", "--pin")
-            assert (code, out) == (0, "small: ready; serving small.gguf on 1 slots\n"), err
+        assert (code, out) == (0, "small: ready; serving small.gguf on 1 slots\n"), err
     async with agents.start("a", ENGINE) as agent:
         assert (await until_state(agent, "small", "ready"))["policy"] == "pinned"
         await agent.call("model_unload", name="small")
