@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.split.layout import GB, Decision, Holder, Needs, Refuse, Solo, Split, Wait, decide
+from llm.split.layout import GB, Decision, Holder, Needs, Refuse, Solo, Split, Wait, decide, own_layers
 from transport.interface import NodeId
 
 LAYERS = 31
@@ -159,3 +159,12 @@ def test_whatever_is_decided_fits(
             assert missing_bytes > 0 and "GB short" in reason
         case Refuse(reason):
             assert "cannot fit" in reason
+
+
+@pytest.mark.parametrize(
+    ("shares", "own"), [((0.67, 0.33), 21), ((0.01, 0.99), 1), ((1.0,), LAYERS), ((1.0, 1.0, 2.0), 8)]
+)
+def test_a_leader_keeps_its_share_of_the_layers_at_least_one_and_no_more_than_there_are(
+    shares: tuple[float, ...], own: int
+) -> None:
+    assert own_layers(shares, LAYERS) == own
