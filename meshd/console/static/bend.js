@@ -1,6 +1,6 @@
 // Runs a form and says where it ran and why.
 
-import { byId, make } from "./dom.js";
+import { byId, make, seconds } from "./dom.js";
 import { ask } from "./http.js";
 
 const EXAMPLES = {
@@ -35,7 +35,7 @@ export function listenForBend() {
     const began = performance.now();
     try {
       const { reply, where } = await run(byId("bend-call").value);
-      const took = `${(performance.now() - began).toFixed(1)} ms`;
+      const took = seconds((performance.now() - began) / 1000);
       place.replaceChildren(reply, make("p", { class: "why" }, [took, where].filter(Boolean).join(" · ")));
     } catch (error) {
       place.textContent = error.message;
