@@ -77,7 +77,7 @@ class Step:
     descriptors: int
     agent_mb: float
     child_mb: float
-    resident_kv_mb: float
+    reserved_kv_mb: float
     live_kv_mb: float
     parked_mb: float
     most_sequences: int
@@ -238,7 +238,7 @@ def _summed(agents: Sequence[Agent], watch: Watch, took_s: float) -> Step:
         descriptors=watch.descriptors,
         agent_mb=watch.agent_mb,
         child_mb=watch.child_mb,
-        resident_kv_mb=watch.highest["resident_bytes"] / 1e6,
+        reserved_kv_mb=watch.highest["context_bytes"] / 1e6,
         live_kv_mb=watch.highest["live_bytes"] / 1e6,
         parked_mb=watch.highest["parked_bytes"] / 1e6,
         most_sequences=watch.highest["resident"],
@@ -274,7 +274,7 @@ def _line(one: Step) -> str:
         f"{one.refused_then_served} told to come back, errors {one.errors or 'none'}; "
         f"TTFT {one.ttft_p50_s:.2f}/{one.ttft_p95_s:.2f} s, total {one.total_p50_s:.2f}/{one.total_p95_s:.2f} s "
         f"(p50/p95), {one.tokens_per_s:.0f} tok/s; {one.descriptors} descriptors, agent {one.agent_mb:.0f} MB, "
-        f"child {one.child_mb:.0f} MB, KV resident {one.resident_kv_mb:.1f} MB, "
+        f"child {one.child_mb:.0f} MB, KV reserved {one.reserved_kv_mb:.1f} MB, "
         f"live {one.live_kv_mb:.1f} MB, parked {one.parked_mb:.1f} MB; "
         f"{one.most_sequences} sequences, {one.most_waiting} waiting, {one.parkings} parkings so far; "
         f"both {one.before_mb:.0f} MB before, {one.drained_mb:.0f} MB once they left"

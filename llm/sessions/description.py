@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from llm.sessions.drafter import Drafter
-from llm.sessions.seats import Seats, padded
+from llm.sessions.seats import Seats
 from llm.sessions.session import Session
 from llm.sessions.tiers import Tier
 
@@ -14,15 +14,18 @@ BOUNDED_NOTE = "bounded: recall of what left the window is as good as a lexical 
 
 
 def describe(session: Session, seats: Seats, drafter: Drafter) -> dict[str, Any]:
-    """resident_bytes: of the cells that it holds.  live_bytes: its state, measured.  host_bytes: its token ids."""
+    """live_bytes: its state, measured.  resident_bytes: of the cells that it holds, which is the same, for all sessions
+    share one context and none has cells in reserve.  host_bytes: its token ids.
+    """
+    live_bytes = seats.live_bytes(session)
     about: dict[str, Any] = {
         "id": session.id,
         "object": "session",
         "tier": tier_of(session).value,
         "tokens": len(session.tokens),
         "cells": len(session.cached) if session.sequence is not None else 0,
-        "resident_bytes": seats.resident_bytes(session),
-        "live_bytes": seats.live_bytes(session),
+        "resident_bytes": live_bytes,
+        "live_bytes": live_bytes,
         "parked_bytes": session.parked_bytes,
         "host_bytes": 4 * len(session.tokens),
         "is_busy": session.turn is not None,
@@ -59,9 +62,7 @@ def totals(sessions: Collection[Session], seats: Seats) -> dict[str, int]:
         "used_cells": sum(len(session.cached) for session in resident),
         "sequences": seats.context.settings.sequences,
         "context_bytes": seats.context.cells * live_bytes // measured_cells if measured else 0,
-        "resident_bytes": sum(
-            padded(len(session.cached)) * session.state_bytes // len(session.cached) for session in measured
-        ),
+        "resident_bytes": live_bytes,
         "live_bytes": live_bytes,
         "parked_bytes": sum(session.parked_bytes for session in sessions),
         "parkings": seats.parkings,

@@ -13,8 +13,6 @@ from llm.sessions.record import record_of, session_of
 from llm.sessions.session import Session
 from llm.sessions.shelf import KeptSession, Shelf
 
-CELLS_AT_A_TIME = 256
-
 logger = logging.getLogger("meshd.sessions")
 
 
@@ -109,22 +107,11 @@ class Seats:
         return [session_of(kept, now, self._usable_bytes(kept)) for kept in self.shelf.read_all()]
 
     def live_bytes(self, session: Session) -> int:
-        """What its state takes in the context, measured; 0 while it is not there."""
+        """What its state takes in the context, measured; 0 while it is not there. No cells are reserved for it."""
         return self.context.live_bytes(session.sequence) if session.sequence is not None else 0
-
-    def resident_bytes(self, session: Session) -> int:
-        """Cells times what a token takes, which only a measured state tells."""
-        if session.sequence is None or not session.cached:
-            return 0
-        return int(padded(len(session.cached)) * self.context.live_bytes(session.sequence) // len(session.cached))
 
     def _usable_bytes(self, kept: KeptSession) -> int:
         if kept.digest and kept.kind == self.kind:
             return self.shelf.state_bytes(kept.id)
         self.shelf.forget_state(kept.id)
         return 0
-
-
-def padded(cells: int) -> int:
-    """As llama.cpp reserves them."""
-    return -(-cells // CELLS_AT_A_TIME) * CELLS_AT_A_TIME

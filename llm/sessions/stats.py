@@ -12,8 +12,9 @@ PREFIX = "meshd_sessions:"
 class SessionStats:
     """Counts of sessions: open, of these resident (bounded ones too), bounded, parked; active are being answered.
 
-    cells: of the context that they share.  context_bytes: of all its cells, 0 before any was measured; resident_bytes:
-    of those that sessions hold, in 256s; live_bytes: of their states, as of their last answers; parked_bytes: on disk.
+    cells: of the context that they share, reserved from the start.  context_bytes: of all its cells, used or not, 0
+    before any was measured; resident_bytes: of those that sessions hold, which is live_bytes: their states, as of
+    their last answers; parked_bytes: on disk.
     Since the child began: parkings, resumptions from a state, rereads from tokens, forgotten states (for the quota),
     said_tokens, and of drafts drafted_tokens and accepted_tokens.
     """

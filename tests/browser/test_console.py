@@ -241,7 +241,7 @@ async def shows_drafts_and_sessions(page: Page, host: LocalAgent) -> None:
         async with http.post(f"{api}/v1/chat/completions", json=chat("What is meshd?", session_id=session)) as response:
             assert response.status == 200
     row = page.locator("#sessions-table tbody tr").filter(has_text=MODEL)
-    await expect(row).to_contain_text(re.compile(r"[\d.]+ [kM]B, in cells of [\d.]+ [kM]B"))
+    await expect(row).to_contain_text(re.compile(r"[\d.]+ [kM]B of [\d.]+ [kM]B"))
     drafts = page.locator("#drafts-table tbody tr").filter(has_text=MODEL)
     await expect(drafts).to_contain_text("n-grams (ngram-simple)")
     await expect(drafts).to_contain_text(re.compile("tried|on|off"))

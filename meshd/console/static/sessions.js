@@ -7,7 +7,7 @@ export function showSessions(status) {
   byId("no-sessions").hidden = status.sessions.length > 0;
   rows(byId("sessions-table"), status.sessions.map((one) => [
     one.model, String(one.open), String(one.resident - one.bounded), String(one.bounded),
-    one.resident ? `${size(one.live_bytes)}, in cells of ${size(one.resident_bytes)}` : "",
+    one.resident ? `${size(one.live_bytes)} of ${size(one.context_bytes)}` : "",
     one.parked ? `${one.parked}, ${size(one.parked_bytes)} on disk` : "0",
     [one.active && `${one.active} answered`, one.waiting && `${one.waiting} waiting`].filter(Boolean).join(", "),
     one.drafted_tokens ? `${one.accepted_tokens} of ${one.drafted_tokens}` : "",
