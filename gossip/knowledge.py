@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gossip.facts import Fact, FactStore, seal_fact
-from gossip.member import LocalNode, MemberBody, OwnSeal, body_standing, open_member, read_body
+from gossip.member import LocalNode, MemberBody, OwnSeal, body_standing
 from gossip.message import (
     Accusation,
     Delta,
@@ -25,7 +25,7 @@ from gossip.message import (
 )
 from gossip.naming import Naming
 from gossip.patience import Patience
-from gossip.reading import HeardFact, Reading
+from gossip.reading import HeardFact, HeardRecord, Reading
 from gossip.roster import Member, Roster, Verdict
 from gossip.teller import Teller
 from gossip.timing import Timing
@@ -259,24 +259,23 @@ class Knowledge:
     def _take(self, payload: bytes, peer: NodeId, now: float) -> bool:
         """Whether the rumour is done with, so that its copies may be skipped."""
         match self._reading.statement(payload, peer):
-            case MemberRumour() as rumour:
-                body = read_body(rumour, peer)
-                verdict = self._learn(rumour, body, peer, now)
+            case HeardRecord() as heard:
+                verdict = self._learn(heard, peer, now)
                 if verdict is Verdict.CHANGED:
-                    self._tell_member(self.roster.entry(NodeId(body.node)))
+                    self._tell_member(self.roster.entry(NodeId(heard.body.node)))
                 return verdict is not Verdict.REFUSED
             case Accusation() as said:
                 return self._hear_accusation(said, payload, peer, now)
             case HeardFact() as heard:
                 return self._hear_fact(heard, peer)
 
-    def _learn(self, rumour: MemberRumour, body: MemberBody, peer: NodeId, now: float) -> Verdict:
-        node = NodeId(body.node)
+    def _learn(self, heard: HeardRecord, peer: NodeId, now: float) -> Verdict:
+        node = NodeId(heard.body.node)
         held = self.roster.get(node)
         # Most copies are stale: checked before the signature, which costs a hundred times more.
-        if held is not None and body_standing(body) <= held.standing:
+        if held is not None and body_standing(heard.body) <= held.standing:
             return Verdict.STALE
-        verdict = self.roster.learn(open_member(rumour, body, self._verifier, self._me.mesh_id, peer), now)
+        verdict = self.roster.learn(heard.open(self._verifier, self._me.mesh_id, peer), now)
         if verdict is Verdict.CHANGED:
             self._begin_facts(self.roster.entry(node))
             self.changed[node] = self.roster.entry(node)
@@ -328,23 +327,22 @@ class Knowledge:
         held = self.roster.get(NodeId(entry.node))
         before = held.status if held is not None else None
         try:
-            rumour = decode_rumour(entry.record, peer)
-            if not isinstance(rumour, MemberRumour):
+            heard = self._reading.statement(entry.record, peer)
+            if not isinstance(heard, HeardRecord):
                 raise ProtocolError(f"node {short(peer)} sent something else in place of a member record")
-            body = read_body(rumour, peer)
-            if body.node != entry.node:
+            if heard.body.node != entry.node:
                 raise ProtocolError(f"node {short(peer)} sent the record of another node than it said")
-            verdict = self._learn(rumour, body, peer, now)
+            verdict = self._learn(heard, peer, now)
         except ProtocolError as error:
             self._refuse(error, peer)
             return None
         if verdict is Verdict.CHANGED:
-            member = self.roster.entry(NodeId(body.node))
+            member = self.roster.entry(NodeId(heard.body.node))
             if member.status is Status.LEFT and before is None:
                 member.since = now - entry.age_s
             if entry.status in (Status.ALIVE, Status.LEFT) and not self._was_told(member.node, peer, now):
                 self._tell_member(member)
-        return _Shown(body, before)
+        return _Shown(heard.body, before)
 
     def _apply_standing(self, entry: DeltaEntry, shown: _Shown, now: float) -> None:
         """Take what an entry says against its member.

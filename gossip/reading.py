@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gossip.facts import Fact, FactHeader, open_fact, read_header
+from gossip.member import MemberBody, MemberRecord, open_member, read_body
 from gossip.message import (
     Accusation,
     FactRumour,
     MemberRumour,
     OutlineEntry,
+    Rumour,
     decode_outline_entry,
     decode_rumour,
     fits_datagram,
 )
-from gossip.trust import Verifier
+from gossip.trust import Certified, Verifier
 from transport.interface import NodeId
 
 T = TypeVar("T")
@@ -46,14 +48,35 @@ class HeardFact:
         return self._checked
 
 
+@dataclass(slots=True, eq=False)
+class HeardRecord:
+    """A member's statement as somebody told it: what it says can be looked at before the signature is checked."""
+
+    rumour: MemberRumour
+    body: MemberBody
+    _checked: MemberRecord | None = None
+    _certified: Certified | None = None
+
+    def open(self, verifier: Verifier, mesh_id: bytes, peer: NodeId) -> MemberRecord:
+        """Check it, once for all while its certificate proves the same. Raises ProtocolError."""
+        certified = verifier.certified(self.rumour.certificate)
+        if self._checked is None or certified is None or certified != self._certified:
+            self._checked = open_member(self.rumour, self.body, verifier, mesh_id, peer)
+            self._certified = certified
+        return self._checked
+
+
+Statement = HeardRecord | Accusation | HeardFact
+
+
 class Reading:
     """The latest statements and names of one mesh, by their bytes."""
 
     def __init__(self) -> None:
-        self._statements: dict[bytes, MemberRumour | Accusation | HeardFact] = {}
+        self._statements: dict[bytes, Statement] = {}
         self._entries: dict[bytes, OutlineEntry] = {}
 
-    def statement(self, payload: bytes, peer: NodeId) -> MemberRumour | Accusation | HeardFact:
+    def statement(self, payload: bytes, peer: NodeId) -> Statement:
         """What a rumour that `peer` passed on says. Raises ProtocolError."""
         return self._statements.get(payload) or self._read(payload, peer)
 
@@ -65,17 +88,22 @@ class Reading:
             _keep(self._entries, encoded, held)
         return held
 
-    def _read(self, payload: bytes, peer: NodeId) -> MemberRumour | Accusation | HeardFact:
-        rumour: MemberRumour | Accusation | FactRumour = decode_rumour(payload, peer)
-        said = rumour if not isinstance(rumour, FactRumour) else _hear(rumour, peer)
+    def _read(self, payload: bytes, peer: NodeId) -> Statement:
+        said = _hear(decode_rumour(payload, peer), peer)
         if fits_datagram(payload):
             _keep(self._statements, payload, said)
         return said
 
 
-def _hear(rumour: FactRumour, peer: NodeId) -> HeardFact:
-    header = read_header(rumour, peer)
-    return HeardFact(rumour, header, NodeId(header.node))
+def _hear(rumour: Rumour, peer: NodeId) -> Statement:
+    match rumour:
+        case MemberRumour():
+            return HeardRecord(rumour, read_body(rumour, peer))
+        case FactRumour():
+            header = read_header(rumour, peer)
+            return HeardFact(rumour, header, NodeId(header.node))
+        case Accusation():
+            return rumour
 
 
 def _keep(held: dict[bytes, T], key: bytes, value: T) -> None:

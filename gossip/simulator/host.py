@@ -71,6 +71,7 @@ class Process:
     """One life of a node: its deciders, and what the world holds for them.
 
     routes: the open ends that datagrams go by, as far as they have been looked up since the links last changed.
+    as_peer: who it proves to be on its connections.
     """
 
     host: Host
@@ -89,14 +90,12 @@ class Process:
     routes: dict[NodeId, WireEnd] = field(default_factory=dict)
     exchanges: int = 0
     node: NodeId = field(init=False)
+    as_peer: Peer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.node = self.me.node
-
-    @property
-    def as_peer(self) -> Peer:
-        """Who it proves to be on its connections."""
-        return Peer(self.me.node, self.me.role, self.me.boot, self.me.name, self.me.certificate)
+        me = self.me
+        self.node = me.node
+        self.as_peer = Peer(me.node, me.role, me.boot, me.name, me.certificate)
 
 
 @dataclass(slots=True, eq=False)

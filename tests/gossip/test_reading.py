@@ -8,10 +8,11 @@ import pytest
 
 import gossip.reading
 from gossip.message import OutlineEntry
-from gossip.reading import HeardFact, Reading
+from gossip.reading import HeardFact, HeardRecord, Reading
 from gossip.simulator.network import Conditions
 from gossip.simulator.world import Settings, World
-from tests.gossip.identities import MESH_ID, CheapVerifier, cheap_self
+from gossip.trust import CertificateVerifier
+from tests.gossip.identities import MESH_ID, UNIX_TIME, CheapVerifier, RealMesh, cheap_self
 from tests.gossip.statements import fact, record
 from transport.errors import ProtocolError
 from transport.wire import encode
@@ -39,6 +40,18 @@ def test_a_fact_is_checked_once_for_its_owner_and_again_for_anyone_else() -> Non
     assert said.open(ALICE.public, CheapVerifier(), MESH_ID, BOB.node) is opened
     with pytest.raises(ProtocolError, match="forged"):
         said.open(BOB.public, CheapVerifier(), MESH_ID, BOB.node)
+
+
+def test_a_record_is_checked_once_while_its_certificate_counts() -> None:
+    mesh, revoked = RealMesh(), set[bytes]()
+    alice = mesh.member("alice")
+    verifier = CertificateVerifier(mesh.root.public, MESH_ID, lambda: UNIX_TIME, lambda: frozenset(revoked))
+    said = Reading().statement(record(alice), BOB.node)
+    assert isinstance(said, HeardRecord)
+    assert said.open(verifier, MESH_ID, BOB.node) is said.open(verifier, MESH_ID, BOB.node)
+    revoked.add(alice.serial)
+    with pytest.raises(ProtocolError, match="certificate"):
+        said.open(verifier, MESH_ID, BOB.node)
 
 
 def test_a_fact_that_was_refused_is_refused_again() -> None:
