@@ -100,7 +100,8 @@ async def test_a_plain_llama_server_makes_room_for_a_model_and_comes_back(agents
 
             assert (await run_models(host, "unload", "old/plain"))[:2] == (0, "old/plain: unloaded\n")
             await server.ended()
-            assert (await run_models(host, "load", "old/plain"))[:2] == (0, "old/plain: ready\n")
+            words = f"old/plain: ready; http://127.0.0.1:{port} answers\n"
+            assert (await run_models(host, "load", "old/plain"))[:2] == (0, words)
             assert server.is_running
 
 
