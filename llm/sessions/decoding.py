@@ -73,7 +73,7 @@ class Decoding:
             # A draft's tail may still be there.
             if self.seats.context.can_cut:
                 self.seats.cut(session, len(session.cached))
-            session.state_bytes = self.seats.live_bytes(session)
+            session.state_bytes, session.state_cells = self.seats.live_bytes(session), len(session.cached)
         self.seats.keep(session)
 
     def park(self, session: Session) -> None:

@@ -50,9 +50,9 @@ def tier_of(session: Session) -> Tier:
 def totals(sessions: Collection[Session], seats: Seats) -> dict[str, int]:
     """What `stats.SessionStats` says."""
     resident = [session for session in sessions if session.sequence is not None]
-    measured = [session for session in resident if session.state_bytes and session.cached]
-    measured_cells = sum(len(session.cached) for session in measured)
-    live_bytes = sum(session.state_bytes for session in measured)
+    measured = [session for session in resident if session.state_bytes and session.state_cells]
+    # Measuring takes a call of llama.cpp, and a session may have more or fewer cells by now than it was measured with.
+    live_bytes = sum(session.state_bytes * len(session.cached) // session.state_cells for session in measured)
     return {
         "open": len(sessions),
         "resident": len(resident),
@@ -61,7 +61,7 @@ def totals(sessions: Collection[Session], seats: Seats) -> dict[str, int]:
         "cells": seats.context.cells,
         "used_cells": sum(len(session.cached) for session in resident),
         "sequences": seats.context.settings.sequences,
-        "context_bytes": seats.context.cells * live_bytes // measured_cells if measured else 0,
+        "context_bytes": _cells_bytes(seats.context.cells, measured),
         "resident_bytes": live_bytes,
         "live_bytes": live_bytes,
         "parked_bytes": sum(session.parked_bytes for session in sessions),
@@ -70,6 +70,12 @@ def totals(sessions: Collection[Session], seats: Seats) -> dict[str, int]:
         "rereads": seats.rereads,
         "forgotten": seats.forgotten,
     }
+
+
+def _cells_bytes(cells: int, measured: Collection[Session]) -> int:
+    """So many cells, as those take of which states were measured; 0 before any was."""
+    measured_cells = sum(session.state_cells for session in measured)
+    return cells * sum(session.state_bytes for session in measured) // measured_cells if measured_cells else 0
 
 
 def _policy(session: Session) -> dict[str, Any]:

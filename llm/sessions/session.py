@@ -19,8 +19,8 @@ class Session:
     """tokens: all of it.  cached: the tokens whose state there is, in the context or parked, by position.
 
     sequence: in the context; None while it is not there.  parked_bytes: of its state on disk.  question: tokens added
-    since its last answer.  state_bytes: of the sequence when an answer last ended.  draft_model: that drafts for it; ""
-    for n-grams.  drafting: by that.  far_drafting: by a drafter on another host, once there was one.
+    since its last answer.  state_bytes: of the sequence when an answer last ended, with state_cells.  draft_model: that
+    drafts for it; "" for n-grams.  drafting: by that.  far_drafting: by a drafter on another host, once there was one.
     """
 
     id: str
@@ -34,6 +34,7 @@ class Session:
     parked_bytes: int = 0
     digest: str = ""
     state_bytes: int = 0
+    state_cells: int = 0
     draft_model: str = ""
     turn: Turn | None = None
     drafting: Drafting = field(default_factory=Drafting)

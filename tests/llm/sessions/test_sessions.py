@@ -451,6 +451,27 @@ def test_each_tier_tells_its_bytes(make: Make, tmp_path: Path) -> None:
     assert about["parked_bytes"] == file.stat().st_size == sessions.totals()["parked_bytes"]
 
 
+def test_what_is_live_never_is_more_than_the_context_has(make: Make) -> None:
+    sessions = make(cells=512, sequences=4)
+    long = sessions.create("me", None)
+    sessions.append(long, story(random.Random(15), 400))
+    answer(sessions, long, Wish(most_tokens=1))
+    assert sessions.totals()["live_bytes"] == sessions.describe(long)["live_bytes"]
+    reserved = sessions.totals()["context_bytes"]
+    # It goes on with a quarter of its text, which frees cells for another, before its state is measured again.
+    sessions.replace(long, [*long.tokens[:100], FIRST_WORD])
+    sessions.begin(long, Wish(most_tokens=50), Heard())
+    other = sessions.create("me", None)
+    sessions.append(other, story(random.Random(16), 300))
+    sessions.begin(other, Wish(most_tokens=50), Heard())
+    while sessions.has_work:
+        sessions.step()
+        totals = sessions.totals()
+        assert totals["used_cells"] <= totals["cells"]
+        assert totals["context_bytes"] == pytest.approx(reserved, rel=0.02)
+        assert totals["live_bytes"] <= 1.02 * reserved
+
+
 def test_what_llama_cpp_would_die_of_is_refused(make: Make, recall_model: Path) -> None:
     context = make().context
     with pytest.raises(ContextFailed, match="expected 1 to 512 rows in a batch, got 513"):
