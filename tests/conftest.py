@@ -6,8 +6,10 @@ That is its own `loop_factory` or asyncio's.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -42,6 +44,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, the others as they were found."""
     place = {TESTS / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have what a failed test left half-done end with it: what its garbage complains of would fail the next one."""
+    failed = item.session.testsfailed
+    outcome = yield
+    if item.session.testsfailed > failed:
+        _forget_what_failed()
+    return outcome
+
+
+def _forget_what_failed() -> None:
+    for kept in ("last_type", "last_value", "last_traceback"):  # pytest keeps them for debuggers
+        vars(sys).pop(kept, None)
+    complains, sys.unraisablehook = sys.unraisablehook, sys.__unraisablehook__
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = complains
 
 
 @pytest.fixture(autouse=True)

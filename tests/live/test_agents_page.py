@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from meshd.local_agents import LocalAgents
 from tests.live.toy import MODEL, SERVES_TOY, api_of
 
+pytestmark = pytest.mark.timeout(900)
+DEADLINE_S = 280.0
 PAGE = Path(__file__).parents[2] / "docs" / "agents.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:9337"
@@ -40,8 +43,13 @@ async def output_of(*argv: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(100):
-        output, _ = await process.communicate()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
     assert process.returncode == 0, output.decode()
     return output.decode()
 
