@@ -39,7 +39,7 @@ async def run(*arguments: str) -> tuple[int, str]:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "meshd", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         said, _ = await child.communicate()
     return child.returncode or 0, said.decode()
 

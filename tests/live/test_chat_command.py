@@ -15,7 +15,7 @@ from tests.live.test_keys import meshd_key
 from tests.live.toy import MODEL, SERVES_TOY, api_of
 
 QUESTION = "What is meshd?"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 async def run(directory: Path, *arguments: str, piped: str = "", key: str = "") -> tuple[int, str, str]:

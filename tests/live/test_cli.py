@@ -40,7 +40,7 @@ async def meshd(*words: str, **environment: str) -> Typed:
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Typed(process.returncode, out.decode(), err.decode())

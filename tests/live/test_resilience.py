@@ -28,7 +28,7 @@ async def test_single_accidents_are_survived(agents: LocalAgents, tmp_path: Path
         group.create_task(resilience.a_load_takes_long(stage))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 async def test_every_request_ends_right_or_in_words_while_things_die(agents: LocalAgents) -> None:
     done = await run(Plan(SEED, requests=120, rate=8.0), agents, print)
     kinds = done.kinds()

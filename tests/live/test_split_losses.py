@@ -28,7 +28,7 @@ from tests.llm.tiny_gguf import write_tiny_gguf
 from tools.scenarios.stage import api_of, ask, entry, until_served
 from transport.impairment import CLEAR
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 SCHEDULING_S = 30.0
 """Allowed on top of a promise, because the machine is shared."""

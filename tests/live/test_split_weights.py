@@ -12,7 +12,7 @@ from meshd.local_agents import LocalAgents
 from tests.llm.tiny_gguf import write_tiny_gguf
 from tools.scenarios.stage import ask, entry, now, until_served
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 PATIENCE_S = 120.0
 SERVES = ("--ctx", "256", "--parallel", "1", "--threads", "1", "--split", "--model")

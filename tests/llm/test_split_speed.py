@@ -21,7 +21,7 @@ ROUNDS = 6
 WITHIN = 0.25
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_split_at_twice_the_distance_is_predicted(tmp_path: Path) -> None:
     model = write_architecture(tmp_path / "small.gguf", SMALL)
 
