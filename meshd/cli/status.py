@@ -98,11 +98,18 @@ def _with_gap(lines: list[str]) -> list[str]:
 def _sessions(kept: list[dict[str, Any]]) -> list[str]:
     """A line for each model that has sessions here."""
     return [
-        f"sessions of {one['model']}: {one['open']} open, {one['resident']} in memory ({one['bounded']} bounded) with "
+        f"sessions of {one['model']}: {one['open']} open, {one['resident']} in memory with "
         f"{one['live_bytes'] / 1e6:.1f} MB, {one['parked']} parked with {one['parked_bytes'] / 1e6:.1f} MB; "
-        f"{one['active']} answered now"
+        f"{one['active']} answered now{_bounded(one['bounded'])}"
         for one in kept
     ]
+
+
+def _bounded(count: int) -> str:
+    """What those are, wherever they are counted."""
+    return f"; {count} bounded: they recall what a search finds, and do not answer as full attention would" * bool(
+        count
+    )
 
 
 def _drafting(drafting: dict[str, Any]) -> list[str]:

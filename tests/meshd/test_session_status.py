@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llm.sessions.stats import SessionStats, read_stats, write_stats
+from meshd.cli.status import _sessions
 from meshd.session_status import session_rows
 
 TOLD = {"open": 7, "resident": 3, "bounded": 1, "parked": 4, "active": 2, "live_bytes": 900, "parked_bytes": 5000}
@@ -26,3 +27,10 @@ def test_models_with_sessions_have_a_row_each() -> None:
     assert [row["model"] for row in rows] == ["a", "b"]
     assert rows[1]["bounded"] == 1
     assert rows[1]["live_bytes"] == 900
+
+
+def test_where_bounded_sessions_are_counted_it_is_said_what_they_are() -> None:
+    rows = session_rows({"toy": SessionStats(**TOLD), "whole": SessionStats(**TOLD | {"bounded": 0})})
+    some, none = _sessions(rows)
+    assert "1 bounded: they recall what a search finds, and do not answer as full attention would" in some
+    assert "bounded" not in none
