@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from llm.figure import figure
 from llm.gguf import ModelFile
 from llm.memory.footprint import placement
 from llm.memory.shape import ModelShape, read_shape
@@ -142,7 +143,7 @@ def _split(question: Question, split: Split, members: Sequence[Candidate]) -> Ch
     speed = predict(question.fitted, alone, rtts_ms)
     distances = " + ".join(f"{rtt_ms:.3g}" for rtt_ms in rtts_ms)
     basis = (
-        f"1 / (C + k Σ RTT + hops P): C {1000 / alone.likely:.3g} ms, k {question.fitted.round_trips:.2f} "
+        f"1 / (C + k Σ RTT + hops P): C {figure(1000 / alone.likely)} ms, k {question.fitted.round_trips:.2f} "
         f"({question.fitted.least:.2f} to {question.fitted.most:.2f}), RTT {distances} ms, "
         f"P {question.fitted.stage_ms:.2g} ms"
     )
@@ -208,7 +209,7 @@ def _judged(way: Choice, solo: Choice | None, split: Choice | None, *, is_forced
     if way is not split or way is None or solo is None:
         return way
     share = _likely(way) / max(_likely(solo), 1e-9)
-    verdict = f"{_likely(way):.3g} against {_likely(solo):.3g} tokens/s on {solo.parts[0].node} alone"
+    verdict = f"{figure(_likely(way))} against {figure(_likely(solo))} tokens/s on {solo.parts[0].node} alone"
     if share >= 1:
         said = f"no slower: {verdict}"
     elif is_forced:

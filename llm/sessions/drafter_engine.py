@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from llm.engines.llama_arguments import QUIET_ABORT
 from llm.engines.llama_server import LlamaServerEngine
 from llm.memory.check import MemoryCheck
 from llm.sessions.names import KEY_VARIABLE
@@ -23,7 +24,7 @@ class DrafterEngine(LlamaServerEngine):
         argv += ["--gpu-layers", str(options.gpu_layers)]
         if options.threads is not None:
             argv += ["--threads", str(options.threads)]
-        return argv, {KEY_VARIABLE: key}
+        return argv, {**QUIET_ABORT, KEY_VARIABLE: key}
 
     def _check_memory(self, argv: list[str], log_start: int) -> MemoryCheck | None:
         return None  # the child prints no sums

@@ -16,7 +16,7 @@ from pathlib import Path
 from llm.engines.drafts import Draft
 from llm.engines.http_proxy import HttpProxy
 from llm.engines.interface import Engine, EngineFailed, EngineStatus, Headers, Launcher, Reply, Request
-from llm.engines.llama_arguments import LlamaServerOptions
+from llm.engines.llama_arguments import QUIET_ABORT, LlamaServerOptions
 from llm.engines.llama_server import ASK_TIMEOUT_S, LlamaServerEngine
 from llm.memory.check import MemoryCheck
 from llm.sessions.names import DESK_VARIABLE, KEY_VARIABLE, OWNER_HEADER, check_whole, is_of_sessions
@@ -90,7 +90,7 @@ class SessionEngine(LlamaServerEngine):
             argv += ["--draft-gpu-layers", str(gpu_layers)]
         if options.vocabulary:
             argv += ["--vocabulary", options.vocabulary]
-        return argv, {KEY_VARIABLE: key, DESK_VARIABLE: options.desk()}
+        return argv, {**QUIET_ABORT, KEY_VARIABLE: key, DESK_VARIABLE: options.desk()}
 
     async def _keep_house(self, proxy: HttpProxy) -> None:
         await super()._keep_house(proxy)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshd.cli.output import figure, page, print_json
+from llm.figure import figure
+from meshd.cli.output import page, print_json
 
 CALLS_SHOWN = 12
 

@@ -66,9 +66,3 @@ def reason_of(error: OSError) -> str:
     advice = "; make room there" if error.errno in NO_ROOM else ""
     advice = "; run this as the user whose it is" if error.errno == errno.EACCES else advice
     return f"{where}: {what}{advice}"
-
-
-def figure(value: float) -> str:
-    """Three digits, and never a power of ten."""
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:.3g}" if rounded < 1000 else f"{rounded:,.0f}"

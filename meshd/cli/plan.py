@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from meshd.cli.output import JsonFlag, fail, figure, page, print_json
+from llm.figure import figure
+from meshd.cli.output import JsonFlag, fail, page, print_json
 from meshd.cli.running import DataDirOption, data_dir
 from meshd.control import CommandFailed, ControlClient, NotRunning
 from meshd.datadir import DataDir

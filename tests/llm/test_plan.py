@@ -145,3 +145,8 @@ def test_token_reads_only_the_experts_it_uses(tmp_path: Path) -> None:
     experts = sum(each.size_bytes for each in sparse.tensors if "_exps" in each.name)
     read = sum(each.size_bytes for each in sparse.tensors) - size["token_embd.weight"] - size["output_norm.weight"]
     assert bytes_per_token(sparse) == read - experts // 2
+
+
+def test_fast_models_are_told_in_plain_digits() -> None:
+    choices = ask(candidate(1, 16, measured=4000), candidate(2, 16, rtt_ms=20))
+    assert "against 4,000 tokens/s on n1 alone" in only(choices, "split").reason

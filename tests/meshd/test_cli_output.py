@@ -15,7 +15,7 @@ from rich.table import Table
 from typer import main
 
 from meshd.cli.app import PANELS, app
-from meshd.cli.output import figure, page, reason_of
+from meshd.cli.output import page, reason_of
 from meshd.config import Config
 
 FULL = Path("/dev/full")
@@ -132,13 +132,6 @@ def test_a_backup_of_the_root_key_replaces_nothing(tmp_path: Path) -> None:
 
     assert (done.returncode, backup.read_bytes()) == (1, b"old")
     assert "name another file" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("value", "words"), [(0.00283, "0.00283"), (71.14, "71.1"), (3581.2, "3,580"), (999.9, "1,000")]
-)
-def test_a_figure_has_three_digits_and_no_power_of_ten(value: float, words: str) -> None:
-    assert figure(value) == words
 
 
 def test_what_peers_name_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
