@@ -20,7 +20,7 @@ from forms.backends import Backends, KernelFailed
 from forms.catalogue import Catalogue
 from forms.circuits.calls import circuit_forms
 from forms.computed import Computed
-from forms.errors import Busy, WorkerLost
+from forms.errors import Busy, DeviceFailed, WorkerLost
 from forms.evaluate import Evaluator
 from forms.installed import catalogue
 from forms.segment import Segment
@@ -138,13 +138,19 @@ def serve_cpu(agent: Agent, catalogue: Catalogue, limit_bytes: int) -> None:
 
 
 def serve_cuda(agent: Agent, catalogue: Catalogue, limit_bytes: int, ordinal: int, without: Collection[str]) -> None:
-    """Serve with a GPU. Raises DeviceFailed, ImportError without CuPy.
+    """Serve with a GPU, or with the processor where this one cannot be used. Raises DeviceFailed for a broken launch.
 
     Of such a host the ledger has the GPUs' memory alone: its own is taken as it is.
     """
-    from forms.cuda.cupy_device import CupyDevice
+    try:
+        from forms.cuda.cupy_device import CupyDevice
 
-    device = CupyDevice(ordinal)
+        device = CupyDevice(ordinal)
+    except (DeviceFailed, ImportError) as error:
+        # Its driver may be of another CUDA than CuPy: forms then take longer, where they would all fail.
+        agent.note(f"this GPU cannot be used ({error}): until meshd is started again the processor computes its calls")
+        serve(agent, Evaluator(catalogue, Backends(tell=agent.note), limit_bytes), lambda: None)
+        return
     serve(
         agent, Evaluator(catalogue, Backends(device, agent.reserve, agent.note, without), limit_bytes), device.give_back
     )

@@ -11,8 +11,8 @@ import signal
 import struct
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import pytest
 from forms.computed import Computed
 from forms.errors import Busy, FormFailed, NotFound, WorkerLost
 from forms.room import EndlessRoom, Room
-from forms.worker import Worker
+from forms.worker import CONTEXT_BYTES, Worker
 from forms.worker_pipe import FRAME, TEXT
 from forms.workers import Workers
 
@@ -106,12 +106,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def test_a_worker_killed_in_the_midst_of_a_long_request_leaves_nothing_behind() -> None:
     async with running("cpu") as workers:
         (worker,) = workers
-        async with asyncio.TaskGroup() as group:
-            asked = group.create_task(outcome(workers.compute(TEXT, LONG, PATIENCE_S)))
-            await until(lambda: worker.is_computing and worker.pid is not None)
-            assert worker.pid is not None
-            os.kill(worker.pid, signal.SIGKILL)
-        assert isinstance(asked.result(), WorkerLost)
+        assert isinstance(await killed_in(worker, LONG), WorkerLost)
         assert (await workers.compute(TEXT, SORT, PATIENCE_S)).reply == b"(ok (1 2 3))\n"
         assert segments() == 2
 
@@ -130,18 +125,34 @@ class TellsWhose(logging.Handler):
         self.lines.append((WHOSE.get(), record.getMessage()))
 
 
-async def test_what_is_logged_of_a_lost_call_is_logged_as_its_callers() -> None:
+@contextmanager
+def told_of_forms() -> Iterator[TellsWhose]:
     handler, logger = TellsWhose(), logging.getLogger("meshd.forms")
     logger.addHandler(handler)
     try:
-        async with running("cuda:99") as workers:
-            for caller in ("first", "second"):
-                WHOSE.set(caller)
-                with pytest.raises(WorkerLost):
-                    await workers.compute(TEXT, SORT, PATIENCE_S)
+        yield handler
     finally:
         logger.removeHandler(handler)
+
+
+async def test_what_is_logged_of_a_lost_call_is_logged_as_its_callers() -> None:
+    with told_of_forms() as handler:
+        async with running("cpu") as workers:
+            (worker,) = workers
+            for caller in ("first", "second"):
+                WHOSE.set(caller)
+                assert isinstance(await killed_in(worker, LONG), WorkerLost)
     assert [whose for whose, line in handler.lines if "died" in line] == ["first", "second"]
+
+
+async def killed_in(worker: Worker, request: bytes) -> Computed | FormFailed:
+    """What becomes of a call whose process is killed while it computes."""
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(outcome(worker.compute(TEXT, request, PATIENCE_S)))
+        await until(lambda: worker.is_computing and worker.pid is not None)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+    return asked.result()
 
 
 async def outcome(work: Awaitable[Computed]) -> Computed | FormFailed:
@@ -164,7 +175,7 @@ async def test_a_worker_ends_with_its_agent_in_the_midst_of_a_call(tmp_path: Pat
 
 AGENT = """
 import asyncio, pathlib, sys
-from forms.worker import Worker
+from forms.worker import CONTEXT_BYTES, Worker
 from forms.worker_pipe import TEXT
 
 async def main():
@@ -188,10 +199,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-async def test_a_device_that_is_not_there_is_a_loss_in_words() -> None:
-    async with running("cuda:99") as workers:
-        with pytest.raises(WorkerLost, match=r"cupy|CUDA|cuda"):
-            await workers.compute(TEXT, SORT, PATIENCE_S)
+async def test_the_processor_computes_for_a_gpu_that_cannot_be_used_and_says_so() -> None:
+    with told_of_forms() as handler:
+        async with running("cuda:99") as workers:
+            for _ in range(2):
+                assert (await workers.compute(TEXT, SORT, PATIENCE_S)).reply == b"(ok (1 2 3))\n"
+    (said,) = [line for _, line in handler.lines if "cannot be used" in line]
+    assert said.startswith("the forms worker of cuda:99: this GPU cannot be used (")
+    assert "until meshd is started again the processor computes its calls" in said
 
 
 class CountedRoom:
@@ -229,13 +244,13 @@ async def test_a_large_call_holds_memory_while_it_is_computed_and_a_small_one_as
 
 
 async def test_a_gpu_is_held_for_as_long_as_its_worker_is_there() -> None:
-    room = CountedRoom(1 << 30)
+    room = CountedRoom(CONTEXT_BYTES)
     async with running("cuda:99", room=room) as workers:
-        for _ in range(2):
-            with pytest.raises(WorkerLost):
-                await workers.compute(TEXT, SORT, PATIENCE_S)
-        assert [device for device, _ in room.held] == ["cuda:99"] * 2
-        assert room.free_bytes == 1 << 30
+        (worker,) = workers
+        await workers.compute(TEXT, SORT, PATIENCE_S)
+        assert (room.held, room.free_bytes) == ([("cuda:99", CONTEXT_BYTES)], 0)
+        assert isinstance(await killed_in(worker, LONG), WorkerLost)
+        assert room.free_bytes == CONTEXT_BYTES
         room.free_bytes = 0
         with pytest.raises(Busy, match="too little memory"):
             await workers.compute(TEXT, SORT, PATIENCE_S)
