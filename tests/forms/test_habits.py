@@ -10,7 +10,7 @@ import pytest
 
 from forms.choice import Option, Shape, predict, rank
 from forms.cost import CostBook, Spent
-from forms.habits import FORGOTTEN_S, MOST_KEPT, MOST_OFF, WARMTH, HabitBook
+from forms.habits import FIRST_WARMTH, FORGOTTEN_S, MOST_KEPT, MOST_OFF, WARMTH, HabitBook
 
 SORT = Shape("cuda-radix-sort", False, 4e6, 32_000_000, 32_000_000)
 
@@ -28,7 +28,13 @@ def test_what_calls_of_a_size_take_is_expected_of_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [replace(SORT, work=1e6), replace(SORT, is_text=True), replace(SORT, form="cuda-shake-fanout")]
+    "other",
+    [
+        replace(SORT, work=1e6),
+        replace(SORT, is_text=True),
+        replace(SORT, form="cuda-shake-fanout"),
+        replace(SORT, bytes_in=SORT.bytes_in // 50),
+    ],
 )
 def test_it_says_nothing_of_other_calls_nor_of_other_places(other: Shape) -> None:
     book = told(1.4, 12)
@@ -39,7 +45,15 @@ def test_it_says_nothing_of_other_calls_nor_of_other_places(other: Shape) -> Non
 @pytest.mark.parametrize("ratio", [1000.0, 0.0])
 def test_one_odd_call_moves_it_little(ratio: float) -> None:
     factor = told(ratio, 1).factor("here", SORT, 1.0)
+    assert pytest.approx(min(factor, 1 / factor)) == 1 / MOST_OFF**FIRST_WARMTH
+    book = told(1.0, 30)
+    book.learn("here", SORT, ratio, 30.0)
+    factor = book.factor("here", SORT, 30.0)
     assert pytest.approx(min(factor, 1 / factor)) == 1 / MOST_OFF**WARMTH
+
+
+def test_the_first_calls_count_for_more() -> None:
+    assert told(1.4, 4).factor("here", SORT, 4.0) > 1.3
 
 
 def test_it_is_forgotten() -> None:
