@@ -12,15 +12,18 @@ from typing import Any
 from typer.core import TyperArgument, TyperOption
 
 NOT_PLAIN = object()
+MORE_THAN_PLAIN = ("min", "max", "parser", "click_type")
 
 
 def convert_plain_values_here() -> None:
     """Have typer's parameters ask this module first, in this process."""
     for kind in (TyperOption, TyperArgument):
-        kind.process_value = _with_plain_first(kind.process_value)  # type: ignore[assignment, method-assign]
+        kind.process_value = with_plain_first(kind.process_value)  # type: ignore[assignment, method-assign]
 
 
-def _with_plain_first(convert: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+def with_plain_first(convert: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """What converts a parameter's value: here where that is plain, else by `convert`."""
+
     def process_value(self: Any, ctx: Any, value: Any) -> Any:
         found = _absent(self) if value is None else _given(self, value)
         if found is NOT_PLAIN:
@@ -37,10 +40,11 @@ def _absent(parameter: Any) -> Any:
 
 
 def _given(parameter: Any, value: Any) -> Any:
-    info = parameter.type_descriptor.parameter_info
-    if info.min is not None or info.max is not None or info.parser is not None:
+    descriptor = getattr(parameter, "type_descriptor", None)  # no public part of typer: another version may have none
+    info = getattr(descriptor, "parameter_info", None)
+    if info is None or any(getattr(info, name, None) is not None for name in MORE_THAN_PLAIN):
         return NOT_PLAIN
-    return plain(parameter.type_descriptor.annotation, value)
+    return plain(getattr(descriptor, "annotation", None), value)
 
 
 def plain(annotation: Any, value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd.cli.plain_values import NOT_PLAIN, plain
+from meshd.cli.plain_values import NOT_PLAIN, plain, with_plain_first
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,16 @@ def test_plain_values(annotation: object, typed: object, value: object) -> None:
 @pytest.mark.parametrize(("annotation", "typed"), [(int, "five"), (float, "x"), (bool, True), (list[int], ("1",))])
 def test_what_is_wrong_or_not_plain_is_left_to_typer(annotation: object, typed: object) -> None:
     assert plain(annotation, typed) is NOT_PLAIN
+
+
+def test_a_typer_that_says_less_of_its_parameters_converts_them_itself() -> None:
+    class Bare:
+        callback = None
+
+        def process_value(self, ctx: object, value: object) -> str:
+            return f"converted {value}"
+
+    assert with_plain_first(Bare.process_value)(Bare(), None, "5") == "converted 5"
 
 
 def meshd(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
