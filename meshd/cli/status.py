@@ -48,8 +48,9 @@ def _watch(read: Callable[[], Any]) -> None:
     if not os.isatty(1):
         _repeat(lambda: page().print(read()))
         return
-    with Live(read(), console=page(), screen=True, auto_refresh=False) as live:
-        _repeat(lambda: live.update(read(), refresh=True))
+    read()  # who cannot be asked is told of on the screen that stays
+    with Live(console=page(), screen=True, auto_refresh=False) as live:
+        _repeat(lambda: live.update(read(), refresh=True))  # the first page, too: Ctrl-C ends whatever is seen
 
 
 def _repeat(show: Callable[[], None]) -> None:
