@@ -97,16 +97,7 @@ def build_status(now: Situation) -> dict[str, Any]:
     terms = claims(now.view)
     doing = duties(now.view, models, terms)
     return {
-        "node": {
-            "id": node_text(me.node),
-            "name": me.name,
-            "role": now.role.value,
-            "duty": doing[me.node].value,
-            "may_invite": now.may_invite,
-            "version": meshd.__version__,
-            "uptime_s": round(now.uptime_s, 1),
-            "poc": proof_row(me.node, now.proofs, now.view),
-        },
+        "node": _node(now, doing[me.node].value),
         "mesh": {"id": now.mesh_id.hex(), "name": now.mesh_name},
         "host": any(claim.host == me.node for claim in terms.values()),
         "peers": [
@@ -133,6 +124,20 @@ def build_status(now: Situation) -> dict[str, Any]:
             "drafters": drafter_rows(now.view),
         },
         "poc": proof_totals(now.proofs),
+    }
+
+
+def _node(now: Situation, duty: str) -> dict[str, Any]:
+    me = now.view.me
+    return {
+        "id": node_text(me.node),
+        "name": me.name,
+        "role": now.role.value,
+        "duty": duty,
+        "may_invite": now.may_invite,
+        "version": meshd.__version__,
+        "uptime_s": round(now.uptime_s, 1),
+        "poc": proof_row(me.node, now.proofs, now.view),
     }
 
 
